@@ -1,0 +1,108 @@
+# retort: `make help` explains the targets.
+#
+#   VARIANTS    SANITIZER=address|undefined|thread   each builds into build/<variant>/
+#   ONEDNN=0    without oneDNN: the portable BLAS backend carries the convolutions
+#   BUILD=dir   another build folder
+
+PREFIX    ?= /usr/local
+DESTDIR   ?=
+BUILD     ?= build
+SANITIZER ?=
+ONEDNN    ?= 1
+REAL      ?= float
+VERSION   := $(shell cat VERSION)
+COMMIT    := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+
+variant := $(or $(SANITIZER),release)$(if $(filter 0,$(ONEDNN)),-portable)$(if $(filter double,$(REAL)),-double)
+OUT     := $(BUILD)/$(variant)
+ROOMS   := base engine/kernels engine/nn engine/ops engine/formats engine/envs engine/transfer store jobs handlers server
+
+# The engine's rooms need each other's tables, so they form one archive; see tools/layers for who may include whom.
+archive_of = $(if $(filter engine/%,$1),engine,$1)
+ARCHIVES := base engine store jobs handlers server
+
+CC      ?= gcc
+WARN    := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wdouble-promotion \
+           -Wundef -Wswitch-enum -Wformat=2 -Wwrite-strings
+OPTIM   := $(if $(SANITIZER),-O1 -fno-omit-frame-pointer -fsanitize=$(SANITIZER) -fno-sanitize-recover=all,-O2 -fstack-protector-strong -D_FORTIFY_SOURCE=2)
+CPPFLAGS += -I. -I$(OUT)/gen -D_GNU_SOURCE -DRETORT_REAL=$(REAL) -DRETORT_ONEDNN=$(ONEDNN)
+CFLAGS  += -std=c17 -g $(OPTIM) $(WARN) -ffp-contract=fast -fno-math-errno -fno-trapping-math -pthread
+LDFLAGS += -pthread $(if $(SANITIZER),-fsanitize=$(SANITIZER))
+
+LIBS_base   := -lcjson -lnettle
+LIBS_engine := -lopenblas $(if $(filter 0,$(ONEDNN)),,-ldnnl) -lprotobuf-c -lz
+LIBS_store  := -lsqlite3
+LIBS_server := -lmicrohttpd
+LIBS        := $(LIBS_server) $(LIBS_store) $(LIBS_engine) $(LIBS_base) -lm
+
+sources_of = $(foreach room,$(filter $1 $1/%,$(ROOMS)),$(wildcard $(room)/*.c))
+objects_of = $(patsubst %.c,$(OUT)/%.o,$1)
+
+.PHONY: all
+all: $(BUILD)/retort
+
+# ---- generated ------------------------------------------------------------------------------
+ONNX_PROTO := $(firstword $(wildcard /usr/include/onnx/onnx.proto) onnx.proto)
+$(OUT)/gen/onnx.pb-c.c $(OUT)/gen/onnx.pb-c.h &: $(ONNX_PROTO)
+	@mkdir -p $(OUT)/gen
+	protoc-c --c_out=$(OUT)/gen -I$(dir $<) $<
+$(OUT)/gen/onnx.pb-c.o: CFLAGS := $(filter-out -W%,$(CFLAGS))
+$(OUT)/gen/%.o: $(OUT)/gen/%.c $(OUT)/flags
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+
+$(OUT)/gen/web.S: tools/embed $(shell find web -type f)
+	@mkdir -p $(OUT)/gen
+	tools/embed web > $@
+$(OUT)/gen/web.o: $(OUT)/gen/web.S
+	$(CC) -c $< -o $@
+
+GENERATED_engine := $(OUT)/gen/onnx.pb-c.o
+GENERATED_server := $(OUT)/gen/web.o
+$(call objects_of,$(wildcard engine/formats/*.c)): $(OUT)/gen/onnx.pb-c.h
+
+# ---- archives and the binary -----------------------------------------------------------------
+$(OUT)/flags: FORCE
+	@mkdir -p $(OUT); echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(VERSION)' | cmp -s - $@ || echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(VERSION)' > $@
+.PHONY: FORCE
+FORCE:
+
+$(OUT)/%.o: %.c $(OUT)/flags
+	@mkdir -p $(dir $@)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(OUT)/server/version.o: CPPFLAGS += -DRETORT_VERSION='"$(VERSION)"' -DRETORT_COMMIT='"$(COMMIT)"'
+
+define archive
+$(OUT)/lib$1.a: $(call objects_of,$(filter-out server/main.c,$(call sources_of,$1))) $(GENERATED_$1)
+	@rm -f $$@; $(AR) rcs $$@ $$^
+endef
+$(foreach a,$(ARCHIVES),$(eval $(call archive,$a)))
+
+# Linking order: who uses comes before what is used. A test of a room links that room and those below.
+BELOW_base     := base
+BELOW_engine   := engine base
+BELOW_store    := store base
+BELOW_jobs     := jobs store engine base
+BELOW_handlers := handlers jobs store engine base
+BELOW_server   := server handlers jobs store engine base
+archives_of = $(patsubst %,$(OUT)/lib%.a,$(BELOW_$1))
+libs_of     = $(foreach a,$(BELOW_$1),$(LIBS_$a)) -lm
+
+$(OUT)/retort: $(OUT)/server/main.o $(call archives_of,server)
+	$(CC) $(LDFLAGS) $^ $(call libs_of,server) -o $@
+$(BUILD)/retort: $(OUT)/retort
+	@ln -sf $(variant)/retort $@
+
+# ---- tests: tests/<archive>/*_test.c, a program each ------------------------------------------
+TEST_SOURCES := $(wildcard tests/*/*_test.c)
+TESTS        := $(patsubst %.c,$(OUT)/%,$(TEST_SOURCES))
+define test_program
+$(patsubst %.c,$(OUT)/%,$1): $(patsubst %.c,$(OUT)/%.o,$1) $(call archives_of,$(word 2,$(subst /, ,$1)))
+	$(CC) $(LDFLAGS) $$^ $(call libs_of,$(word 2,$(subst /, ,$1))) -o $$@
+endef
+$(foreach t,$(TEST_SOURCES),$(eval $(call test_program,$t)))
+
+.PHONY: tests
+tests: $(TESTS)
+
+-include $(shell find $(OUT) -name '*.d' 2>/dev/null)

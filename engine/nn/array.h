@@ -1,0 +1,68 @@
+/* array.h - element types, shapes, and constant arrays: what files hold and graphs carry.
+ * Not what the engine computes on while training (that is engine/nn/net.h). */
+#ifndef ENGINE_NN_ARRAY_H
+#define ENGINE_NN_ARRAY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+#define SHAPE_MAX_RANK 8
+#define DIM_BATCH (-1) /* the free first dimension of a graph's inputs and what follows from it */
+
+/* Element types: name in npy and in messages, bytes. Order is our own; formats map theirs. */
+#define DTYPES(X) \
+    X(DT_FLOAT32, "float32", 4) X(DT_FLOAT64, "float64", 8) X(DT_FLOAT16, "float16", 2) \
+    X(DT_BFLOAT16, "bfloat16", 2) X(DT_INT64, "int64", 8) X(DT_INT32, "int32", 4) \
+    X(DT_INT16, "int16", 2) X(DT_INT8, "int8", 1) X(DT_UINT64, "uint64", 8) X(DT_UINT32, "uint32", 4) \
+    X(DT_UINT16, "uint16", 2) X(DT_UINT8, "uint8", 1) X(DT_BOOL, "bool", 1)
+
+enum dtype {
+#define X(type, name, size) type,
+    DTYPES(X)
+#undef X
+    DTYPE_COUNT
+};
+
+const char *dtype_name(enum dtype type);
+size_t dtype_size(enum dtype type);
+/* false when the name is none of them. */
+bool dtype_from_name(enum dtype *out, const char *name);
+bool dtype_is_real(enum dtype type); /* one of the four float types */
+
+struct shape {
+    int rank;
+    int64_t dim[SHAPE_MAX_RANK]; /* >= 0, or DIM_BATCH */
+};
+
+/* Number of elements; E_TOO_LARGE when it or its size in 8-byte elements overflows. A DIM_BATCH counts as 1. */
+int shape_count(size_t *out, const struct shape *s, struct err *e);
+bool shape_equal(const struct shape *a, const struct shape *b);
+/* "[N,3,32,32]", N for DIM_BATCH. */
+void shape_print(char *out, size_t room, const struct shape *s);
+
+/* An immutable block of elements in C order, little endian. */
+struct array {
+    enum dtype type;
+    struct shape shape;
+    size_t count; /* elements */
+    void *data;   /* count * dtype_size(type) bytes */
+};
+
+/* Zeroed array of that shape; shape must have no DIM_BATCH. */
+int array_new(struct array **out, enum dtype type, const struct shape *shape, struct err *e);
+void array_free(struct array *a);
+int array_clone(struct array **out, const struct array *a, struct err *e);
+
+/* Converts elements from..from+n of `a` to float or double; integers and bools too. */
+void array_to_float(float *out, const struct array *a, size_t from, size_t n);
+void array_to_double(double *out, const struct array *a, size_t from, size_t n);
+/* One element as an integer (reals truncate). */
+int64_t array_int(const struct array *a, size_t i);
+
+/* Converts n elements between raw typed memory, as above: for streams that are not arrays. */
+void dtype_to_float(float *out, enum dtype type, const void *from, size_t n);
+
+#endif

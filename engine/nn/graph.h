@@ -1,0 +1,125 @@
+/* graph.h - a network as data: named values, nodes in topological order, constants.
+ *
+ * This is what an ONNX file becomes and what every surgery works on. It holds no buffers
+ * for computing; engine/nn/net.h makes an executable network out of it.
+ *
+ * Values are referred to by index. A value is a graph input, or has a constant (an ONNX
+ * initializer), or is made by exactly one node. Constants in float types with
+ * `trainable` set are the network's parameters. Names are ONNX names and stay. */
+#ifndef ENGINE_NN_GRAPH_H
+#define ENGINE_NN_GRAPH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "engine/nn/array.h"
+
+#define GRAPH_MAX_NODES 1000000
+#define GRAPH_MAX_NAME 512
+#define NODE_MAX_INPUTS 4096
+#define VALUE_NONE (-1) /* an optional input or output that is left out */
+
+struct op;
+
+enum attribute_type { ATTRIBUTE_INT, ATTRIBUTE_REAL, ATTRIBUTE_STRING, ATTRIBUTE_INTS, ATTRIBUTE_REALS, ATTRIBUTE_ARRAY };
+
+struct attribute {
+    char *name;
+    enum attribute_type type;
+    int64_t integer;
+    double real;
+    char *string;
+    int64_t *integers;
+    double *reals;
+    size_t count;        /* of integers or reals */
+    struct array *array; /* owned */
+};
+
+struct value {
+    char *name;
+    enum dtype type;
+    struct shape shape;     /* filled by graph_infer; rank -1 while unknown */
+    struct array *constant; /* owned; NULL for activations */
+    bool trainable;         /* a parameter that training changes (BatchNorm statistics are not) */
+    int producer;           /* node index, -1 for inputs and constants */
+};
+
+struct node {
+    char *name;
+    const struct op *op;
+    int *inputs;  /* value indices, VALUE_NONE where left out */
+    int n_inputs;
+    int *outputs;
+    int n_outputs;
+    struct attribute *attributes;
+    int n_attributes;
+};
+
+struct graph {
+    char *name;
+    int opset; /* of the default domain, as read; nodes keep that opset's meaning */
+    struct value *values;
+    int n_values, values_room;
+    struct node *nodes; /* topological order after graph_finish */
+    int n_nodes, nodes_room;
+    int *inputs; /* value indices of the graph's inputs (initializers are not among them) */
+    int n_inputs;
+    int *outputs;
+    int n_outputs;
+};
+
+int graph_new(struct graph **out, const char *name, int opset, struct err *e);
+void graph_free(struct graph *g);
+int graph_clone(struct graph **out, const struct graph *g, struct err *e);
+
+/* Adds a value without producer and without constant; *out is its index. The name must be new
+ * (E_INVALID), NULL makes one up from `stem`. Pointers into g->values are invalid afterwards. */
+int graph_add_value(int *out, struct graph *g, const char *name, const char *stem, struct err *e);
+
+/* Adds a constant and takes the array, on failure too. Float constants start trainable. */
+int graph_add_constant_take(int *out, struct graph *g, const char *name, struct array *constant, struct err *e);
+
+/* Marks a value as input of the graph / output of the graph, in order. */
+int graph_add_input(struct graph *g, int value, enum dtype type, const struct shape *shape, struct err *e);
+int graph_add_output(struct graph *g, int value, struct err *e);
+
+/* Appends a node; it becomes the producer of its outputs (E_INVALID when one has a producer).
+ * `name` may be NULL or "": one is made up. *out (may be NULL) is its index. The operator is
+ * looked up by ONNX name: E_UNSUPPORTED names operator and node. */
+int graph_add_node(int *out, struct graph *g, const char *op, const char *name, const int *inputs, int n_inputs,
+                   const int *outputs, int n_outputs, struct err *e);
+
+/* Adds an attribute to a node; strings and arrays are copied (graph_set_array takes). Replaces one
+ * of the same name. */
+int graph_set_int(struct graph *g, int node, const char *name, int64_t value, struct err *e);
+int graph_set_real(struct graph *g, int node, const char *name, double value, struct err *e);
+int graph_set_string(struct graph *g, int node, const char *name, const char *value, struct err *e);
+int graph_set_ints(struct graph *g, int node, const char *name, const int64_t *values, size_t n, struct err *e);
+int graph_set_reals(struct graph *g, int node, const char *name, const double *values, size_t n, struct err *e);
+int graph_set_array_take(struct graph *g, int node, const char *name, struct array *value, struct err *e);
+
+const struct attribute *node_attribute(const struct node *n, const char *name);
+int64_t node_int(const struct node *n, const char *name, int64_t standard);
+double node_real(const struct node *n, const char *name, double standard);
+const char *node_string(const struct node *n, const char *name, const char *standard);
+
+/* Index of the value with that name, or VALUE_NONE. Constant time. */
+int graph_find_value(const struct graph *g, const char *name);
+/* Index of the node with that name, or -1. */
+int graph_find_node(const struct graph *g, const char *name);
+
+/* After building: sorts the nodes topologically (cycles and values nobody makes are E_INVALID,
+ * named), checks arities and attributes against the operators, drops nothing, marks what is
+ * trainable, and infers every shape with a free batch. A graph that passed can be planned. */
+int graph_finish(struct graph *g, struct err *e);
+
+/* What a reader wants to know at a glance. macs: multiply-adds of Conv, Gemm and MatMul for one sample. */
+struct graph_size {
+    int64_t parameters; /* elements of all float constants that training changes, and BatchNorm statistics */
+    int64_t macs;
+};
+int graph_measure(struct graph_size *out, const struct graph *g, struct err *e);
+
+#endif
