@@ -48,21 +48,24 @@ struct array {
     enum dtype type;
     struct shape shape;
     size_t count; /* elements */
-    void *data;   /* count * dtype_size(type) bytes */
+    void *data;   /* count * dtype_size(type) bytes from mem_alloc */
 };
 
 /* Zeroed array of that shape; shape must have no DIM_BATCH. */
 int array_new(struct array **out, enum dtype type, const struct shape *shape, struct err *e);
+/* An array around `data` (as above, of the right size), which is taken, on failure too. */
+int array_new_take(struct array **out, enum dtype type, const struct shape *shape, void *data, struct err *e);
 void array_free(struct array *a);
 int array_clone(struct array **out, const struct array *a, struct err *e);
 
 /* Converts elements from..from+n of `a` to float or double; integers and bools too. */
 void array_to_float(float *out, const struct array *a, size_t from, size_t n);
 void array_to_double(double *out, const struct array *a, size_t from, size_t n);
-/* One element as an integer (reals truncate). */
+/* One element as an integer: reals truncate, what does not fit is clamped, NaN is 0. */
 int64_t array_int(const struct array *a, size_t i);
 
-/* Converts n elements between raw typed memory, as above: for streams that are not arrays. */
+/* Converts n elements of raw memory, aligned or not, as above: for streams that are not arrays. */
 void dtype_to_float(float *out, enum dtype type, const void *from, size_t n);
+void dtype_to_double(double *out, enum dtype type, const void *from, size_t n);
 
 #endif

@@ -43,6 +43,7 @@ struct value {
     struct shape shape;     /* filled by graph_infer; rank -1 while unknown */
     struct array *constant; /* owned; NULL for activations */
     bool trainable;         /* a parameter that training changes (BatchNorm statistics are not) */
+    bool literal;           /* a constant that is part of the formula (ONNX node Constant), never trainable */
     int producer;           /* node index, -1 for inputs and constants */
 };
 

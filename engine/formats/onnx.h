@@ -1,0 +1,36 @@
+/* onnx.h - ONNX models and tensors, to and from graphs and arrays. The only place that knows protobuf.
+ *
+ * Reading treats the bytes as hostile: lengths and nesting are checked before anything is unpacked,
+ * and the memory it takes is bounded by a multiple of the file's size.
+ *
+ * Accepted: IR version 3 and later, opset ONNX_MIN_OPSET to ONNX_MAX_OPSET of the default domain,
+ * tensors in every type of array.h. Refused, with what and where: external data (never opened), local
+ * functions, training information, sparse tensors, subgraphs, operators without a row in the
+ * operator table, NaN or infinite weights, free dimensions other than the first. */
+#ifndef ENGINE_FORMATS_ONNX_H
+#define ENGINE_FORMATS_ONNX_H
+
+#include <stddef.h>
+
+#include "engine/formats/sink.h"
+#include "engine/nn/graph.h"
+
+#define ONNX_MIN_OPSET 7
+#define ONNX_MAX_OPSET 22
+#define ONNX_MAX_DEPTH 64 /* of messages in messages */
+
+/* The graph, finished (graph_finish). Names stay. Constant nodes become constants of the graph with
+ * `literal` set. Graph inputs that have an initializer are constants. A first dimension without a
+ * number is DIM_BATCH; a number stays. Weights are copied once; `bytes` is not needed afterwards. */
+int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e);
+
+/* Writes a finished graph; the same graph gives the same bytes. Literals become Constant nodes, other
+ * constants initializers. */
+int onnx_write(struct byte_sink sink, const struct graph *g, struct err *e);
+
+/* One tensor in a file of its own (TensorProto), as in ONNX's test data. `name` may be NULL; it is
+ * cut to `room`. Any value is accepted, NaN too. */
+int onnx_tensor_read(struct array **out, char *name, size_t room, const void *bytes, size_t size, struct err *e);
+int onnx_tensor_write(struct byte_sink sink, const char *name, const struct array *a, struct err *e);
+
+#endif
