@@ -1,0 +1,92 @@
+/* net.h - an executable network: a graph planned for a batch size, with its parameters.
+ *
+ * Planning places every tensor and allocates everything; running allocates nothing. The batch is
+ * cut into lanes of equal size; lanes are what threads work on, and their number depends on the
+ * batch alone, so results do not depend on the number of threads, to the bit.
+ *
+ * Parameters are one flat array in graph order, ONNX element order inside. The last of them are
+ * the statistics (BatchNormalization's running mean and variance), which have no gradient. */
+#ifndef ENGINE_NN_NET_H
+#define ENGINE_NN_NET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "engine/kernels/crew.h"
+#include "engine/kernels/real.h"
+#include "engine/nn/array.h"
+#include "engine/nn/graph.h"
+
+struct net;
+
+struct net_options {
+    int batch;            /* samples of one run, at most */
+    bool training;        /* with a backward pass; BatchNormalization and Dropout in training mode */
+    bool input_gradient;  /* backward also makes the gradients of the inputs */
+    size_t memory;        /* bytes that planning may take; 0 = no limit */
+};
+
+/* What a network takes, in bytes, known after planning. */
+struct net_memory {
+    size_t parameters; /* values; gradients as much again when training */
+    size_t activations;
+    size_t workspace; /* packed weights, gathering, scratch */
+};
+
+/* Plans graph g (which must stay alive) for the crew (likewise). The parameters are loaded from
+ * the graph. E_TOO_LARGE says what would be needed when it is more than options->memory. */
+int net_new(struct net **out, const struct graph *g, struct crew *crew, const struct net_options *options,
+            struct err *e);
+void net_free(struct net *n);
+
+struct net_memory net_memory(const struct net *n);
+
+/* Graph input i / output i: shape with the batch filled in, and where to write / read it, ONNX
+ * element order, [batch, ...]. Outputs are valid until the next run. */
+struct shape net_input_shape(const struct net *n, int i);
+struct shape net_output_shape(const struct net *n, int i);
+real *net_input(struct net *n, int i);
+const real *net_output(const struct net *n, int i);
+
+/* The gradient of the loss by output i, to be filled before net_backward; by input i after it
+ * (NULL without input_gradient). */
+real *net_output_gradient(struct net *n, int i);
+const real *net_input_gradient(const struct net *n, int i);
+
+/* Runs the first `samples` of the batch (all of it when training). `random` seeds Dropout. Inputs
+ * may be filled lane by lane: `load`, when not NULL, is called for samples [first, first + count)
+ * by the thread that will compute them. */
+typedef void net_load(void *context, int first, int count);
+void net_forward(struct net *n, int samples, struct random random, net_load *load, void *context);
+
+/* After net_forward of a training net: fills the gradients. */
+void net_backward(struct net *n);
+
+/* ---- parameters ---- */
+
+/* The flat array, its length, and how many of them have gradients (they come first). Call
+ * net_parameters_changed after writing. */
+real *net_parameters(struct net *n);
+size_t net_parameter_count(const struct net *n);
+size_t net_trainable_count(const struct net *n);
+const real *net_gradients(const struct net *n);
+void net_parameters_changed(struct net *n);
+
+/* Parameter k of the flat array: the graph's value index, where it starts and how long it is. */
+struct net_parameter {
+    int value;
+    size_t start, count;
+    bool trainable;
+};
+int net_parameter_list(const struct net *n, const struct net_parameter **out);
+
+/* Copies the parameters of `from`, a network of the same graph (other batch, other mode). */
+void net_copy_parameters(struct net *to, struct net *from);
+
+/* Writes the parameters back into a graph of the same shape as the planned one. */
+int net_store(const struct net *n, struct graph *g, struct err *e);
+
+#endif

@@ -1,0 +1,88 @@
+/* method.h - what a transfer method is: one constant record in a file of its own, one row in
+ * engine/transfer/methods.def.
+ *
+ * A method sees networks, data and numbers, never JSON, SQL or HTTP. Its specification is a plain
+ * struct described by a parameter table; what it needs from outside (networks by reference, data
+ * sets, a cache, a place for checkpoints, somebody to tell about progress) comes through a `host`.
+ * The server's host is in jobs/, the tests bring one of their own. */
+#ifndef ENGINE_TRANSFER_METHOD_H
+#define ENGINE_TRANSFER_METHOD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/digest.h"
+#include "base/error.h"
+#include "base/param.h"
+#include "base/text.h"
+#include "engine/nn/dataset.h"
+#include "engine/nn/graph.h"
+
+#define REFERENCE_SIZE 192 /* name@version, with the NUL */
+
+/* What the world does for a running method. Every function may be called from the method's thread
+ * only. Pointers handed out stay valid until the run ends, unless said otherwise. */
+struct host {
+    void *context;
+
+    /* The network of a reference, as stored; *digest (may be NULL) identifies its bytes. The graph
+     * is the method's to change and to free. */
+    int (*load_graph)(struct graph **out, struct digest *digest, void *context, const char *reference, struct err *e);
+
+    /* An array of a data set ("inputs", "labels", "targets"), or E_NOT_FOUND with the names it has.
+     * The bytes are borrowed; large ones are mapped, not read. */
+    int (*load_array)(struct data_array *out, void *context, const char *reference, const char *name, struct err *e);
+
+    /* Derived data that may be thrown away and made again: a block of exactly `size` bytes under a
+     * key. get: E_NOT_FOUND when it is not there. */
+    int (*cache_get)(void *out, size_t size, void *context, const struct digest *key, struct err *e);
+    int (*cache_put)(const void *bytes, size_t size, void *context, const struct digest *key, struct err *e);
+
+    /* The newest checkpoint of this job, if an earlier attempt left one: *out is the method's to
+     * free with mem_free; *size 0 when there is none. And a new one, replacing the last. */
+    int (*checkpoint_load)(void **out, size_t *size, void *context, struct err *e);
+    int (*checkpoint_save)(const void *bytes, size_t size, void *context, struct err *e);
+
+    /* Tells how far the run is. E_CANCELLED when somebody wants it to stop, E_LOST when another
+     * worker has the job: the method returns that at once. Cheap: call it after every step. */
+    int (*progress)(void *context, int64_t step, int64_t steps, struct err *e);
+
+    /* One point of a series ("train_loss" at a step), and a line for the reader. */
+    void (*metric)(void *context, const char *series, int64_t step, double value);
+    void (*log)(void *context, const char *text);
+
+    int threads;   /* for the crew */
+    size_t memory; /* bytes the method may take */
+};
+
+/* What a run leaves. */
+struct outcome {
+    struct graph *student;     /* NULL for methods that only measure; owned by the caller */
+    struct text metrics;       /* JSON object of the result's numbers: {"accuracy":0.93,...} */
+    struct text teacher_metrics; /* the same for the teacher, "" without one */
+    struct text report;        /* JSON object: what a reader wants to know beside the numbers */
+};
+
+struct method {
+    const char *name;    /* "distill" */
+    const char *summary; /* one line */
+    const struct param *params;
+    size_t spec_size;
+
+    /* Checks what the table cannot: how fields fit together, shapes, sizes; loads graphs and looks
+     * at arrays through the host, trains nothing. Fills `student` (may be NULL) with the student's
+     * size when the method makes one. */
+    int (*check)(const void *spec, const struct host *host, struct graph_size *student, struct err *e);
+
+    /* Runs to the end. */
+    int (*run)(struct outcome *out, const void *spec, const struct host *host, struct err *e);
+};
+
+/* The table (engine/transfer/methods.def), ended by NULL. */
+extern const struct method *const method_table[];
+const struct method *method_find(const char *name);
+
+void outcome_free(struct outcome *o);
+
+#endif
