@@ -13,6 +13,7 @@ int64_t clock_monotonic_ns(void);
 /* RFC 3339 in UTC with milliseconds, "2026-11-23T05:14:00.123Z"; out has at least 25 bytes. */
 void clock_format(char out[32], int64_t wall_ms);
 
+/* A signal ends it early. */
 void clock_sleep_ms(int64_t ms);
 
 #endif

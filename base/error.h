@@ -10,19 +10,19 @@
 /* Every code with the HTTP status its problem document carries. */
 #define ERROR_CODES(X) \
     X(E_NOMEM, "out-of-memory", 503) \
-    X(E_INVALID, "invalid", 422)          /* input is well formed but makes no sense */ \
-    X(E_SYNTAX, "malformed", 400)         /* input cannot be parsed */ \
+    X(E_INVALID, "invalid", 422)  /* input is well formed but makes no sense */ \
+    X(E_SYNTAX, "malformed", 400) /* input cannot be parsed */ \
     X(E_NOT_FOUND, "not-found", 404) \
     X(E_CONFLICT, "conflict", 409) \
     X(E_PRECONDITION, "precondition-failed", 412) \
     X(E_TOO_LARGE, "too-large", 413) \
-    X(E_UNSUPPORTED, "unsupported", 422)  /* understood, but retort has no way to do it */ \
+    X(E_UNSUPPORTED, "unsupported", 422) /* understood, but retort has no way to do it */ \
     X(E_DIGEST, "digest-mismatch", 400) \
     X(E_BUSY, "busy", 503) \
     X(E_IO, "storage", 500) \
     X(E_CORRUPT, "corrupt", 500) \
     X(E_CANCELLED, "cancelled", 409) \
-    X(E_LOST, "lease-lost", 409)          /* another worker holds the job now */ \
+    X(E_LOST, "lease-lost", 409) /* another worker holds the job now */ \
     X(E_INTERNAL, "internal", 500)
 
 enum error_code {
@@ -46,7 +46,9 @@ int err_set(struct err *e, int code, const char *format, ...) __attribute__((for
 int err_set_at(struct err *e, int code, const char *pointer, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Puts context before the text of an error ("node conv1: ..."); returns e->code. */
+/* Puts context before the text of an error: err_prefix(e, "node %s", name) makes "node conv1: ...".
+ * Returns e->code; E_INTERNAL when there is none, so that no failure turns into 0 (e may be NULL:
+ * return the code you have, not this one). */
 int err_prefix(struct err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Out of memory, with how much was asked for; returns E_NOMEM. */

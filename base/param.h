@@ -14,7 +14,8 @@
  * Two short forms keep requests pleasant, and the written spec always shows the long one:
  *   - an object whose table names a `bare` field accepts that field's value alone
  *     ("fashion" for {"ref":"fashion"});
- *   - a list accepts one element without brackets. */
+ *   - a list accepts one element without brackets.
+ * A member that is null counts as not given. A required string or list must not be empty. */
 #ifndef BASE_PARAM_H
 #define BASE_PARAM_H
 
@@ -40,47 +41,60 @@ enum param_type {
 struct param {
     const char *name;
     enum param_type type;
-    bool required;             /* must be present in the request */
-    size_t offset;             /* of the field in its struct */
-    size_t size;               /* of the field, or of one list element */
-    size_t count_offset;       /* lists: of the int that counts */
-    size_t max;                /* lists: the most elements */
-    size_t present_offset;     /* objects: of the bool that says it was given; NO_PRESENT if none */
-    double low, high;          /* numbers: inclusive range */
-    const char *choices;       /* "sgd adam rmsprop" */
-    const char *standard;      /* default as JSON text; NULL = absent (NaN, PARAM_ABSENT, "", 0 elements,
-                                * not present). An object without default is filled from its own fields. */
+    bool required;         /* must be present in the request */
+    size_t offset;         /* of the field in its struct */
+    size_t size;           /* of the field, or of one list element */
+    size_t count_offset;   /* lists: of the int that counts */
+    size_t max;            /* lists: the most elements */
+    size_t present_offset; /* objects: of the bool that says it was given; NO_PRESENT if none */
+    double low, high;      /* numbers: inclusive range; both 0: any */
+    const char *choices;   /* "sgd adam rmsprop" */
+    const char *standard;  /* default as JSON text; NULL = absent (NaN, PARAM_ABSENT, "", choice -1, false,
+                                * 0 elements, not present). An object without default is filled from its own fields. */
     const struct param *fields;
-    const char *bare;          /* objects: the field a value alone stands for */
-    const char *help;          /* one line */
-    const char *refers_to;     /* "model", "dataset": the string is a reference to one; else NULL */
+    const char *bare;      /* objects: the field a value alone stands for */
+    const char *help;      /* one line */
+    const char *refers_to; /* "model", "dataset": the string is a reference to one; else NULL */
 };
 
 #define PARAM_NO_PRESENT ((size_t)-1)
 #define PARAM_ABSENT INT64_MIN /* an integer without default that was not given */
 
 #define PARAM_AT(s, f) .offset = offsetof(s, f), .size = sizeof(((s *)0)->f), .present_offset = PARAM_NO_PRESENT
-#define PARAM_BOOL(s, f, std, hlp) {.name = #f, .type = PARAM_TYPE_BOOL, PARAM_AT(s, f), .standard = std, .help = hlp}
+#define PARAM_BOOL(s, f, std, hlp) \
+    { .name = #f, .type = PARAM_TYPE_BOOL, PARAM_AT(s, f), .standard = std, .help = hlp }
 #define PARAM_INT(s, f, std, lo, hi, hlp) \
-    {.name = #f, .type = PARAM_TYPE_INT, PARAM_AT(s, f), .standard = std, .low = lo, .high = hi, .help = hlp}
+    { .name = #f, .type = PARAM_TYPE_INT, PARAM_AT(s, f), .standard = std, .low = lo, .high = hi, .help = hlp }
 #define PARAM_REAL(s, f, std, lo, hi, hlp) \
-    {.name = #f, .type = PARAM_TYPE_REAL, PARAM_AT(s, f), .standard = std, .low = lo, .high = hi, .help = hlp}
-#define PARAM_STRING(s, f, std, hlp) {.name = #f, .type = PARAM_TYPE_STRING, PARAM_AT(s, f), .standard = std, .help = hlp}
+    { .name = #f, .type = PARAM_TYPE_REAL, PARAM_AT(s, f), .standard = std, .low = lo, .high = hi, .help = hlp }
+#define PARAM_STRING(s, f, std, hlp) \
+    { .name = #f, .type = PARAM_TYPE_STRING, PARAM_AT(s, f), .standard = std, .help = hlp }
 #define PARAM_CHOICE(s, f, std, words, hlp) \
-    {.name = #f, .type = PARAM_TYPE_CHOICE, PARAM_AT(s, f), .standard = std, .choices = words, .help = hlp}
+    { .name = #f, .type = PARAM_TYPE_CHOICE, PARAM_AT(s, f), .standard = std, .choices = words, .help = hlp }
 #define PARAM_MODEL(s, f, req, hlp) \
-    {.name = #f, .type = PARAM_TYPE_STRING, PARAM_AT(s, f), .required = req, .refers_to = "model", .help = hlp}
+    { .name = #f, .type = PARAM_TYPE_STRING, PARAM_AT(s, f), .required = req, .refers_to = "model", .help = hlp }
 #define PARAM_OBJECT(s, f, table, bare_field, hlp) \
-    {.name = #f, .type = PARAM_TYPE_OBJECT, PARAM_AT(s, f), .fields = table, .bare = bare_field, .help = hlp}
+    { .name = #f, .type = PARAM_TYPE_OBJECT, PARAM_AT(s, f), .fields = table, .bare = bare_field, .help = hlp }
+/* An object that may be left out: the bool `has` says whether it was given. */
+#define PARAM_OPTIONAL(s, f, has, table, bare_field, hlp) \
+    { \
+        .name = #f, .type = PARAM_TYPE_OBJECT, .offset = offsetof(s, f), .size = sizeof(((s *)0)->f), \
+        .present_offset = offsetof(s, has), .fields = table, .bare = bare_field, .help = hlp \
+    }
 #define PARAM_LIST(s, f, n, element, hlp) \
-    {.name = #f, .type = PARAM_TYPE_LIST, .offset = offsetof(s, f), .size = sizeof(((s *)0)->f[0]), \
-     .count_offset = offsetof(s, n), .max = sizeof(((s *)0)->f) / sizeof(((s *)0)->f[0]), \
-     .present_offset = PARAM_NO_PRESENT, .fields = element, .help = hlp}
-#define PARAM_END {.name = NULL}
+    { \
+        .name = #f, .type = PARAM_TYPE_LIST, .offset = offsetof(s, f), .size = sizeof(((s *)0)->f[0]), \
+        .count_offset = offsetof(s, n), .max = sizeof(((s *)0)->f) / sizeof(((s *)0)->f[0]), \
+        .present_offset = PARAM_NO_PRESENT, .fields = element, .help = hlp \
+    }
+#define PARAM_END \
+    { .name = NULL }
 
-/* Fills *out (zeroed first) with the defaults of the table, then with the object's members.
+/* Fills *out (zeroed up to its last field in the table) with the defaults of the table, then with
+ * the object's members.
  * Unknown members (with the nearest known name), wrong types, values out of range and missing
- * required members are errors with the pointer `at` + "/member". `object` may be NULL: defaults. */
+ * required members are errors with the pointer `at` + "/member". `object` may be NULL:
+ * defaults, and what is required stays absent. */
 int param_parse(void *out, const struct param *table, const struct json *object, const char *at, struct err *e);
 
 /* The struct as members of the object that is open in w: every default filled in, what is
@@ -88,7 +102,8 @@ int param_parse(void *out, const struct param *table, const struct json *object,
 void param_write(struct json_writer *w, const struct param *table, const void *in);
 
 /* The table as a JSON array of {name, type, required, default, minimum, maximum, choices,
- * fields, list, bare, refers_to, help}. */
+ * fields, list, bare, refers_to, help}; type is boolean, integer, number, string, choice or object.
+ * `list` is the most elements of a list; type, range, choices, fields, bare are its element's then. */
 void param_describe(struct json_writer *w, const char *name, const struct param *table);
 
 /* Index of a word in a space-separated list, -1 if it is not there; and back (out is "" if none). */
