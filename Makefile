@@ -106,3 +106,63 @@ $(foreach t,$(TEST_SOURCES),$(eval $(call test_program,$t)))
 tests: $(TESTS)
 
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
+
+# ---- targets ---------------------------------------------------------------------------------
+# A target with a "##" line is shown by `make help`, together with it. Those that install packages start make anew,
+# because what is installed decides what there is to build.
+
+NODE_MODULES := tests/js/node_modules/.package-lock.json
+JUDGES       := $(wildcard tests/e2e/*_test.sh tests/e2e/*_test.js tests/js/*_test.js)
+SLOW_JUDGES  := $(wildcard tests/e2e/*_slow.sh tests/e2e/*_slow.js)
+
+.PHONY: help setup demo run test test-slow lint install clean bench-distill
+
+help: ## explains the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "  make                builds $(BUILD)/retort"
+
+setup: ## installs the Debian packages to build with
+	tools/packages install build
+
+demo: ## distils a Fashion-MNIST teacher before your eyes, in a temporary folder; student.onnx stays
+	@tools/packages install build demo
+	@$(MAKE) --no-print-directory -s -j2 all
+	@tools/demo $(BUILD)/retort
+
+run: ## starts the server on 127.0.0.1:8080, with its data in ./data
+	@tools/packages install build
+	@$(MAKE) --no-print-directory -s -j2 all
+	$(BUILD)/retort serve --data data --listen 127.0.0.1:8080
+
+test: ## installs what the tests need, builds and runs all of them
+	tools/packages install build demo test
+	$(MAKE) --no-print-directory -j2 all tests $(NODE_MODULES)
+	$(MAKE) --no-print-directory run-tests
+
+test-slow: ## the tests that take minutes: the whole tour, the whole data, an upload of 1 GiB
+	tools/packages install build demo test
+	$(MAKE) --no-print-directory -j2 all tests $(NODE_MODULES)
+	RETORT=$(BUILD)/retort tests/run $(SLOW_JUDGES)
+
+.PHONY: run-tests
+run-tests:
+	RETORT=$(BUILD)/retort tests/run $(TESTS) $(JUDGES)
+
+$(NODE_MODULES): tests/js/package-lock.json
+	cd tests/js && npm ci --ignore-scripts --loglevel=error
+	@touch $@
+
+lint: ## the rules that a machine can check: layers, sizes, calls better avoided
+	tools/packages install lint
+	tools/lint
+
+bench-distill: ## distilled against trained on labels alone, over three seeds; writes bench/distill.md
+	tools/packages install build bench
+	$(MAKE) --no-print-directory -j2 all
+	node bench/distill.js $(BUILD)/retort
+
+install: all ## copies the binary to $(DESTDIR)$(PREFIX)/bin
+	install -D -m 755 $(BUILD)/retort $(DESTDIR)$(PREFIX)/bin/retort
+
+clean: ## removes what was built
+	rm -rf $(BUILD)
