@@ -49,8 +49,8 @@ struct param {
     size_t present_offset; /* objects: of the bool that says it was given; NO_PRESENT if none */
     double low, high;      /* numbers: inclusive range; both 0: any */
     const char *choices;   /* "sgd adam rmsprop" */
-    const char *standard;  /* default as JSON text; NULL = absent (NaN, PARAM_ABSENT, "", choice -1, false,
-                                * 0 elements, not present). An object without default is filled from its own fields. */
+    const char *standard;  /* default as JSON text; NULL = absent: NaN, PARAM_ABSENT, "", choice -1, false, no
+                            * elements, not present. An object without default is filled from its own fields. */
     const struct param *fields;
     const char *bare;      /* objects: the field a value alone stands for */
     const char *help;      /* one line */
@@ -60,41 +60,35 @@ struct param {
 #define PARAM_NO_PRESENT ((size_t)-1)
 #define PARAM_ABSENT INT64_MIN /* an integer without default that was not given */
 
+/* clang-format off */
 #define PARAM_AT(s, f) .offset = offsetof(s, f), .size = sizeof(((s *)0)->f), .present_offset = PARAM_NO_PRESENT
-#define PARAM_BOOL(s, f, std, hlp) \
-    { .name = #f, .type = PARAM_TYPE_BOOL, PARAM_AT(s, f), .standard = std, .help = hlp }
+#define PARAM_BOOL(s, f, std, hlp) {.name = #f, .type = PARAM_TYPE_BOOL, PARAM_AT(s, f), .standard = std, .help = hlp}
 #define PARAM_INT(s, f, std, lo, hi, hlp) \
-    { .name = #f, .type = PARAM_TYPE_INT, PARAM_AT(s, f), .standard = std, .low = lo, .high = hi, .help = hlp }
+    {.name = #f, .type = PARAM_TYPE_INT, PARAM_AT(s, f), .standard = std, .low = lo, .high = hi, .help = hlp}
 #define PARAM_REAL(s, f, std, lo, hi, hlp) \
-    { .name = #f, .type = PARAM_TYPE_REAL, PARAM_AT(s, f), .standard = std, .low = lo, .high = hi, .help = hlp }
-#define PARAM_STRING(s, f, std, hlp) \
-    { .name = #f, .type = PARAM_TYPE_STRING, PARAM_AT(s, f), .standard = std, .help = hlp }
+    {.name = #f, .type = PARAM_TYPE_REAL, PARAM_AT(s, f), .standard = std, .low = lo, .high = hi, .help = hlp}
+#define PARAM_STRING(s, f, std, hlp) {.name = #f, .type = PARAM_TYPE_STRING, PARAM_AT(s, f), .standard = std, .help = hlp}
 #define PARAM_CHOICE(s, f, std, words, hlp) \
-    { .name = #f, .type = PARAM_TYPE_CHOICE, PARAM_AT(s, f), .standard = std, .choices = words, .help = hlp }
+    {.name = #f, .type = PARAM_TYPE_CHOICE, PARAM_AT(s, f), .standard = std, .choices = words, .help = hlp}
 #define PARAM_MODEL(s, f, req, hlp) \
-    { .name = #f, .type = PARAM_TYPE_STRING, PARAM_AT(s, f), .required = req, .refers_to = "model", .help = hlp }
+    {.name = #f, .type = PARAM_TYPE_STRING, PARAM_AT(s, f), .required = req, .refers_to = "model", .help = hlp}
 #define PARAM_OBJECT(s, f, table, bare_field, hlp) \
-    { .name = #f, .type = PARAM_TYPE_OBJECT, PARAM_AT(s, f), .fields = table, .bare = bare_field, .help = hlp }
+    {.name = #f, .type = PARAM_TYPE_OBJECT, PARAM_AT(s, f), .fields = table, .bare = bare_field, .help = hlp}
 /* An object that may be left out: the bool `has` says whether it was given. */
 #define PARAM_OPTIONAL(s, f, has, table, bare_field, hlp) \
-    { \
-        .name = #f, .type = PARAM_TYPE_OBJECT, .offset = offsetof(s, f), .size = sizeof(((s *)0)->f), \
-        .present_offset = offsetof(s, has), .fields = table, .bare = bare_field, .help = hlp \
-    }
+    {.name = #f, .type = PARAM_TYPE_OBJECT, .offset = offsetof(s, f), .size = sizeof(((s *)0)->f), \
+     .present_offset = offsetof(s, has), .fields = table, .bare = bare_field, .help = hlp}
 #define PARAM_LIST(s, f, n, element, hlp) \
-    { \
-        .name = #f, .type = PARAM_TYPE_LIST, .offset = offsetof(s, f), .size = sizeof(((s *)0)->f[0]), \
-        .count_offset = offsetof(s, n), .max = sizeof(((s *)0)->f) / sizeof(((s *)0)->f[0]), \
-        .present_offset = PARAM_NO_PRESENT, .fields = element, .help = hlp \
-    }
-#define PARAM_END \
-    { .name = NULL }
+    {.name = #f, .type = PARAM_TYPE_LIST, .offset = offsetof(s, f), .size = sizeof(((s *)0)->f[0]), \
+     .count_offset = offsetof(s, n), .max = sizeof(((s *)0)->f) / sizeof(((s *)0)->f[0]), \
+     .present_offset = PARAM_NO_PRESENT, .fields = element, .help = hlp}
+#define PARAM_END {.name = NULL}
+/* clang-format on */
 
 /* Fills *out (zeroed up to its last field in the table) with the defaults of the table, then with
- * the object's members.
- * Unknown members (with the nearest known name), wrong types, values out of range and missing
- * required members are errors with the pointer `at` + "/member". `object` may be NULL:
- * defaults, and what is required stays absent. */
+ * the object's members. Unknown members (with the nearest known name), wrong types, values out of
+ * range and missing required members are errors with the pointer `at` + "/member". `object` may be
+ * NULL: defaults, and what is required stays absent. */
 int param_parse(void *out, const struct param *table, const struct json *object, const char *at, struct err *e);
 
 /* The struct as members of the object that is open in w: every default filled in, what is
