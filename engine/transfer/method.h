@@ -21,18 +21,25 @@
 
 #define REFERENCE_SIZE 192 /* name@version, with the NUL */
 
+/* Where something loaded came from. */
+struct source {
+    struct digest digest; /* of its stored bytes */
+    uint64_t bytes;       /* how many these are */
+};
+
 /* What the world does for a running method. Every function may be called from the method's thread
  * only. Pointers handed out stay valid until the run ends, unless said otherwise. */
 struct host {
     void *context;
 
-    /* The network of a reference, as stored; *digest (may be NULL) identifies its bytes. The graph
-     * is the method's to change and to free. */
-    int (*load_graph)(struct graph **out, struct digest *digest, void *context, const char *reference, struct err *e);
+    /* The network of a reference, as stored; *source may be NULL. The graph is the method's to change
+     * and to free. */
+    int (*load_graph)(struct graph **out, struct source *source, void *context, const char *reference, struct err *e);
 
-    /* An array of a data set ("inputs", "labels", "targets"), or E_NOT_FOUND with the names it has.
-     * The bytes are borrowed; large ones are mapped, not read. */
-    int (*load_array)(struct data_array *out, void *context, const char *reference, const char *name, struct err *e);
+    /* An array of a data set ("inputs", "labels", "targets"), or E_NOT_FOUND with the names it has;
+     * *source may be NULL. The bytes are borrowed; large ones are mapped, not read. */
+    int (*load_array)(struct data_array *out, struct source *source, void *context, const char *reference,
+                      const char *name, struct err *e);
 
     /* Derived data that may be thrown away and made again: a block of exactly `size` bytes under a
      * key. get: E_NOT_FOUND when it is not there. */
@@ -40,8 +47,10 @@ struct host {
     int (*cache_put)(const void *bytes, size_t size, void *context, const struct digest *key, struct err *e);
 
     /* The newest checkpoint of this job, if an earlier attempt left one: *out is the method's to
-     * free with mem_free; *size 0 when there is none. And a new one, replacing the last. */
+     * free with mem_free; *size 0 when there is none. And a new one, replacing the last. Methods ask
+     * after every step whether one is due: enough time has passed, or the worker is about to stop. */
     int (*checkpoint_load)(void **out, size_t *size, void *context, struct err *e);
+    bool (*checkpoint_due)(void *context);
     int (*checkpoint_save)(const void *bytes, size_t size, void *context, struct err *e);
 
     /* Tells how far the run is. E_CANCELLED when somebody wants it to stop, E_LOST when another
@@ -71,9 +80,10 @@ struct method {
     size_t spec_size;
 
     /* Checks what the table cannot: how fields fit together, shapes, sizes; loads graphs and looks
-     * at arrays through the host, trains nothing. Fills `student` (may be NULL) with the student's
-     * size when the method makes one. */
-    int (*check)(const void *spec, const struct host *host, struct graph_size *student, struct err *e);
+     * at arrays through the host, trains nothing. Fills in defaults that depend on other fields; `run`
+     * is given such a completed spec. Fills `student` (may be NULL) with the student's size when the
+     * method makes one, zeros otherwise. Only load_graph and load_array of the host are called. */
+    int (*check)(void *spec, const struct host *host, struct graph_size *student, struct err *e);
 
     /* Runs to the end. */
     int (*run)(struct outcome *out, const void *spec, const struct host *host, struct err *e);

@@ -1,0 +1,64 @@
+/* optimizer.h - update rules on the flat parameter array: a table, and the state they keep.
+ *
+ * Formulas are those of PyTorch's torch.optim, to be comparable number by number: weight decay is
+ * added to the gradient (g += w p), Adam's and RMSProp's epsilon stands outside the root. The work
+ * is cut into blocks of fixed size, so results do not depend on the number of threads. */
+#ifndef ENGINE_NN_OPTIMIZER_H
+#define ENGINE_NN_OPTIMIZER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "engine/kernels/crew.h"
+#include "engine/kernels/real.h"
+
+#define OPTIMIZER_BLOCK 16384 /* elements of one unit of work */
+#define OPTIMIZER_MAX_COPIES 2
+
+/* What a rule is given for one block. */
+struct optimizer_update {
+    real rate;          /* learning rate of this step */
+    real scale;         /* multiplies gradients first: clipping */
+    real decay;         /* weight decay */
+    real momentum;      /* sgd, rmsprop: of the step; adam: beta 1 */
+    real smoothing;     /* adam: beta 2; rmsprop: alpha */
+    real epsilon;
+    real correction[2]; /* adam: 1 - beta1^t, sqrt(1 - beta2^t) */
+};
+
+/* A row of the table. */
+struct optimizer_rule {
+    const char *name;
+    const char *help; /* formula, one line */
+    int copies;       /* state arrays as long as the parameters, all starting at 0 */
+    double momentum, smoothing, epsilon; /* standard values */
+    void (*update)(const struct optimizer_update *u, real *p, const real *g, real *const *state, size_t n);
+};
+extern const struct optimizer_rule optimizer_table[]; /* ended by name NULL */
+#define OPTIMIZER_NAMES "sgd adam rmsprop"            /* its rows, in order */
+
+struct optimizer {
+    const struct optimizer_rule *rule;
+    double momentum, smoothing, epsilon, weight_decay;
+    size_t n;       /* parameters */
+    real *state;    /* [copies][n] */
+    double *partial; /* sums of squares, one per block */
+    uint64_t steps; /* taken so far */
+};
+
+/* State for n parameters. `momentum` NaN takes the rule's standard. Free with optimizer_fini. */
+int optimizer_init(struct optimizer *out, const struct optimizer_rule *rule, size_t n, double momentum,
+                   double weight_decay, struct err *e);
+void optimizer_fini(struct optimizer *o);
+
+/* One step: parameters -= rate * rule(gradients), gradients scaled down first when their L2 norm is above
+ * clip_norm (torch's clip_grad_norm_; 0 = never). Returns the norm before clipping, or 0 when it was
+ * not needed. When the norm is not finite nothing is changed and it is returned as it is. */
+double optimizer_step(struct optimizer *o, struct crew *crew, real *parameters, const real *gradients, double rate,
+                      double clip_norm);
+
+/* Bytes of state, for checkpoints: state[0 .. copies * n). */
+size_t optimizer_state_count(const struct optimizer *o);
+
+#endif
