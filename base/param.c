@@ -233,16 +233,15 @@ static int parse_list(char *out, const struct param *row, const struct json *val
     size_t n = many ? json_count(value) : 1, i = 0;
     char *elements = out + row->offset;
     if (n > row->max || (row->required && n == 0)) return refuse(row, value, at, e);
-    if (!many && parse_value(elements, row->fields, value, at, e)) return E_INVALID;
-    for (const struct json *v = many ? json_first(value) : NULL; v; v = json_next(v), i++) {
+    int code = many ? 0 : parse_value(elements, row->fields, value, at, e);
+    for (const struct json *v = many ? json_first(value) : NULL; v && !code; v = json_next(v), i++) {
         char pointer[JSON_POINTER_SIZE], index[24];
         text_print(index, sizeof index, "%zu", i);
         json_pointer(pointer, at, index);
-        int code = parse_value(elements + i * row->size, row->fields, v, pointer, e);
-        if (code) return code;
+        code = parse_value(elements + i * row->size, row->fields, v, pointer, e);
     }
     *(int *)(void *)(out + row->count_offset) = (int)n;
-    return 0;
+    return code;
 }
 
 /* A value of any type but a list into its field. */
