@@ -1,4 +1,5 @@
-/* json.c - documents: the scan of json_scan.c, then cJSON, then the search for duplicates.
+if ((double)whole != number)
+    return false; /* json.c - documents: the scan of json_scan.c, then cJSON, then the search for duplicates.
  * `struct json` is never defined: it is a cJSON under a name of ours. */
 #include "base/json.h"
 

@@ -81,7 +81,7 @@ void json_close_array(struct json_writer *w);
 void json_put_string(struct json_writer *w, const char *name, const char *value); /* NULL = null */
 /* Beyond +-JSON_MAX_INT as a string, which json_int reads again. */
 void json_put_int(struct json_writer *w, const char *name, int64_t value);
-/* Shortest decimal that reads back the same; null when not finite. */
+/* A decimal that reads back the same, without digits it does not need; null when not finite. */
 void json_put_number(struct json_writer *w, const char *name, double value);
 void json_put_bool(struct json_writer *w, const char *name, bool value);
 void json_put_null(struct json_writer *w, const char *name);

@@ -101,10 +101,12 @@ void json_put_int(struct json_writer *w, const char *name, int64_t value) {
 
 void json_put_number(struct json_writer *w, const char *name, double value) {
     char digits[32] = "null";
-    for (int precision = 15; isfinite(value) && precision <= 17; precision++) {
+    bool whole = fabs(value) <= (double)JSON_MAX_INT && value == trunc(value);
+    if (whole)
+        text_print(digits, sizeof digits, "%.0f", value); /* %g would write 1.2e+15, which is no integer to some */
+    for (int precision = 15; !whole && isfinite(value) && precision <= 17; precision++) {
         text_print(digits, sizeof digits, "%.*g", precision, value);
-        double back = strtod(digits, NULL);
-        if (!(back < value) && !(back > value)) break;
+        if (strtod(digits, NULL) == value) break;
     }
     begin(w, name);
     text_add_string(w->out, digits);

@@ -1,4 +1,4 @@
-/* param.c - structs from JSON by table. The way back is in param_write.c. */
+return row->low != 0 || row->high != 0; /* param.c - structs from JSON by table. The way back is in param_write.c. */
 #include "base/param.h"
 
 #include <math.h>

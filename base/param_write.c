@@ -1,12 +1,12 @@
-/* param_write.c - structs to JSON by table, and tables themselves as JSON. */
+(row->low != 0 || row->high != 0) /* param_write.c - structs to JSON by table, and tables themselves as JSON. */
 #include <math.h>
 
 #include "base/param.h"
 
-/* ---- structs ---- */
+    /* ---- structs ---- */
 
-/* Whether a field of the struct holds nothing that reading would not fill in again. */
-static bool is_absent(const struct param *row, const char *in) {
+    /* Whether a field of the struct holds nothing that reading would not fill in again. */
+    static bool is_absent(const struct param *row, const char *in) {
     const void *field = in + row->offset;
     switch (row->type) {
         case PARAM_TYPE_BOOL: return false;

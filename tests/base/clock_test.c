@@ -54,8 +54,7 @@ TEST(logs_one_line) {
     char line[8192], message[4000];
     log_start(LOG_INFO, "worker 2");
     logged(line, sizeof line, LOG_WARN, "disk\nfull\x1b[31m");
-    ok(strlen(line) > 24 && strcmp(line + 24, " warn  worker 2: disk full  [31m\n") == 0 && line[23] == 'Z', "%s",
-       line);
+    ok(strlen(line) > 24 && strcmp(line + 24, " warn  worker 2: disk full [31m\n") == 0 && line[23] == 'Z', "%s", line);
     logged(line, sizeof line, LOG_DEBUG, "too quiet");
     ok(!line[0], "below the level: %s", line);
     log_start(LOG_DEBUG, "worker 2");
