@@ -23,6 +23,7 @@ struct optimizer_update {
     real decay;         /* weight decay */
     real momentum;      /* sgd, rmsprop: of the step; adam: beta 1 */
     real smoothing;     /* adam: beta 2; rmsprop: alpha */
+    real rest[2];       /* 1 - momentum, 1 - smoothing, rounded once: 1 - 0.999f is off by 5e-5 */
     real epsilon;
     real correction[2]; /* adam: 1 - beta1^t, sqrt(1 - beta2^t) */
 };

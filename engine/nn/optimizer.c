@@ -1,0 +1,177 @@
+/* optimizer.c - update rules over blocks of the flat parameter array. */
+#include "engine/nn/optimizer.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+/* The rules are loops over restricted pointers and nothing else, so that they vectorise. */
+
+VECTORISED static void sgd_loop(const struct optimizer_update *u, real *restrict p, const real *restrict g,
+                                real *restrict velocity, size_t n) {
+    const real rate = u->rate, scale = u->scale, decay = u->decay, momentum = u->momentum;
+    for (size_t i = 0; i < n; i++) {
+        velocity[i] = momentum * velocity[i] + (g[i] * scale + decay * p[i]);
+        p[i] -= rate * velocity[i];
+    }
+}
+
+static void update_sgd(const struct optimizer_update *u, real *p, const real *g, real *const *state, size_t n) {
+    sgd_loop(u, p, g, state[0], n);
+}
+
+VECTORISED static void adam_loop(const struct optimizer_update *u, real *restrict p, const real *restrict g,
+                                 real *restrict m, real *restrict v, size_t n) {
+    const real scale = u->scale, decay = u->decay, beta1 = u->momentum, beta2 = u->smoothing, epsilon = u->epsilon;
+    const real rest1 = u->rest[0], rest2 = u->rest[1];
+    const real rate = u->rate / u->correction[0], root = 1 / u->correction[1];
+    for (size_t i = 0; i < n; i++) {
+        real d = g[i] * scale + decay * p[i];
+        m[i] = beta1 * m[i] + rest1 * d;
+        v[i] = beta2 * v[i] + rest2 * d * d;
+        p[i] -= rate * m[i] / (real_sqrt(v[i]) * root + epsilon);
+    }
+}
+
+static void update_adam(const struct optimizer_update *u, real *p, const real *g, real *const *state, size_t n) {
+    adam_loop(u, p, g, state[0], state[1], n);
+}
+
+VECTORISED static void rmsprop_loop(const struct optimizer_update *u, real *restrict p, const real *restrict g,
+                                    real *restrict v, real *restrict velocity, size_t n) {
+    const real rate = u->rate, scale = u->scale, decay = u->decay, momentum = u->momentum;
+    const real alpha = u->smoothing, rest = u->rest[1], epsilon = u->epsilon;
+    for (size_t i = 0; i < n; i++) {
+        real d = g[i] * scale + decay * p[i];
+        v[i] = alpha * v[i] + rest * d * d;
+        velocity[i] = momentum * velocity[i] + d / (real_sqrt(v[i]) + epsilon);
+        p[i] -= rate * velocity[i];
+    }
+}
+
+static void update_rmsprop(const struct optimizer_update *u, real *p, const real *g, real *const *state, size_t n) {
+    rmsprop_loop(u, p, g, state[0], state[1], n);
+}
+
+const struct optimizer_rule optimizer_table[] = {
+    {.name = "sgd", .help = "v = momentum v + g; p -= rate v", .copies = 1, .momentum = 0.9, .update = update_sgd},
+    {.name = "adam",
+     .help = "m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= rate m^ / (sqrt(v^) + eps), b1 = momentum",
+     .copies = 2, .momentum = 0.9, .smoothing = 0.999, .epsilon = 1e-8, .update = update_adam},
+    {.name = "rmsprop",
+     .help = "v = 0.99 v + 0.01 g^2; b = momentum b + g / (sqrt(v) + eps); p -= rate b",
+     .copies = 2, .momentum = 0, .smoothing = 0.99, .epsilon = 1e-8, .update = update_rmsprop},
+    {.name = NULL},
+};
+
+/* Sum of squares with 16 partial sums whatever the vector width, so that one rounding serves all. */
+VECTORISED static double sum_of_squares(const real *restrict g, size_t n) {
+    double part[16] = {0};
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (size_t k = 0; k < 16; k++) part[k] += (double)g[i + k] * (double)g[i + k];
+    for (; i < n; i++) part[0] += (double)g[i] * (double)g[i];
+    double sum = 0;
+    for (size_t k = 0; k < 16; k++) sum += part[k];
+    return sum;
+}
+
+int optimizer_init(struct optimizer *out, const struct optimizer_rule *rule, size_t n, double momentum,
+                   double weight_decay, struct err *e) {
+    *out = (struct optimizer){
+        .rule = rule,
+        .momentum = isnan(momentum) ? rule->momentum : momentum,
+        .smoothing = rule->smoothing,
+        .epsilon = rule->epsilon,
+        .weight_decay = weight_decay,
+        .n = n,
+    };
+    size_t count, bytes;
+    if (!mem_mul(&count, n, (size_t)rule->copies) || !mem_mul(&bytes, count, sizeof(real)))
+        return err_set(e, E_TOO_LARGE, "%zu parameters are too many", n);
+    out->state = mem_alloc_aligned(bytes);
+    out->partial = mem_calloc(n / OPTIMIZER_BLOCK + 1, sizeof *out->partial);
+    if (!out->state || !out->partial) {
+        optimizer_fini(out);
+        return err_memory(e, bytes);
+    }
+    return 0;
+}
+
+void optimizer_fini(struct optimizer *o) {
+    mem_free_aligned(o->state);
+    mem_free(o->partial);
+    *o = (struct optimizer){0};
+}
+
+size_t optimizer_state_count(const struct optimizer *o) { return (size_t)o->rule->copies * o->n; }
+
+/* What the units of one step share. */
+struct step {
+    struct optimizer *optimizer;
+    struct optimizer_update update;
+    real *parameters;
+    const real *gradients;
+};
+
+/* Elements of block `unit`, which starts at unit * OPTIMIZER_BLOCK. */
+static size_t block_size(const struct optimizer *o, int unit) {
+    size_t rest = o->n - (size_t)unit * OPTIMIZER_BLOCK;
+    return rest < OPTIMIZER_BLOCK ? rest : OPTIMIZER_BLOCK;
+}
+
+static void measure_block(void *context, int unit, int thread) {
+    (void)thread;
+    struct step *s = context;
+    s->optimizer->partial[unit] =
+        sum_of_squares(s->gradients + (size_t)unit * OPTIMIZER_BLOCK, block_size(s->optimizer, unit));
+}
+
+static void update_block(void *context, int unit, int thread) {
+    (void)thread;
+    struct step *s = context;
+    struct optimizer *o = s->optimizer;
+    size_t start = (size_t)unit * OPTIMIZER_BLOCK;
+    real *state[OPTIMIZER_MAX_COPIES];
+    for (int i = 0; i < o->rule->copies; i++) state[i] = o->state + (size_t)i * o->n + start;
+    o->rule->update(&s->update, s->parameters + start, s->gradients + start, state, block_size(o, unit));
+}
+
+static double gradient_norm(struct step *s, struct crew *crew, int blocks) {
+    crew_run(crew, measure_block, s, blocks);
+    double sum = 0;
+    for (int i = 0; i < blocks; i++) sum += s->optimizer->partial[i];
+    return sqrt(sum);
+}
+
+static struct optimizer_update prepare_update(const struct optimizer *o, double rate, double scale) {
+    double t = (double)o->steps;
+    return (struct optimizer_update){
+        .rate = (real)rate,
+        .scale = (real)scale,
+        .decay = (real)o->weight_decay,
+        .momentum = (real)o->momentum,
+        .smoothing = (real)o->smoothing,
+        .rest = {(real)(1 - o->momentum), (real)(1 - o->smoothing)},
+        .epsilon = (real)o->epsilon,
+        .correction = {(real)(1 - pow(o->momentum, t)), (real)sqrt(1 - pow(o->smoothing, t))},
+    };
+}
+
+double optimizer_step(struct optimizer *o, struct crew *crew, real *parameters, const real *gradients, double rate,
+                      double clip_norm) {
+    if (o->n == 0) return 0;
+    int blocks = (int)((o->n + OPTIMIZER_BLOCK - 1) / OPTIMIZER_BLOCK);
+    struct step s = {.optimizer = o, .parameters = parameters, .gradients = gradients};
+    double norm = 0, scale = 1;
+    if (clip_norm > 0) {
+        norm = gradient_norm(&s, crew, blocks);
+        if (!isfinite(norm)) return norm;
+        scale = fmin(1, clip_norm / (norm + 1e-6));
+    }
+    o->steps++;
+    s.update = prepare_update(o, rate, scale);
+    crew_run(crew, update_block, &s, blocks);
+    return norm;
+}
