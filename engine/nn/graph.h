@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "engine/nn/array.h"
+#include "engine/nn/names.h"
 
 #define GRAPH_MAX_NODES 1000000
 #define GRAPH_MAX_NAME 512
@@ -69,6 +70,9 @@ struct graph {
     int n_inputs;
     int *outputs;
     int n_outputs;
+    /* private: name -> index */
+    struct names value_names, node_names;
+    int made_up; /* counts the names made up */
 };
 
 int graph_new(struct graph **out, const char *name, int opset, struct err *e);

@@ -95,7 +95,12 @@ static inline size_t tensor_count(const struct tensor *t, const struct part *p) 
 /* What the planner merged into a node because it alone consumes the node's output. */
 enum activation { ACTIVATION_NONE, ACTIVATION_RELU };
 
-#define CALL_MAX_FUSED 1
+/* A BatchNormalization with fixed statistics that the planner merged into the node before it:
+ * y = (x - mean) / sqrt(variance + epsilon) * scale + shift, all [channels]. */
+struct folded_norm {
+    const struct tensor *scale, *shift, *mean, *variance;
+    real epsilon;
+};
 
 /* One node of an executable network. */
 struct call {
@@ -110,6 +115,7 @@ struct call {
     const struct array **constants; /* value of in[i] where it is a constant that training leaves alone */
     bool training;           /* the plan has a backward pass and batch statistics */
     enum activation activation; /* applied to out[0] by this call */
+    const struct folded_norm *norm; /* NULL, or applied before the activation (inference only) */
     uint64_t label;          /* splits the step's random numbers */
     int lanes;               /* lanes of the plan */
     int lane_size;           /* samples per lane, but perhaps the last */
@@ -159,7 +165,8 @@ enum op_trait {
     OP_VIEW = 1,         /* out[0] is in[0] with another shape: no step, no memory of its own */
     OP_ACTIVATES = 2,    /* honours call->activation */
     OP_SHAPES_ONLY = 4,  /* never computed at run time: always folded (Shape, Constant) */
-    OP_MIXES_SAMPLES = 8, /* its plan says itself what it does with the batch axis: see plan_mixes */
+    OP_FOLDS_NORM = 8,   /* honours call->norm */
+    OP_IDLE = 16,        /* a view unless training (Dropout) */
 };
 
 /* A sample call for the tests: shapes of the inputs ("2x3x5x5 4x3x3x3 4"), attributes
@@ -181,6 +188,7 @@ struct op {
     unsigned traits;
     unsigned keeps;
     unsigned parameters; /* bits: inputs that are parameters when constant floats; ~0u = all */
+    unsigned statistics; /* bits: inputs that training updates without a gradient */
     size_t state_size;
 
     int (*infer)(struct inference *i, struct err *e);
@@ -190,6 +198,9 @@ struct op {
     int64_t (*macs)(const struct node *n, const struct shape *const *in, const struct shape *const *out);
     const struct op_sample *samples; /* ends with a row whose inputs are NULL */
 };
+
+/* Whether input k is among the bits of `parameters` or `statistics`. */
+static inline bool op_takes(int k, unsigned mask) { return mask & (1u << (k < 31 ? k : 31)); }
 
 /* The table (engine/ops/ops.def), ended by NULL. */
 extern const struct op *const op_table[];

@@ -1,0 +1,199 @@
+/* net.c - running a planned network, and its parameters. */
+#include "engine/nn/net.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/nn/plan.h"
+
+struct net {
+    struct plan plan;
+    bool changed; /* parameters changed since the last PREPARE */
+    struct run_state state;
+    int samples;
+    net_load *load;
+    void *load_context;
+};
+
+int net_new(struct net **out, const struct graph *g, struct crew *crew, const struct net_options *options,
+            struct err *e) {
+    if (options->batch < 1) return err_set(e, E_INVALID, "a batch of %d samples; at least 1 is needed", options->batch);
+    struct net *n = mem_calloc(1, sizeof *n);
+    if (!n) return err_memory(e, sizeof *n);
+    n->plan.graph = g;
+    n->plan.crew = crew;
+    n->plan.options = *options;
+    n->plan.threads = crew_threads(crew);
+    n->changed = true;
+    int status = plan_build(&n->plan, e);
+    if (!status) status = plan_place(&n->plan, e);
+    if (status) {
+        net_free(n);
+        return status;
+    }
+    *out = n;
+    return 0;
+}
+
+void net_free(struct net *n) {
+    if (!n) return;
+    plan_fini(&n->plan);
+    mem_free(n->plan.parameters);
+    mem_free(n);
+}
+
+struct net_memory net_memory(const struct net *n) { return n->plan.memory; }
+
+/* ---- inputs and outputs ---- */
+
+static const struct tensor *input_tensor(const struct net *n, int i) {
+    return &n->plan.values[n->plan.graph->inputs[i]].tensor;
+}
+
+static int output_value(const struct net *n, int i) { return n->plan.standing[n->plan.graph->outputs[i]]; }
+
+struct shape net_input_shape(const struct net *n, int i) { return input_tensor(n, i)->shape; }
+struct shape net_output_shape(const struct net *n, int i) {
+    return n->plan.known->values[n->plan.graph->outputs[i]].shape;
+}
+real *net_input(struct net *n, int i) { return input_tensor(n, i)->base; }
+const real *net_output(const struct net *n, int i) { return n->plan.values[output_value(n, i)].tensor.base; }
+real *net_output_gradient(struct net *n, int i) { return n->plan.gradients[output_value(n, i)].tensor.base; }
+const real *net_input_gradient(const struct net *n, int i) {
+    return n->plan.gradients[n->plan.graph->inputs[i]].tensor.base;
+}
+
+/* ---- running ---- */
+
+static struct part part_for(const struct net *n, int thread) {
+    return (struct part){.thread = thread, .count = n->plan.options.batch, .arena = n->plan.thread_arena[thread],
+                         .scratch = n->plan.thread_scratch[thread], .run = &n->state};
+}
+
+/* A piece of work for the crew: steps of one segment. */
+struct errand {
+    struct net *net;
+    const struct steps *steps;
+    struct segment segment;
+    bool load; /* the inputs are filled first */
+};
+
+/* The last lane may be longer than what is left of the samples. */
+static void load_lane(struct net *n, int first, int count) {
+    n->load(n->load_context, first, first + count > n->samples ? n->samples - first : count);
+}
+
+static void run_lane(void *context, int lane, int thread) {
+    const struct errand *errand = context;
+    struct net *n = errand->net;
+    const struct plan *p = &n->plan;
+    struct part part = part_for(n, thread);
+    part.index = lane;
+    part.first = lane * p->lane_size;
+    part.count = p->lane_size;
+    if (p->options.training && part.first + part.count > p->options.batch) part.count = p->options.batch - part.first;
+    if (errand->load) load_lane(n, part.first, part.count);
+    for (int i = 0; i < errand->segment.n; i++) {
+        const struct step *s = &errand->steps->list[errand->segment.first + i];
+        s->run(&p->calls[s->call], &part);
+    }
+}
+
+static void run_unit(void *context, int unit, int thread) {
+    const struct errand *errand = context;
+    const struct step *s = &errand->steps->list[errand->segment.first];
+    struct part part = part_for(errand->net, thread);
+    part.index = unit;
+    s->run(&errand->net->plan.calls[s->call], &part);
+}
+
+static void run_segments(struct net *n, enum phase phase, int which, int lanes, bool load) {
+    struct plan *p = &n->plan;
+    for (int i = 0; i < p->n_segments[which]; i++) {
+        struct errand errand = {n, &p->steps[phase], p->segments[which][i], load && i == 0};
+        int units = errand.steps->list[errand.segment.first].n_units;
+        crew_run(p->crew, units ? run_unit : run_lane, &errand, units ? units : lanes);
+    }
+}
+
+/* Units of all steps of a phase in one go. */
+static void run_any_unit(void *context, int unit, int thread) {
+    struct errand errand = *(struct errand *)context;
+    while (unit >= errand.steps->list[errand.segment.first].n_units)
+        unit -= errand.steps->list[errand.segment.first++].n_units;
+    run_unit(&errand, unit, thread);
+}
+
+static void run_independent(struct net *n, enum phase phase) {
+    const struct steps *s = &n->plan.steps[phase];
+    struct errand errand = {.net = n, .steps = s};
+    int units = 0;
+    if (phase == PHASE_FINISH && n->plan.shares_parameters) {
+        for (; errand.segment.first < s->n; errand.segment.first++)
+            crew_run(n->plan.crew, run_unit, &errand, s->list[errand.segment.first].n_units);
+        return;
+    }
+    for (int i = 0; i < s->n; i++) units += s->list[i].n_units;
+    if (units) crew_run(n->plan.crew, run_any_unit, &errand, units);
+}
+
+static void load_only(void *context, int lane, int thread) {
+    struct net *n = context;
+    (void)thread;
+    load_lane(n, lane * n->plan.lane_size, n->plan.lane_size);
+}
+
+void net_forward(struct net *n, int samples, struct random random, net_load *load, void *context) {
+    struct plan *p = &n->plan;
+    int lanes = (samples + p->lane_size - 1) / p->lane_size;
+    n->state = (struct run_state){.training = p->options.training, .random = random};
+    n->samples = samples;
+    n->load = load;
+    n->load_context = context;
+    if (n->changed) run_independent(n, PHASE_PREPARE);
+    n->changed = false;
+    bool lanes_first = p->n_segments[0] && !p->steps[PHASE_FORWARD].list[0].n_units;
+    if (load && !lanes_first) crew_run(p->crew, load_only, n, lanes);
+    run_segments(n, PHASE_FORWARD, 0, lanes, load && lanes_first);
+}
+
+void net_backward(struct net *n) {
+    run_segments(n, PHASE_BACKWARD, 1, n->plan.lanes, false);
+    run_independent(n, PHASE_FINISH);
+}
+
+/* ---- parameters ---- */
+
+real *net_parameters(struct net *n) { return n->plan.parameter_values; }
+size_t net_parameter_count(const struct net *n) { return n->plan.n_all; }
+size_t net_trainable_count(const struct net *n) { return n->plan.n_trainable; }
+const real *net_gradients(const struct net *n) { return n->plan.parameter_gradients; }
+void net_parameters_changed(struct net *n) { n->changed = true; }
+
+int net_parameter_list(const struct net *n, const struct net_parameter **out) {
+    *out = n->plan.parameters;
+    return n->plan.n_parameters;
+}
+
+void net_copy_parameters(struct net *to, struct net *from) {
+    memcpy(to->plan.parameter_values, from->plan.parameter_values, from->plan.n_all * sizeof(real));
+    to->changed = true;
+}
+
+int net_store(const struct net *n, struct graph *g, struct err *e) {
+    for (int i = 0; i < n->plan.n_parameters; i++) {
+        const struct net_parameter *k = &n->plan.parameters[i];
+        const char *name = n->plan.graph->values[k->value].name;
+        struct value *v = &g->values[k->value];
+        if (!v->constant || v->constant->count != k->count)
+            return err_set(e, E_INVALID, "parameter '%s' has %zu elements here and none or others there", name, k->count);
+        struct array *fresh;
+        int status = array_new(&fresh, DT_FLOAT32, &v->constant->shape, e);
+        if (status) return status;
+        for (size_t j = 0; j < k->count; j++) ((float *)fresh->data)[j] = (float)n->plan.parameter_values[k->start + j];
+        array_free(v->constant);
+        v->constant = fresh;
+        v->type = DT_FLOAT32;
+    }
+    return 0;
+}

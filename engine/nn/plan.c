@@ -1,0 +1,637 @@
+/* plan.c - from a graph to calls with tensors and steps. See plan.h for the stages. */
+#include "engine/nn/plan.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+
+/* ---- memory of the plan ---- */
+
+static int remember_block(struct plan *p, void *block, struct err *e) {
+    if (p->n_blocks == p->blocks_room) {
+        int room = p->blocks_room ? p->blocks_room * 2 : 64;
+        void **moved = mem_resize(p->blocks, (size_t)room, sizeof *moved);
+        if (!moved) return err_memory(e, (size_t)room * sizeof *moved);
+        p->blocks = moved;
+        p->blocks_room = room;
+    }
+    p->blocks[p->n_blocks++] = block;
+    return 0;
+}
+
+int plan_block(void **out, struct plan *p, size_t n, size_t size, struct err *e) {
+    size_t bytes, total;
+    if (!mem_mul(&bytes, n, size) || !mem_add(&total, p->taken, bytes))
+        return err_set(e, E_TOO_LARGE, "the network needs more memory than there are addresses");
+    if (p->options.memory && total > p->options.memory)
+        return err_set(e, E_TOO_LARGE, "the network needs more than %zu bytes, and %zu are allowed; a smaller batch "
+                       "(now %d) or a larger --memory helps", total, p->options.memory, p->options.batch);
+    void *block = mem_alloc_aligned(bytes);
+    if (!block) return err_memory(e, bytes);
+    int status = remember_block(p, block, e);
+    if (status) {
+        mem_free_aligned(block);
+        return status;
+    }
+    p->taken = total;
+    *out = block;
+    return 0;
+}
+
+int plan_memory(real **out, struct plan *p, size_t count, struct err *e) {
+    p->memory.workspace += count * sizeof(real);
+    return plan_block((void **)out, p, count, sizeof(real), e);
+}
+
+void plan_scratch(struct plan *p, size_t count) {
+    if (count > p->scratch) p->scratch = count;
+}
+
+int plan_gathering(struct gathering *out, struct plan *p, size_t size, struct err *e) {
+    out->size = (size + 15) / 16 * 16;
+    return plan_memory(&out->slots, p, out->size * (size_t)p->lanes, e);
+}
+
+VECTORISED void gathering_sum(const struct gathering *g, int lanes, size_t from, size_t n, real *out, bool add) {
+    if (!add) memset(out, 0, n * sizeof(real));
+    for (int l = 0; l < lanes; l++) {
+        const real *slot = g->slots + (size_t)l * g->size + from;
+        for (size_t i = 0; i < n; i++) out[i] += slot[i];
+    }
+}
+
+void plan_fini(struct plan *p) {
+    for (int i = 0; i < p->n_calls; i++)
+        if (p->planned[i].op->close && p->calls[i].state) p->planned[i].op->close(p->calls[i].state);
+    for (int i = 0; i < p->n_blocks; i++) mem_free_aligned(p->blocks[i]);
+    for (int i = 0; i < PHASES; i++) mem_free(p->steps[i].list);
+    mem_free(p->blocks);
+    mem_free(p->calls);
+    mem_free(p->planned);
+    mem_free(p->values);
+    mem_free(p->gradients);
+    inferred_free(p->known);
+}
+
+/* ---- steps ---- */
+
+static int add_step(struct plan *p, enum phase phase, struct step step, struct err *e) {
+    struct steps *s = &p->steps[phase];
+    if (s->n == s->room) {
+        int room = s->room ? s->room * 2 : 64;
+        struct step *moved = mem_resize(s->list, (size_t)room, sizeof *moved);
+        if (!moved) return err_memory(e, (size_t)room * sizeof *moved);
+        s->list = moved;
+        s->room = room;
+    }
+    step.call = p->opening;
+    s->list[s->n++] = step;
+    p->planned[p->opening].n_steps[phase]++;
+    return 0;
+}
+
+int plan_lanes(struct plan *p, enum phase phase, step_run *run, bool join, struct err *e) {
+    return add_step(p, phase, (struct step){.run = run, .join = join}, e);
+}
+
+int plan_units(struct plan *p, enum phase phase, step_run *run, int n_units, struct err *e) {
+    return add_step(p, phase, (struct step){.run = run, .n_units = n_units}, e);
+}
+
+/* ---- stage 1: lanes and shapes ---- */
+
+/* Samples per lane: a divisor of the batch near 8 where there is one, so that all lanes are equal;
+ * at most LANES_MOST lanes. Small lanes keep a layer's data in the cache of a core. */
+enum { LANE_SIZE = 8, LANES_MOST = 32 };
+
+static int choose_lane_size(int batch) {
+    int least = (batch + LANES_MOST - 1) / LANES_MOST;
+    int wish = least > LANE_SIZE ? least : LANE_SIZE;
+    if (batch <= wish) return batch >= 4 ? (batch + 3) / 4 : 1;
+    for (int size = wish; size >= least && 2 * size >= wish; size--)
+        if (batch % size == 0) return size;
+    for (int size = wish; size <= 2 * wish; size++)
+        if (batch % size == 0) return size;
+    return wish;
+}
+
+/* The element count of a shape that inference has checked. */
+static size_t count_of(const struct shape *s) {
+    size_t n = 1;
+    for (int d = 0; d < s->rank; d++) n *= (size_t)s->dim[d];
+    return n;
+}
+
+static bool is_constant(const struct plan *p, int v) { return p->known->values[v].constant != NULL; }
+
+/* Whether every value that is computed is a row per sample, rows in order: dimension 0 grows with
+ * the batch and no other does. Else the batch stays in one piece. */
+static int samples_stay_apart(bool *out, const struct plan *p, struct err *e) {
+    struct inferred *twice = NULL;
+    int status = graph_infer(&twice, p->graph, 2 * (int64_t)p->options.batch, e);
+    if (status) return status;
+    *out = true;
+    for (int v = 0; v < p->graph->n_values; v++) {
+        const struct shape *one = &p->known->values[v].shape, *two = &twice->values[v].shape;
+        if (is_constant(p, v) || one->rank < 0) continue;
+        bool good = one->rank > 0 && two->dim[0] == 2 * one->dim[0] && one->dim[0] % p->options.batch == 0;
+        for (int d = 1; d < one->rank; d++) good = good && one->dim[d] == two->dim[d];
+        *out = *out && good;
+    }
+    inferred_free(twice);
+    return 0;
+}
+
+static int find_shapes(struct plan *p, struct err *e) {
+    int status = graph_infer(&p->known, p->graph, p->options.batch, e);
+    if (status) return status;
+    bool apart = false;
+    status = samples_stay_apart(&apart, p, NULL);
+    if (status == E_NOMEM) return err_memory(e, 0);
+    p->lane_size = status == 0 && apart ? choose_lane_size(p->options.batch) : p->options.batch;
+    p->lanes = (p->options.batch + p->lane_size - 1) / p->lane_size;
+    return 0;
+}
+
+/* ---- stage 2: values and calls ---- */
+
+static struct storage new_storage(const struct plan *p, int index, const struct shape *shape, enum layout layout) {
+    size_t count = count_of(shape), batch = (size_t)p->options.batch;
+    bool per_sample = count % batch == 0 && count > 0;
+    return (struct storage){
+        .tensor = {.shape = *shape,
+                   .layout = layout,
+                   .per_sample = per_sample,
+                   .row = per_sample ? count / batch : count,
+                   .samples = per_sample ? batch : 1},
+        .root = index,
+        .first = -1,
+        .last = -1,
+    };
+}
+
+/* Graph values may at most double through conversions. */
+static int make_tables(struct plan *p, struct err *e) {
+    size_t n = (size_t)p->graph->n_values * 2 + 1;
+    p->values_room = (int)n;
+    p->values = mem_calloc(n, sizeof *p->values);
+    p->gradients = mem_calloc(n, sizeof *p->gradients);
+    if (!p->values || !p->gradients) return err_memory(e, n * 2 * sizeof *p->values);
+    int status = plan_block((void **)&p->converted, p, n, sizeof(int), e);
+    if (!status) status = plan_block((void **)&p->standing, p, n, sizeof(int), e);
+    if (!status) status = plan_block((void **)&p->readers, p, n, sizeof(int), e);
+    if (!status) status = plan_block((void **)&p->wants, p, n, sizeof(bool), e);
+    for (int v = 0; v < p->graph->n_values && !status; v++) {
+        p->converted[v] = -1;
+        p->standing[v] = v;
+        if (p->known->values[v].shape.rank >= 0)
+            p->values[v] = new_storage(p, v, &p->known->values[v].shape, LAYOUT_PLAIN);
+        if (is_constant(p, v)) {
+            struct tensor *t = &p->values[v].tensor;
+            t->per_sample = false;
+            t->row = count_of(&t->shape);
+            t->samples = 1;
+            p->values[v].fixed = true;
+        }
+    }
+    p->n_values = p->graph->n_values;
+    return status;
+}
+
+static int list_parameter(struct plan *p, int v, bool trainable, struct err *e) {
+    for (int i = 0; i < p->n_parameters; i++)
+        if (p->parameters[i].value == v) return 0;
+    struct net_parameter *moved = mem_resize(p->parameters, (size_t)p->n_parameters + 1, sizeof *moved);
+    if (!moved) return err_memory(e, ((size_t)p->n_parameters + 1) * sizeof *moved);
+    p->parameters = moved;
+    size_t count = p->graph->values[v].constant->count;
+    moved[p->n_parameters++] = (struct net_parameter){v, p->n_all, count, trainable};
+    p->n_all += count;
+    if (trainable) p->n_trainable += count;
+    return 0;
+}
+
+/* Trainable values first, in graph order; then statistics. */
+static int find_parameters(struct plan *p, struct err *e) {
+    const struct graph *g = p->graph;
+    int status = 0;
+    bool *listed = mem_calloc((size_t)g->n_values + 1, sizeof *listed);
+    if (!listed) return err_memory(e, (size_t)g->n_values);
+    for (int v = 0; v < g->n_values && !status; v++)
+        if (g->values[v].constant && g->values[v].trainable) {
+            status = list_parameter(p, v, true, e);
+            listed[v] = true;
+        }
+    for (int i = 0; i < g->n_nodes && !status; i++)
+        for (int k = 0; k < g->nodes[i].n_inputs && !status; k++) {
+            int v = g->nodes[i].inputs[k];
+            if (v == VALUE_NONE || !g->values[v].constant || listed[v]) continue;
+            if (op_takes(k, g->nodes[i].op->statistics)) {
+                status = list_parameter(p, v, false, e);
+                listed[v] = true;
+            }
+        }
+    mem_free(listed);
+    return status;
+}
+
+static void constant_to_real(real *out, const struct array *a) {
+    if (sizeof(real) == sizeof(float)) array_to_float((float *)(void *)out, a, 0, a->count);
+    else array_to_double((double *)(void *)out, a, 0, a->count);
+}
+
+static int load_parameters(struct plan *p, struct err *e) {
+    p->memory.parameters = p->n_all * sizeof(real) + (p->options.training ? p->n_trainable * sizeof(real) : 0);
+    int status = plan_block((void **)&p->parameter_values, p, p->n_all, sizeof(real), e);
+    if (!status && p->options.training)
+        status = plan_block((void **)&p->parameter_gradients, p, p->n_trainable, sizeof(real), e);
+    for (int i = 0; i < p->n_parameters && !status; i++) {
+        const struct net_parameter *k = &p->parameters[i];
+        real *base = p->parameter_values + k->start;
+        constant_to_real(base, p->graph->values[k->value].constant);
+        p->values[k->value].tensor.base = base;
+        p->gradients[k->value] = p->values[k->value];
+        p->gradients[k->value].tensor.base = k->trainable && p->options.training ? p->parameter_gradients + k->start : NULL;
+        p->wants[k->value] = k->trainable && p->options.training;
+    }
+    return status;
+}
+
+/* Constants that are not parameters, as reals, where somebody computes with them. */
+static int load_constant(struct plan *p, int v, struct err *e) {
+    struct tensor *t = &p->values[v].tensor;
+    if (t->base) return 0;
+    int status = plan_memory(&t->base, p, t->row, e);
+    if (!status) constant_to_real(t->base, p->known->values[v].constant);
+    return status;
+}
+
+static int reserve_call(struct plan *p, struct err *e) {
+    if (p->n_calls < p->calls_room) return 0;
+    int room = p->calls_room ? p->calls_room * 2 : 64;
+    struct call *calls = mem_resize(p->calls, (size_t)room, sizeof *calls);
+    if (calls) p->calls = calls;
+    struct planned_call *planned = mem_resize(p->planned, (size_t)room, sizeof *planned);
+    if (planned) p->planned = planned;
+    if (!calls || !planned) return err_memory(e, (size_t)room * (sizeof *calls + sizeof *planned));
+    p->calls_room = room;
+    return 0;
+}
+
+/* A call with room for its tables; node may be NULL. */
+static int add_call(int *out, struct plan *p, const struct op *op, const struct node *node, int n_in, int n_out,
+                    struct err *e) {
+    int status = reserve_call(p, e);
+    if (status) return status;
+    struct call c = {.node = node, .graph = p->graph, .n_in = n_in, .n_out = n_out, .training = p->options.training,
+                     .label = (uint64_t)(unsigned)p->n_calls, .lanes = p->lanes, .lane_size = p->lane_size,
+                     .batch = p->options.batch, .threads = p->threads};
+    struct planned_call planned = {.op = op};
+    size_t in = (size_t)n_in + 1, made = (size_t)n_out + 1;
+    if ((status = plan_block((void **)&planned.in, p, in, sizeof(int), e)) ||
+        (status = plan_block((void **)&planned.out, p, made, sizeof(int), e)) ||
+        (status = plan_block((void **)&c.in, p, in, sizeof *c.in, e)) ||
+        (status = plan_block((void **)&c.out, p, made, sizeof *c.out, e)) ||
+        (status = plan_block((void **)&c.d_in, p, in, sizeof *c.d_in, e)) ||
+        (status = plan_block((void **)&c.d_out, p, made, sizeof *c.d_out, e)) ||
+        (status = plan_block((void **)&c.add, p, in, sizeof *c.add, e)) ||
+        (status = plan_block((void **)&c.constants, p, in, sizeof *c.constants, e)) ||
+        (status = plan_block(&c.state, p, 1, op->state_size + 1, e)))
+        return status;
+    p->calls[p->n_calls] = c;
+    p->planned[p->n_calls] = planned;
+    *out = p->n_calls++;
+    return 0;
+}
+
+/* The same elements in the same order whatever the layout: one channel, or one pixel. */
+static bool layouts_agree(const struct shape *s) {
+    if (s->rank < 3) return true;
+    size_t plane = 1;
+    for (int d = 2; d < s->rank; d++) plane *= (size_t)s->dim[d];
+    return s->dim[1] == 1 || plane == 1;
+}
+
+static int root_of(const struct plan *p, int v) {
+    while (p->values[v].root != v) v = p->values[v].root;
+    return v;
+}
+
+/* The value v in the wanted layout: itself, or a converted copy (made once). */
+static int in_layout(int *out, struct plan *p, int v, enum layout wanted, struct err *e) {
+    struct storage *s = &p->values[v];
+    *out = v;
+    if (s->tensor.layout == wanted || s->fixed || s->tensor.shape.rank < 3) return 0;
+    if (p->converted[v] >= 0) {
+        *out = p->converted[v];
+        return 0;
+    }
+    int copy = p->n_values++, call;
+    int status = add_call(&call, p, &op_relayout, NULL, 1, 1, e);
+    if (status) return status;
+    p->values[copy] = new_storage(p, copy, &s->tensor.shape, wanted);
+    if (layouts_agree(&s->tensor.shape)) p->values[copy].root = root_of(p, v);
+    p->converted[copy] = v;
+    p->converted[v] = copy;
+    p->wants[copy] = p->wants[v];
+    p->planned[call].in[0] = v;
+    p->planned[call].out[0] = copy;
+    *out = copy;
+    return 0;
+}
+
+static bool is_graph_output(const struct plan *p, int v) {
+    for (int i = 0; i < p->graph->n_outputs; i++)
+        if (p->graph->outputs[i] == v) return true;
+    return false;
+}
+
+/* The only node that reads v, or NULL. `reader_of` and `reads` are tables over values. */
+struct readership {
+    int *reads;
+    int *reader;
+};
+
+static const struct node *only_reader(const struct plan *p, const struct readership *r, int v) {
+    if (v == VALUE_NONE || r->reads[v] != 1 || is_graph_output(p, v)) return NULL;
+    return &p->graph->nodes[r->reader[v]];
+}
+
+static int find_readers(struct readership *r, struct plan *p, struct err *e) {
+    size_t n = (size_t)p->graph->n_values + 1;
+    int status = plan_block((void **)&r->reads, p, n, sizeof(int), e);
+    if (!status) status = plan_block((void **)&r->reader, p, n, sizeof(int), e);
+    for (int i = 0; i < p->graph->n_nodes && !status; i++)
+        for (int k = 0; k < p->graph->nodes[i].n_inputs; k++) {
+            int v = p->graph->nodes[i].inputs[k];
+            if (v == VALUE_NONE) continue;
+            r->reads[v]++;
+            r->reader[v] = i;
+        }
+    return status;
+}
+
+static int merge_norm(struct plan *p, int call, const struct node *norm, struct err *e) {
+    struct folded_norm *f;
+    int status = plan_block((void **)&f, p, 1, sizeof *f, e);
+    if (status) return status;
+    f->scale = &p->values[norm->inputs[1]].tensor;
+    f->shift = &p->values[norm->inputs[2]].tensor;
+    f->mean = &p->values[norm->inputs[3]].tensor;
+    f->variance = &p->values[norm->inputs[4]].tensor;
+    f->epsilon = (real)node_real(norm, "epsilon", 1e-5);
+    p->calls[call].norm = f;
+    return 0;
+}
+
+static bool constant_inputs(const struct plan *p, const struct node *n, int from) {
+    for (int k = from; k < n->n_inputs; k++)
+        if (n->inputs[k] == VALUE_NONE || !p->graph->values[n->inputs[k]].constant) return false;
+    return true;
+}
+
+/* Merges into the call of `node` what follows it and nobody else reads: a BatchNormalization with
+ * fixed statistics, then a Relu. The call then makes the last one's output. */
+static int merge_followers(struct plan *p, const struct readership *r, bool *merged, int call,
+                           const struct node *node, struct err *e) {
+    int *out = &p->planned[call].out[0];
+    const struct node *next = only_reader(p, r, *out);
+    if (next && !p->options.training && (node->op->traits & OP_FOLDS_NORM) && constant_inputs(p, node, 1) &&
+        strcmp(next->op->name, "BatchNormalization") == 0 && constant_inputs(p, next, 1)) {
+        int status = merge_norm(p, call, next, e);
+        if (status) return status;
+        merged[next - p->graph->nodes] = true;
+        *out = next->outputs[0];
+        next = only_reader(p, r, *out);
+    }
+    if (next && (node->op->traits & OP_ACTIVATES) && strcmp(next->op->name, "Relu") == 0) {
+        merged[next - p->graph->nodes] = true;
+        p->calls[call].activation = ACTIVATION_RELU;
+        *out = next->outputs[0];
+    }
+    return 0;
+}
+
+/* A view shares its input's memory. */
+static int plan_view(struct plan *p, const struct node *n, struct err *e) {
+    int in, call, out = n->outputs[0];
+    int status = in_layout(&in, p, n->inputs[0], n->op->layout == WISH_ANY ? p->values[n->inputs[0]].tensor.layout : LAYOUT_PLAIN, e);
+    if (!status) status = add_call(&call, p, &op_relayout, NULL, 1, 1, e);
+    if (status) return status;
+    p->values[out].root = root_of(p, in);
+    p->values[out].tensor.layout = p->values[in].tensor.layout;
+    p->wants[out] = p->wants[in];
+    p->planned[call].in[0] = in;
+    p->planned[call].out[0] = out;
+    return 0;
+}
+
+static enum layout layout_of_call(const struct plan *p, const struct node *n) {
+    if (n->op->layout == WISH_PLAIN) return LAYOUT_PLAIN;
+    if (n->op->layout == WISH_LAST) return LAYOUT_LAST;
+    enum layout layout = LAYOUT_PLAIN;
+    bool found = false;
+    for (int k = 0; k < n->n_inputs; k++) { /* the first one decides, if all have the same rank */
+        if (n->inputs[k] == VALUE_NONE || p->values[n->inputs[k]].fixed) continue;
+        const struct tensor *t = &p->values[n->inputs[k]].tensor;
+        if (t->shape.rank != p->values[n->outputs[0]].tensor.shape.rank) return LAYOUT_PLAIN;
+        if (!found) layout = t->layout;
+        found = true;
+    }
+    return layout;
+}
+
+static bool wants_gradient(const struct plan *p, const struct planned_call *c, int n_in) {
+    for (int k = 0; k < n_in; k++)
+        if (c->in[k] != VALUE_NONE && p->wants[c->in[k]]) return true;
+    return false;
+}
+
+static int plan_node(struct plan *p, const struct readership *r, bool *merged, const struct node *n, struct err *e) {
+    enum layout layout = layout_of_call(p, n);
+    int in[OP_KEEP_INPUTS], *inputs = in, call;
+    int status = n->n_inputs <= OP_KEEP_INPUTS ? 0 : plan_block((void **)&inputs, p, (size_t)n->n_inputs, sizeof(int), e);
+    for (int k = 0; k < n->n_inputs && !status; k++) {
+        inputs[k] = n->inputs[k];
+        if (inputs[k] == VALUE_NONE) continue;
+        if (p->values[inputs[k]].fixed) status = load_constant(p, inputs[k], e);
+        else status = in_layout(&inputs[k], p, inputs[k], layout, e);
+    }
+    if (!status) status = add_call(&call, p, n->op, n, n->n_inputs, n->n_outputs, e);
+    if (status) return status;
+    struct planned_call *c = &p->planned[call];
+    memcpy(c->in, inputs, (size_t)n->n_inputs * sizeof(int));
+    memcpy(c->out, n->outputs, (size_t)n->n_outputs * sizeof(int));
+    for (int k = 0; k < n->n_inputs; k++)
+        if (inputs[k] != VALUE_NONE && !(p->graph->values[n->inputs[k]].constant && p->graph->values[n->inputs[k]].trainable))
+            p->calls[call].constants[k] = p->known->values[n->inputs[k]].constant;
+    status = merge_followers(p, r, merged, call, n, e);
+    c = &p->planned[call];
+    for (int k = 0; k < n->n_outputs && !status; k++) {
+        if (c->out[k] == VALUE_NONE) continue;
+        struct tensor *t = &p->values[c->out[k]].tensor;
+        t->layout = t->shape.rank >= 3 ? layout : LAYOUT_PLAIN;
+        p->wants[c->out[k]] = p->options.training && wants_gradient(p, c, n->n_inputs);
+    }
+    return status;
+}
+
+static int make_calls(struct plan *p, struct err *e) {
+    const struct graph *g = p->graph;
+    struct readership r;
+    bool *merged;
+    int status = find_readers(&r, p, e);
+    if (!status) status = plan_block((void **)&merged, p, (size_t)g->n_nodes + 1, sizeof *merged, e);
+    for (int i = 0; i < g->n_inputs && !status; i++)
+        p->wants[g->inputs[i]] = p->options.training && p->options.input_gradient;
+    for (int i = 0; i < g->n_nodes && !status; i++) {
+        const struct node *n = &g->nodes[i];
+        bool folded = true;
+        for (int k = 0; k < n->n_outputs; k++)
+            folded = folded && (n->outputs[k] == VALUE_NONE || is_constant(p, n->outputs[k]));
+        if (merged[i] || folded) continue;
+        if (n->op->traits & OP_SHAPES_ONLY)
+            return err_set(e, E_UNSUPPORTED, "node '%s' (%s) depends on data; retort computes it from constants only",
+                           n->name, n->op->name);
+        bool view = (n->op->traits & (p->options.training ? OP_VIEW : OP_VIEW | OP_IDLE)) &&
+                    !p->values[n->inputs[0]].fixed;
+        status = view ? plan_view(p, n, e) : plan_node(p, &r, merged, n, e);
+    }
+    return status;
+}
+
+/* Outputs are read in ONNX order, from memory of their own. */
+static int finish_outputs(struct plan *p, struct err *e) {
+    int status = 0;
+    for (int i = 0; i < p->graph->n_outputs && !status; i++) {
+        int v = p->graph->outputs[i], plain;
+        if (p->values[v].fixed) status = load_constant(p, v, e);
+        if (!status) status = in_layout(&plain, p, v, LAYOUT_PLAIN, e);
+        if (!status) p->standing[v] = plain;
+        if (!status) p->values[root_of(p, plain)].lasting = true;
+    }
+    for (int i = 0; i < p->graph->n_inputs; i++) p->values[p->graph->inputs[i]].lasting = true;
+    return status;
+}
+
+/* ---- stage 3: gradients ---- */
+
+static void count_readers(struct plan *p) {
+    for (int i = 0; i < p->n_calls; i++)
+        for (int k = 0; k < p->calls[i].n_in; k++)
+            if (p->planned[i].in[k] != VALUE_NONE) p->readers[p->planned[i].in[k]]++;
+    for (int i = 0; i < p->graph->n_outputs; i++) p->readers[p->standing[p->graph->outputs[i]]]++;
+}
+
+/* Walks backward: the first call to give a value's gradient writes, later ones add. */
+static void wire_gradients(struct plan *p, bool *given) {
+    for (int v = 0; v < p->n_values; v++) {
+        if (p->values[v].fixed) continue;
+        p->gradients[v] = new_storage(p, v, &p->values[v].tensor.shape, p->values[v].tensor.layout);
+    }
+    for (int i = 0; i < p->graph->n_outputs; i++) {
+        int v = p->standing[p->graph->outputs[i]];
+        if (!p->wants[v]) continue;
+        given[v] = true;
+        p->gradients[v].lasting = true;
+    }
+    for (int i = p->n_calls - 1; i >= 0; i--) {
+        struct call *c = &p->calls[i];
+        const struct planned_call *planned = &p->planned[i];
+        bool arrives = false;
+        for (int k = 0; k < c->n_out; k++)
+            if (planned->out[k] != VALUE_NONE && given[planned->out[k]]) {
+                c->d_out[k] = &p->gradients[planned->out[k]].tensor;
+                arrives = true;
+            }
+        for (int k = 0; k < c->n_in && arrives; k++) {
+            int v = planned->in[k];
+            if (v == VALUE_NONE || !p->wants[v]) continue;
+            c->d_in[k] = &p->gradients[v].tensor;
+            c->add[k] = given[v];
+            if (given[v] && p->values[v].fixed) p->shares_parameters = true;
+            given[v] = true;
+        }
+    }
+    for (int i = 0; i < p->graph->n_inputs && p->options.input_gradient; i++)
+        p->gradients[p->graph->inputs[i]].lasting = true;
+}
+
+/* A view's gradient is its output's, when nobody else adds to it. */
+static void share_gradients(struct plan *p) {
+    for (int i = p->n_calls - 1; i >= 0; i--) {
+        if (p->planned[i].op != &op_relayout) continue;
+        int in = p->planned[i].in[0], out = p->planned[i].out[0];
+        struct call *c = &p->calls[i];
+        if (!c->d_in[0] || !c->d_out[0] || p->readers[in] != 1 || p->values[out].root == out) continue;
+        if (p->gradients[in].lasting || p->values[in].lasting) continue;
+        p->gradients[in].root = out;
+        c->d_in[0] = NULL;
+    }
+}
+
+static void point_tensors(struct plan *p) {
+    for (int i = 0; i < p->n_calls; i++) {
+        struct call *c = &p->calls[i];
+        for (int k = 0; k < c->n_in; k++)
+            if (p->planned[i].in[k] != VALUE_NONE) c->in[k] = &p->values[p->planned[i].in[k]].tensor;
+        for (int k = 0; k < c->n_out; k++)
+            if (p->planned[i].out[k] != VALUE_NONE) c->out[k] = &p->values[p->planned[i].out[k]].tensor;
+    }
+}
+
+/* ---- stage 4: operators open ---- */
+
+static int open_calls(struct plan *p, struct err *e) {
+    for (int i = 0; i < p->n_calls; i++) {
+        struct planned_call *c = &p->planned[i];
+        p->opening = i;
+        for (int phase = 0; phase < PHASES; phase++) c->first_step[phase] = p->steps[phase].n;
+        int status = c->op->plan(&p->calls[i], p, e);
+        if (status) {
+            if (p->calls[i].node) err_prefix(e, "node '%s' (%s): ", p->calls[i].node->name, c->op->name);
+            return status;
+        }
+    }
+    return 0;
+}
+
+/* Steps were registered in node order; those of backward and finish run in the opposite one. */
+static int turn_around(struct plan *p, enum phase phase, struct err *e) {
+    struct steps *s = &p->steps[phase];
+    struct step *turned = mem_calloc((size_t)s->n + 1, sizeof *turned);
+    if (!turned) return err_memory(e, (size_t)s->n * sizeof *turned);
+    int at = 0;
+    for (int i = p->n_calls - 1; i >= 0; i--) {
+        struct planned_call *c = &p->planned[i];
+        int first = c->first_step[phase], n = c->n_steps[phase];
+        if (n) memcpy(&turned[at], &s->list[first], (size_t)n * sizeof *turned);
+        c->first_step[phase] = at;
+        at += n;
+    }
+    mem_free(s->list);
+    s->list = turned;
+    return 0;
+}
+
+int plan_build(struct plan *p, struct err *e) {
+    int status = find_shapes(p, e);
+    if (!status) status = make_tables(p, e);
+    if (!status) status = find_parameters(p, e);
+    if (!status) status = load_parameters(p, e);
+    if (!status) status = make_calls(p, e);
+    if (!status) status = finish_outputs(p, e);
+    if (status) return status;
+    bool *given;
+    status = plan_block((void **)&given, p, (size_t)p->values_room, sizeof *given, e);
+    if (status) return status;
+    count_readers(p);
+    point_tensors(p);
+    if (p->options.training) {
+        wire_gradients(p, given);
+        share_gradients(p);
+    }
+    status = open_calls(p, e);
+    if (!status) status = turn_around(p, PHASE_BACKWARD, e);
+    return status ? status : turn_around(p, PHASE_FINISH, e);
+}

@@ -1,0 +1,98 @@
+/* plan.h - the inside of a network, private to plan.c, place.c and net.c.
+ *
+ * Planning goes through these stages:
+ *   1. shapes at the batch size (infer.c); which values are per sample;
+ *   2. calls: nodes in order, views and merged nodes left out, layout conversions put in;
+ *   3. gradients: which values want one, who writes it first, who adds;
+ *   4. every operator opens its call and registers steps;
+ *   5. segments: runs of lane steps without a join, or one step of units (place.c);
+ *   6. memory: what lives inside one segment goes to the arena of a thread, so that it stays in
+ *      its cache; the rest is placed by liveness over segments (place.c). */
+#ifndef ENGINE_NN_PLAN_H
+#define ENGINE_NN_PLAN_H
+
+#include "engine/nn/infer.h"
+#include "engine/nn/net.h"
+#include "engine/nn/op.h"
+
+struct step {
+    step_run *run;
+    int call; /* index */
+    int n_units; /* 0: once per lane */
+    bool join;
+};
+
+struct steps {
+    struct step *list;
+    int n, room;
+};
+
+/* Where a tensor is in the plan: what place.c needs beside the public struct. */
+struct storage {
+    struct tensor tensor;
+    int root;         /* index of the storage whose memory this one shares; itself if none */
+    bool used;        /* some call or the caller touches it */
+    bool fixed;       /* base is set already: parameters, constants */
+    bool lasting;     /* inputs, outputs: valid between runs */
+    int first, last;  /* steps that touch it, over forward and backward numbered together */
+};
+
+struct segment {
+    int first, n; /* steps */
+};
+
+struct plan {
+    const struct graph *graph;
+    struct crew *crew;
+    struct net_options options;
+    int lanes, lane_size, threads;
+    struct inferred *known;
+
+    /* storages: [0, n) values, [n, 2n) their gradients; n = graph values + converted copies. */
+    struct storage *values, *gradients;
+    int n_values, values_room;
+    int *converted; /* per graph value: its copy in the other layout, or -1 */
+    int *standing;  /* per graph output: the value it is read from (itself, or its plain copy) */
+    int *readers;   /* per value: calls that read it */
+    bool *wants;    /* per value: wants a gradient */
+
+    struct call *calls;
+    struct planned_call {
+        int *in, *out; /* value indices, VALUE_NONE where left out */
+        const struct op *op;
+        int first_step[PHASES], n_steps[PHASES];
+    } *planned;
+    int n_calls, calls_room;
+    int opening; /* the call whose plan runs */
+    bool shares_parameters; /* some parameter gets its gradient from several calls */
+
+    struct steps steps[PHASES];
+    struct segment *segments[2]; /* of forward and backward */
+    int n_segments[2];
+
+    struct net_parameter *parameters;
+    int n_parameters;
+    size_t n_trainable, n_all;
+    real *parameter_values, *parameter_gradients;
+
+    void **blocks; /* all memory the plan took */
+    int n_blocks, blocks_room;
+    size_t taken; /* bytes */
+    struct net_memory memory;
+    size_t scratch;    /* reals per thread */
+    size_t arena;      /* reals per thread */
+    real **thread_arena, **thread_scratch;
+};
+
+/* Zeroed memory that belongs to the plan, counted against its budget. */
+int plan_block(void **out, struct plan *p, size_t n, size_t size, struct err *e);
+
+/* Stages 1 to 4; stages 5 and 6. */
+int plan_build(struct plan *p, struct err *e);
+int plan_place(struct plan *p, struct err *e);
+void plan_fini(struct plan *p);
+
+/* The operator behind layout conversions and gradients of views (layout.c). */
+extern const struct op op_relayout;
+
+#endif

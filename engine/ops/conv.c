@@ -1,0 +1,203 @@
+/* conv.c - Conv: y[n,o] = bias[o] + sum over i of x[n,i] * w[o,i] (ONNX Conv-11), one or two
+ * spatial axes. A BatchNormalization with fixed statistics and a Relu may be merged into it. */
+#include "engine/kernels/conv.h"
+
+#include <string.h>
+
+#include "engine/kernels/loops.h"
+#include "engine/ops/window.h"
+
+enum { DATA, WEIGHTS, BIAS };
+
+static int conv_infer(struct inference *i, struct err *e) {
+    const struct shape *x = &i->in[DATA]->shape, *w = &i->in[WEIGHTS]->shape;
+    struct window window;
+    if (w->rank != x->rank)
+        return err_set(e, E_INVALID, "weights of rank %d for data of rank %d; they must agree", w->rank, x->rank);
+    int status = window_read(&window, i->node, x, &w->dim[2], e);
+    if (status) return status;
+    int64_t groups = node_int(i->node, "group", 1);
+    if (groups < 1 || w->dim[1] * groups != x->dim[1] || w->dim[0] % groups)
+        return err_set(e, E_INVALID, "the data has %lld channels, the weights are made for %lld (%lld groups of %lld, %lld out)",
+                       (long long)x->dim[1], (long long)(w->dim[1] * groups), (long long)groups, (long long)w->dim[1],
+                       (long long)w->dim[0]);
+    for (int d = 2; d < w->rank; d++)
+        if (window.kernel[d - 2 + 4 - w->rank] != w->dim[d])
+            return err_set(e, E_INVALID, "kernel_shape says %d, the weights are %lld wide",
+                           window.kernel[d - 2 + 4 - w->rank], (long long)w->dim[d]);
+    if (i->n_in > BIAS && i->in[BIAS] && (i->in[BIAS]->shape.rank != 1 || i->in[BIAS]->shape.dim[0] != w->dim[0])) {
+        char shape[96];
+        shape_print(shape, sizeof shape, &i->in[BIAS]->shape);
+        return err_set(e, E_INVALID, "a bias of shape %s for %lld channels", shape, (long long)w->dim[0]);
+    }
+    i->out[0].shape = window_shape(&window, x, w->dim[0]);
+    return 0;
+}
+
+struct conv_state {
+    const struct conv_backend *backend;
+    struct conv *whole, *tail; /* for full lanes; for the last lane when it is shorter */
+    int tail_samples;
+    size_t n_weights, n_out; /* parameters; output channels */
+    real *packed, *packed_backward, *bias;
+    struct gathering weights_gradient, bias_gradient;
+    size_t packed_gradient, kernel_scratch;
+};
+
+static struct conv_shape shape_of(const struct call *c, const struct window *w, int samples) {
+    const struct shape *x = &c->in[DATA]->shape, *weights = &c->in[WEIGHTS]->shape;
+    return (struct conv_shape){
+        .n = samples,
+        .in_channels = (int)x->dim[1], .in_height = w->in[0], .in_width = w->in[1],
+        .out_channels = (int)weights->dim[0], .out_height = w->out[0], .out_width = w->out[1],
+        .kernel_height = w->kernel[0], .kernel_width = w->kernel[1],
+        .stride_height = w->stride[0], .stride_width = w->stride[1],
+        .dilation_height = w->dilation[0], .dilation_width = w->dilation[1],
+        .pad_top = w->pad_begin[0], .pad_left = w->pad_begin[1],
+        .pad_bottom = w->pad_end[0], .pad_right = w->pad_end[1],
+        .groups = (int)node_int(c->node, "group", 1),
+    };
+}
+
+static struct conv *conv_of(const struct conv_state *s, const struct part *p) {
+    return s->tail && p->count == s->tail_samples ? s->tail : s->whole;
+}
+
+/* Weights times scale / sqrt(variance + epsilon) of the output channel, and the bias to go with it. */
+static const real *fold(const struct call *c, struct conv_state *s, real *scratch) {
+    const real *w = c->in[WEIGHTS]->base, *bias = c->n_in > BIAS && c->in[BIAS] ? c->in[BIAS]->base : NULL;
+    const struct folded_norm *f = c->norm;
+    if (!f) {
+        if (bias) memcpy(s->bias, bias, s->n_out * sizeof(real));
+        return w;
+    }
+    size_t each = s->n_weights / s->n_out;
+    for (size_t o = 0; o < s->n_out; o++) {
+        real gain = f->scale->base[o] / real_sqrt(f->variance->base[o] + f->epsilon);
+        s->bias[o] = f->shift->base[o] + ((bias ? bias[o] : 0) - f->mean->base[o]) * gain;
+        for (size_t i = 0; i < each; i++) scratch[o * each + i] = w[o * each + i] * gain;
+    }
+    return scratch;
+}
+
+static void conv_prepare(const struct call *c, const struct part *p) {
+    struct conv_state *s = c->state;
+    const real *weights = fold(c, s, p->scratch);
+    s->backend->pack(s->whole, weights, s->packed);
+    if (s->packed_backward) s->backend->pack_backward(s->whole, weights, s->packed_backward);
+}
+
+static void conv_forward(const struct call *c, const struct part *p) {
+    struct conv_state *s = c->state;
+    s->backend->forward(conv_of(s, p), p->thread, tensor_at(c->in[DATA], p), s->packed, s->bias,
+                        tensor_at(c->out[0], p), p->scratch);
+}
+
+static void conv_backward(const struct call *c, const struct part *p) {
+    struct conv_state *s = c->state;
+    struct conv *conv = conv_of(s, p);
+    real *dy = tensor_at(c->d_out[0], p);
+    if (c->activation == ACTIVATION_RELU)
+        loop_relu_mask(dy, tensor_at(c->out[0], p), tensor_count(c->out[0], p));
+    if (s->weights_gradient.slots)
+        s->backend->backward_weights(conv, p->thread, tensor_at(c->in[DATA], p), dy,
+                                     s->weights_gradient.slots + (size_t)p->index * s->weights_gradient.size,
+                                     s->bias_gradient.slots ? s->bias_gradient.slots + (size_t)p->index * s->bias_gradient.size : NULL,
+                                     p->scratch);
+    if (!c->d_in[DATA]) return;
+    real *dx = tensor_at(c->d_in[DATA], p), *made = c->add[DATA] ? p->scratch + s->kernel_scratch : dx;
+    s->backend->backward_data(conv, p->thread, dy, s->packed_backward, made, p->scratch);
+    if (c->add[DATA]) loop_add(dx, made, tensor_count(c->d_in[DATA], p));
+}
+
+static void conv_finish(const struct call *c, const struct part *p) {
+    struct conv_state *s = c->state;
+    if (c->d_in[WEIGHTS]) {
+        gathering_sum(&s->weights_gradient, c->lanes, 0, s->packed_gradient, p->scratch, false);
+        s->backend->unpack(s->whole, p->scratch, c->d_in[WEIGHTS]->base, c->add[WEIGHTS]);
+    }
+    if (c->n_in > BIAS && c->d_in[BIAS])
+        gathering_sum(&s->bias_gradient, c->lanes, 0, s->n_out, c->d_in[BIAS]->base, c->add[BIAS]);
+}
+
+static int open_backend(struct call *c, struct conv_state *s, bool has_bias, bool train, struct err *e) {
+    struct window w;
+    int status = window_read(&w, c->node, &c->in[DATA]->shape, &c->in[WEIGHTS]->shape.dim[2], e);
+    if (status) return status;
+    struct conv_uses uses = {.backward_weights = train, .backward_data = c->d_in[DATA] != NULL, .bias = has_bias,
+                             .relu = c->activation == ACTIVATION_RELU, .threads = c->threads};
+    struct conv_shape shape = shape_of(c, &w, c->lane_size);
+    status = conv_open(&s->whole, &s->backend, &shape, &uses, e);
+    s->tail_samples = c->batch % c->lane_size;
+    if (status || !c->training || s->tail_samples == 0) return status;
+    shape.n = s->tail_samples;
+    return s->backend->open(&s->tail, &shape, &uses, e);
+}
+
+static int conv_plan(struct call *c, struct plan *p, struct err *e) {
+    struct conv_state *s = c->state;
+    bool train = c->d_out[0] && c->d_in[WEIGHTS], has_bias = c->norm || (c->n_in > BIAS && c->in[BIAS]);
+    s->n_weights = c->in[WEIGHTS]->row;
+    s->n_out = (size_t)c->in[WEIGHTS]->shape.dim[0];
+    int status = open_backend(c, s, has_bias, train, e);
+    if (status) return status;
+    struct conv_sizes sizes = s->backend->sizes(s->whole);
+    s->packed_gradient = sizes.gradient;
+    s->kernel_scratch = (sizes.scratch + 15) / 16 * 16;
+    status = plan_memory(&s->packed, p, sizes.packed, e);
+    if (!status && has_bias) status = plan_memory(&s->bias, p, s->n_out, e);
+    if (!status && sizes.packed_backward) status = plan_memory(&s->packed_backward, p, sizes.packed_backward, e);
+    if (!status && train) status = plan_gathering(&s->weights_gradient, p, sizes.gradient, e);
+    if (!status && train && has_bias) status = plan_gathering(&s->bias_gradient, p, s->n_out, e);
+    plan_scratch(p, s->kernel_scratch + (c->add[DATA] ? c->in[DATA]->row * (size_t)c->lane_size : 0));
+    plan_scratch(p, s->n_weights > sizes.gradient ? s->n_weights : sizes.gradient);
+    if (!status) status = plan_units(p, PHASE_PREPARE, conv_prepare, 1, e);
+    if (!status) status = plan_lanes(p, PHASE_FORWARD, conv_forward, false, e);
+    if (status || !c->d_out[0]) return status;
+    status = plan_lanes(p, PHASE_BACKWARD, conv_backward, false, e);
+    return status || !train ? status : plan_units(p, PHASE_FINISH, conv_finish, 1, e);
+}
+
+static void conv_close(void *state) {
+    struct conv_state *s = state;
+    if (s->whole) s->backend->close(s->whole);
+    if (s->tail) s->backend->close(s->tail);
+}
+
+static int64_t conv_macs(const struct node *n, const struct shape *const *in, const struct shape *const *out) {
+    (void)n;
+    int64_t macs = 1;
+    for (int d = 1; d < out[0]->rank; d++) macs *= out[0]->dim[d];
+    for (int d = 1; d < in[WEIGHTS]->rank; d++) macs *= in[WEIGHTS]->dim[d];
+    return macs;
+}
+
+static const struct op_sample conv_samples[] = {
+    {"2x3x6x5 4x3x3x3 4", "pads=1,1,1,1", "same padding, bias"},
+    {"2x3x6x5 4x3x3x3", "", "no bias, no padding"},
+    {"3x4x7x9 6x2x3x2 6", "group=2 strides=2,3 pads=1,0,2,1", "groups, strides, uneven pads"},
+    {"2x4x7x7 4x1x3x3 4", "group=4 pads=1,1,1,1", "depthwise"},
+    {"2x3x9x9 2x3x3x3", "dilations=2,2 pads=2,2,2,2", "dilated"},
+    {"2x3x7x6 5x3x1x1 5", "", "pointwise"},
+    {"2x3x8x7 4x3x3x3 4", "auto_pad=SAME_UPPER strides=2,2", "same, upper"},
+    {"2x3x8x7 4x3x3x3 4", "auto_pad=SAME_LOWER strides=2,2", "same, lower"},
+    {"2x3x11 4x3x3 4", "strides=2 pads=1,1", "one spatial axis"},
+    {NULL, NULL, NULL},
+};
+
+const struct op op_Conv = {
+    .name = "Conv",
+    .help = "y = x * w + bias, cross-correlation over one or two spatial axes",
+    .min_inputs = 2, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1,
+    .attributes = "auto_pad dilations group kernel_shape pads strides",
+    .layout = WISH_LAST,
+    .traits = OP_ACTIVATES | OP_FOLDS_NORM,
+    .keeps = KEEP_INPUT(DATA) | KEEP_INPUT(WEIGHTS),
+    .parameters = 1u << WEIGHTS | 1u << BIAS,
+    .state_size = sizeof(struct conv_state),
+    .infer = conv_infer,
+    .plan = conv_plan,
+    .close = conv_close,
+    .macs = conv_macs,
+    .samples = conv_samples,
+};

@@ -1,0 +1,273 @@
+/* dense.c - Gemm and MatMul by constant weights: y[rows, n] = x[rows, k] . w + bias.
+ *
+ * Large weights are read once per batch: the work is cut into blocks of output columns, each for
+ * the whole batch. Small ones stay in every core's cache: there the work is cut into lanes. */
+#include <string.h>
+
+#include "engine/kernels/blas.h"
+#include "engine/kernels/loops.h"
+#include "engine/nn/op.h"
+
+enum { DATA, WEIGHTS, BIAS };
+
+/* Weights of more elements than this are worth reading once per batch rather than once per lane. */
+enum { LARGE_WEIGHTS = 1 << 14 };
+
+struct dense_state {
+    int k, n;
+    bool transposed; /* weights are [n, k], else [k, n] */
+    bool has_bias, train, by_columns;
+    int rows_per_sample;
+    int out_units, in_units, weight_units;
+    struct gathering weights_gradient, bias_gradient;
+};
+
+/* Blocks of at least 64, at most 8 of them; their borders depend on the size alone. */
+static int units_for(int n) { return n <= 64 ? 1 : n >= 512 ? 8 : n / 64; }
+
+/* Where block `unit` begins: multiples of 16, the last block takes the rest. */
+static int border(int n, int units, int unit) { return unit == units ? n : (int)((int64_t)n * unit / units / 16 * 16); }
+
+struct block {
+    int from, size;
+};
+
+static struct block block_of(int n, int units, int unit) {
+    int from = border(n, units, unit);
+    return (struct block){from, border(n, units, unit + 1) - from};
+}
+
+static int rows_in(const struct dense_state *s, const struct part *p) { return s->rows_per_sample * p->count; }
+
+/* ---- the three products, for rows of one part and one block ---- */
+
+static void product(const struct call *c, const real *x, real *y, int rows, struct block b) {
+    const struct dense_state *s = c->state;
+    const real *w = c->in[WEIGHTS]->base;
+    blas_gemm(false, s->transposed, rows, b.size, s->k, x, s->k,
+              s->transposed ? w + (size_t)b.from * (size_t)s->k : w + b.from, s->transposed ? s->k : s->n, y + b.from,
+              s->n, false);
+    const real *bias = s->has_bias ? c->in[BIAS]->base + b.from : NULL;
+    if (!bias && c->activation == ACTIVATION_NONE) return;
+    for (int r = 0; r < rows; r++)
+        loop_bias_relu(y + (size_t)r * (size_t)s->n + b.from, bias, 1, (size_t)b.size, c->activation == ACTIVATION_RELU);
+}
+
+static void product_for_data(const struct call *c, const real *dy, real *dx, int rows, struct block b) {
+    const struct dense_state *s = c->state;
+    const real *w = c->in[WEIGHTS]->base;
+    blas_gemm(false, !s->transposed, rows, b.size, s->n, dy, s->n,
+              s->transposed ? w + b.from : w + (size_t)b.from * (size_t)s->n, s->transposed ? s->k : s->n, dx + b.from,
+              s->k, c->add[DATA]);
+}
+
+/* Rows b of the weight gradient, as the weights are stored. */
+static void product_for_weights(const struct dense_state *s, const real *x, const real *dy, real *dw, int rows,
+                                struct block b, bool add) {
+    const real *left = s->transposed ? dy : x, *right = s->transposed ? x : dy;
+    int columns = s->transposed ? s->k : s->n, left_width = s->transposed ? s->n : s->k;
+    blas_gemm(true, false, b.size, columns, rows, left + b.from, left_width, right, columns,
+              dw + (size_t)b.from * (size_t)columns, columns, add);
+}
+
+/* ---- by lanes ---- */
+
+static void lanes_forward(const struct call *c, const struct part *p) {
+    const struct dense_state *s = c->state;
+    product(c, tensor_at(c->in[DATA], p), tensor_at(c->out[0], p), rows_in(s, p), (struct block){0, s->n});
+}
+
+static void mask(const struct call *c, const struct part *p) {
+    loop_relu_mask(tensor_at(c->d_out[0], p), tensor_at(c->out[0], p), tensor_count(c->out[0], p));
+}
+
+static void lanes_backward(const struct call *c, const struct part *p) {
+    const struct dense_state *s = c->state;
+    if (c->activation == ACTIVATION_RELU) mask(c, p);
+    const real *x = tensor_at(c->in[DATA], p), *dy = tensor_at(c->d_out[0], p);
+    if (c->d_in[DATA]) product_for_data(c, dy, tensor_at(c->d_in[DATA], p), rows_in(s, p), (struct block){0, s->k});
+    if (!s->train) return;
+    product_for_weights(s, x, dy, s->weights_gradient.slots + (size_t)p->index * s->weights_gradient.size,
+                        rows_in(s, p), (struct block){0, s->transposed ? s->n : s->k}, false);
+    if (s->has_bias)
+        loop_column_sums(s->bias_gradient.slots + (size_t)p->index * s->bias_gradient.size, dy, (size_t)rows_in(s, p),
+                         (size_t)s->n);
+}
+
+static void lanes_finish(const struct call *c, const struct part *p) {
+    const struct dense_state *s = c->state;
+    (void)p;
+    gathering_sum(&s->weights_gradient, c->lanes, 0, (size_t)s->n * (size_t)s->k, c->d_in[WEIGHTS]->base,
+                  c->add[WEIGHTS]);
+    if (s->has_bias && c->d_in[BIAS])
+        gathering_sum(&s->bias_gradient, c->lanes, 0, (size_t)s->n, c->d_in[BIAS]->base, c->add[BIAS]);
+}
+
+static int plan_by_lanes(struct call *c, struct plan *p, struct err *e) {
+    struct dense_state *s = c->state;
+    int status = plan_lanes(p, PHASE_FORWARD, lanes_forward, false, e);
+    if (status || !c->d_out[0]) return status;
+    if (s->train) status = plan_gathering(&s->weights_gradient, p, (size_t)s->n * (size_t)s->k, e);
+    if (!status && s->train && s->has_bias) status = plan_gathering(&s->bias_gradient, p, (size_t)s->n, e);
+    if (!status) status = plan_lanes(p, PHASE_BACKWARD, lanes_backward, false, e);
+    return status || !s->train ? status : plan_units(p, PHASE_FINISH, lanes_finish, 1, e);
+}
+
+/* ---- by columns ---- */
+
+static void columns_forward(const struct call *c, const struct part *p) {
+    const struct dense_state *s = c->state;
+    product(c, c->in[DATA]->base, c->out[0]->base, rows_in(s, p), block_of(s->n, s->out_units, p->index));
+}
+
+/* Units of the weight gradient first, then those of the data's. */
+static void columns_backward(const struct call *c, const struct part *p) {
+    const struct dense_state *s = c->state;
+    const real *x = c->in[DATA]->base, *dy = c->d_out[0]->base;
+    int rows = rows_in(s, p);
+    if (p->index >= s->weight_units) {
+        struct block b = block_of(s->k, s->in_units, p->index - s->weight_units);
+        product_for_data(c, dy, c->d_in[DATA]->base, rows, b);
+        return;
+    }
+    struct block b = block_of(s->transposed ? s->n : s->k, s->weight_units, p->index);
+    product_for_weights(s, x, dy, c->d_in[WEIGHTS]->base, rows, b, c->add[WEIGHTS]);
+    if (p->index > 0 || !s->has_bias || !c->d_in[BIAS]) return;
+    loop_column_sums(p->scratch, dy, (size_t)rows, (size_t)s->n);
+    loop_give(c->d_in[BIAS]->base, p->scratch, (size_t)s->n, c->add[BIAS]);
+}
+
+static int plan_by_columns(struct call *c, struct plan *p, struct err *e) {
+    struct dense_state *s = c->state;
+    s->out_units = units_for(s->n);
+    s->in_units = c->d_in[DATA] ? units_for(s->k) : 0;
+    s->weight_units = s->train ? units_for(s->transposed ? s->n : s->k) : 0;
+    plan_scratch(p, (size_t)s->n);
+    int status = plan_units(p, PHASE_FORWARD, columns_forward, s->out_units, e);
+    if (status || !c->d_out[0]) return status;
+    if (c->activation == ACTIVATION_RELU) status = plan_lanes(p, PHASE_BACKWARD, mask, false, e);
+    return status ? status : plan_units(p, PHASE_BACKWARD, columns_backward, s->weight_units + s->in_units, e);
+}
+
+static int plan_dense(struct call *c, struct plan *p, bool transposed, struct err *e) {
+    struct dense_state *s = c->state;
+    const struct shape *w = &c->in[WEIGHTS]->shape;
+    s->transposed = transposed;
+    s->k = (int)w->dim[transposed];
+    s->n = (int)w->dim[!transposed];
+    s->has_bias = c->n_in > BIAS && c->in[BIAS];
+    s->train = c->d_out[0] && c->d_in[WEIGHTS];
+    s->rows_per_sample = (int)(c->in[DATA]->row / (size_t)s->k);
+    s->by_columns = (size_t)s->n * (size_t)s->k > LARGE_WEIGHTS;
+    return s->by_columns ? plan_by_columns(c, p, e) : plan_by_lanes(c, p, e);
+}
+
+/* ---- Gemm ---- */
+
+static int gemm_infer(struct inference *i, struct err *e) {
+    const struct shape *a = &i->in[DATA]->shape, *b = &i->in[WEIGHTS]->shape;
+    bool ta = node_int(i->node, "transA", 0) != 0, tb = node_int(i->node, "transB", 0) != 0;
+    char left[96], right[96];
+    shape_print(left, sizeof left, a);
+    shape_print(right, sizeof right, b);
+    if (a->rank != 2 || b->rank != 2)
+        return err_set(e, E_INVALID, "multiplies matrices; got %s and %s", left, right);
+    if (a->dim[!ta] != b->dim[tb])
+        return err_set(e, E_INVALID, "the data has %lld features, the weights are made for %lld (%s%s by %s%s)",
+                       (long long)a->dim[!ta], (long long)b->dim[tb], left, ta ? " transposed" : "", right,
+                       tb ? " transposed" : "");
+    i->out[0].shape = (struct shape){.rank = 2, .dim = {a->dim[ta], b->dim[!tb]}};
+    if (i->n_in <= BIAS || !i->in[BIAS]) return 0;
+    const struct shape *c = &i->in[BIAS]->shape;
+    for (int d = 1; d <= c->rank; d++)
+        if (c->rank > 2 || (c->dim[c->rank - d] != 1 && c->dim[c->rank - d] != i->out[0].shape.dim[2 - d])) {
+            shape_print(left, sizeof left, c);
+            shape_print(right, sizeof right, &i->out[0].shape);
+            return err_set(e, E_INVALID, "a bias of shape %s does not spread over %s", left, right);
+        }
+    return 0;
+}
+
+static int gemm_plan(struct call *c, struct plan *p, struct err *e) {
+    const struct node *n = c->node;
+    bool bias_per_column = c->n_in <= BIAS || !c->in[BIAS] ||
+                           (!c->in[BIAS]->per_sample && c->in[BIAS]->row == (size_t)c->out[0]->shape.dim[1]);
+    if (node_int(n, "transA", 0) || node_real(n, "alpha", 1) != 1.0 || node_real(n, "beta", 1) != 1.0 ||
+        c->in[WEIGHTS]->per_sample || !bias_per_column)
+        return err_set(e, E_UNSUPPORTED, "computes x . w + bias with constant weights and one bias per column only");
+    return plan_dense(c, p, node_int(n, "transB", 0) != 0, e);
+}
+
+static int64_t dense_macs(const struct node *n, const struct shape *const *in, const struct shape *const *out) {
+    bool transposed = node_int(n, "transA", 0) != 0;
+    int64_t macs = in[DATA]->dim[transposed ? 0 : in[DATA]->rank - 1];
+    for (int d = 0; d < out[0]->rank; d++) macs *= out[0]->dim[d];
+    return macs;
+}
+
+static const struct op_sample gemm_samples[] = {
+    {"3x5 5x4 4", "", "weights as [in, out]"},
+    {"3x5 4x5 4", "transB=1", "weights as [out, in]"},
+    {"3x5 4x5", "transB=1", "no bias"},
+    {"3x200 130x200 130", "transB=1", "by columns"},
+    {"3x130 130x200 200", "", "by columns, [in, out]"},
+    {NULL, NULL, NULL},
+};
+
+const struct op op_Gemm = {
+    .name = "Gemm",
+    .help = "y = x . w + bias",
+    .min_inputs = 2, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1,
+    .attributes = "alpha beta transA transB",
+    .layout = WISH_PLAIN,
+    .traits = OP_ACTIVATES,
+    .keeps = KEEP_INPUT(DATA) | KEEP_INPUT(WEIGHTS),
+    .parameters = 1u << WEIGHTS | 1u << BIAS,
+    .state_size = sizeof(struct dense_state),
+    .infer = gemm_infer,
+    .plan = gemm_plan,
+    .macs = dense_macs,
+    .samples = gemm_samples,
+};
+
+/* ---- MatMul ---- */
+
+static int matmul_infer(struct inference *i, struct err *e) {
+    const struct shape *a = &i->in[DATA]->shape, *b = &i->in[WEIGHTS]->shape;
+    if (a->rank < 2 || b->rank != 2 || a->dim[a->rank - 1] != b->dim[0]) {
+        char left[96], right[96];
+        shape_print(left, sizeof left, a);
+        shape_print(right, sizeof right, b);
+        return err_set(e, E_UNSUPPORTED, "%s by %s; retort multiplies [..., k] by constant [k, n]", left, right);
+    }
+    i->out[0].shape = *a;
+    i->out[0].shape.dim[a->rank - 1] = b->dim[1];
+    return 0;
+}
+
+static int matmul_plan(struct call *c, struct plan *p, struct err *e) {
+    if (c->in[WEIGHTS]->per_sample) return err_set(e, E_UNSUPPORTED, "multiplies by constant weights only");
+    return plan_dense(c, p, false, e);
+}
+
+static const struct op_sample matmul_samples[] = {
+    {"3x5 5x4", "", "matrices"},
+    {"3x2x5 5x4", "", "rows of a sequence"},
+    {"3x130 130x200", "", "by columns"},
+    {NULL, NULL, NULL},
+};
+
+const struct op op_MatMul = {
+    .name = "MatMul",
+    .help = "y = x . w",
+    .min_inputs = 2, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1,
+    .layout = WISH_PLAIN,
+    .traits = OP_ACTIVATES,
+    .keeps = KEEP_INPUT(DATA) | KEEP_INPUT(WEIGHTS),
+    .parameters = 1u << WEIGHTS,
+    .state_size = sizeof(struct dense_state),
+    .infer = matmul_infer,
+    .plan = matmul_plan,
+    .macs = dense_macs,
+    .samples = matmul_samples,
+};
