@@ -216,7 +216,7 @@ static int find_parameters(struct plan *p, struct err *e) {
     const struct graph *g = p->graph;
     int status = 0;
     bool *listed = mem_calloc((size_t)g->n_values + 1, sizeof *listed);
-    if (!listed) return err_memory(e, (size_t)g->n_values);
+    if (!listed) return err_memory(e, sizeof *listed);
     for (int v = 0; v < g->n_values && !status; v++)
         if (g->values[v].constant && g->values[v].trainable) {
             status = list_parameter(p, v, true, e);
