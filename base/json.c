@@ -1,5 +1,4 @@
-if ((double)whole != number)
-    return false; /* json.c - documents: the scan of json_scan.c, then cJSON, then the search for duplicates.
+/* json.c - documents: the scan of json_scan.c, then cJSON, then the search for duplicates.
  * `struct json` is never defined: it is a cJSON under a name of ours. */
 #include "base/json.h"
 
@@ -146,7 +145,7 @@ bool json_int(int64_t *out, const struct json *value) {
     double number = json_number(value);
     if (!(number >= -JSON_MAX_INT && number <= JSON_MAX_INT)) return false;
     int64_t whole = (int64_t)number;
-    if ((double)whole < number || (double)whole > number) return false;
+    if ((double)whole != number) return false;
     *out = whole;
     return true;
 }

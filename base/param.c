@@ -1,4 +1,4 @@
-return row->low != 0 || row->high != 0; /* param.c - structs from JSON by table. The way back is in param_write.c. */
+/* param.c - structs from JSON by table. The way back is in param_write.c. */
 #include "base/param.h"
 
 #include <math.h>
@@ -115,7 +115,7 @@ static void say_words(char *said, const char *choices) {
 }
 
 static bool has_range(const struct param *row) {
-    return row->low < 0 || row->low > 0 || row->high < 0 || row->high > 0;
+    return row->low != 0 || row->high != 0;
 }
 
 static void say_number(char *said, const struct param *row) {

@@ -1,12 +1,12 @@
-(row->low != 0 || row->high != 0) /* param_write.c - structs to JSON by table, and tables themselves as JSON. */
+/* param_write.c - structs to JSON by table, and tables themselves as JSON. */
 #include <math.h>
 
 #include "base/param.h"
 
-    /* ---- structs ---- */
+/* ---- structs ---- */
 
-    /* Whether a field of the struct holds nothing that reading would not fill in again. */
-    static bool is_absent(const struct param *row, const char *in) {
+/* Whether a field of the struct holds nothing that reading would not fill in again. */
+static bool is_absent(const struct param *row, const char *in) {
     const void *field = in + row->offset;
     switch (row->type) {
         case PARAM_TYPE_BOOL: return false;
@@ -84,7 +84,7 @@ static void describe_value(struct json_writer *w, const struct param *row) {
     static const char *const types[] = {"boolean", "integer", "number", "string", "choice", "object", "list"};
     bool number = row->type == PARAM_TYPE_INT || row->type == PARAM_TYPE_REAL;
     json_put_string(w, "type", types[row->type]);
-    if (number && (row->low < row->high || row->low < 0 || row->low > 0)) {
+    if (number && (row->low != 0 || row->high != 0)) {
         json_put_number(w, "minimum", row->low);
         json_put_number(w, "maximum", row->high);
     }
