@@ -1,0 +1,76 @@
+// onnx.js - writes small ONNX files, right ones and wrong ones, by hand: protobuf is numbered fields, nothing more.
+'use strict';
+
+function varint(value) {
+  let v = BigInt.asUintN(64, BigInt(value));
+  const out = [];
+  do {
+    const more = v > 127n;
+    out.push(Number(v & 127n) | (more ? 128 : 0));
+    v >>= 7n;
+  } while (v > 0n);
+  return Buffer.from(out);
+}
+
+const number = (field, value) => Buffer.concat([varint(field << 3), varint(value)]);
+const bytes = (field, value) => {
+  const body = Buffer.from(value);
+  return Buffer.concat([varint((field << 3) | 2), varint(body.length), body]);
+};
+const message = (field, parts) => bytes(field, Buffer.concat(parts));
+
+// {name, shape, data}: a float tensor, raw little-endian.
+function tensor(field, t) {
+  const data = Float32Array.from(t.data);
+  return message(field, [...t.shape.map((d) => number(1, d)), number(2, 1), bytes(8, t.name),
+    bytes(9, Buffer.from(data.buffer))]);
+}
+
+// {name, shape}: a dimension is a number or a name.
+function value(field, v) {
+  const dims = v.shape.map((d) => message(1, [typeof d === 'number' ? number(1, d) : bytes(2, d)]));
+  return message(field, [bytes(1, v.name), message(2, [message(1, [number(1, 1), message(2, dims)])])]);
+}
+
+function attribute([name, v]) {
+  if (Array.isArray(v)) return message(5, [bytes(1, name), ...v.map((i) => number(8, i)), number(20, 7)]);
+  if (Number.isInteger(v)) return message(5, [bytes(1, name), number(3, v), number(20, 2)]);
+  const float = Buffer.alloc(5, 0x15);
+  float.writeFloatLE(v, 1);
+  return message(5, [bytes(1, name), float, number(20, 1)]);
+}
+
+// {op, name, inputs, outputs, attributes}
+function node(n) {
+  return message(1, [...n.inputs.map((i) => bytes(1, i)), ...n.outputs.map((o) => bytes(2, o)), bytes(3, n.name),
+    bytes(4, n.op), ...Object.entries(n.attributes || {}).map(attribute)]);
+}
+
+// {nodes, tensors, inputs, outputs, opset}
+function model(m) {
+  const graph = [...m.nodes.map(node), bytes(2, 'graph'), ...m.tensors.map((t) => tensor(5, t)),
+    ...m.inputs.map((v) => value(11, v)), ...m.outputs.map((v) => value(12, v))];
+  return Buffer.concat([number(1, 7), bytes(2, 'tests'), message(7, graph),
+    message(8, [bytes(1, ''), number(2, m.opset || 13)])]);
+}
+
+// A dense network over [N,features], its weights from a small congruential generator; `change` may spoil it.
+function dense({ features, classes, hidden = 8, change = (m) => m }) {
+  let state = 12345;
+  const random = () => { state = (state * 1103515245 + 12345) % 2147483648; return state / 2147483648 - 0.5; };
+  const weights = (name, shape) => ({ name, shape, data: Array.from({ length: shape.reduce((a, b) => a * b) }, random) });
+  return model(change({
+    nodes: [
+      { op: 'Flatten', name: 'flat', inputs: ['input'], outputs: ['f'] },
+      { op: 'Gemm', name: 'fc1', inputs: ['f', 'w1', 'b1'], outputs: ['h'], attributes: { transB: 1 } },
+      { op: 'Relu', name: 'act', inputs: ['h'], outputs: ['a'] },
+      { op: 'Gemm', name: 'fc2', inputs: ['a', 'w2', 'b2'], outputs: ['logits'], attributes: { transB: 1 } },
+    ],
+    tensors: [weights('w1', [hidden, features]), weights('b1', [hidden]), weights('w2', [classes, hidden]),
+      weights('b2', [classes])],
+    inputs: [{ name: 'input', shape: ['N', features] }],
+    outputs: [{ name: 'logits', shape: ['N', classes] }],
+  }));
+}
+
+module.exports = { model, dense };
