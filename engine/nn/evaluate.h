@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "engine/kernels/crew.h"
 #include "engine/kernels/real.h"
 #include "engine/nn/dataset.h"
 #include "engine/nn/net.h"
@@ -54,13 +55,17 @@ struct score {
     double kl;        /* mean KL(teachers' mixture || network) at temperature 1 */
 };
 
-/* Scores logits [s->n, classes]. */
-int evaluate_score(struct score *out, const real *logits, const struct selection *s, const struct targets *targets,
-                   size_t classes, struct err *e);
+/* Scores logits [s->n, classes], in the order of the selection. The data set has labels or it has not;
+ * targets->n = 0 without teachers. */
+int evaluate_score(struct score *out, struct crew *crew, const real *logits, const struct selection *s,
+                   const struct targets *targets, size_t classes, struct err *e);
 
 /* Share of the most frequent label: what guessing always the same scores. */
 int evaluate_majority(double *out, const struct selection *s, size_t classes, struct err *e);
 
 size_t evaluate_argmax(const real *z, size_t n);
+
+/* Elements of one row of the network's first output. */
+size_t evaluate_width(const struct net *net);
 
 #endif
