@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 // bad_input_test.js - what is wrong with a request is said in words, with the place, and does no harm.
 'use strict';
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 // flat_memory_test.js - a body of 1 GiB goes in and comes out, and the server's memory does not follow it.
 'use strict';
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 // kill_test.js - kill -9 in the middle of a job: of the worker, and of the server with everything that hangs on it.
 'use strict';
 

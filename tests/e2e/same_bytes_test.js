@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 // same_bytes_test.js - the same job and seed end in the same student, bit for bit: on another day, and with another
 // number of threads.
 'use strict';

@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 // start_test.js - how fast an idle server is there, what it weighs, and how it leaves.
 'use strict';
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 // judge_test.js - ONNX Runtime, which shares no code with retort, loads what retort was given and what it wrote, and
 // must find the same numbers.
 'use strict';
