@@ -1,0 +1,30 @@
+// form_hints.js - what the parameter tables do not say: which fields people need every day.
+// Everything else stands under "More". A new method needs nothing here.
+
+const EVERYDAY = new Set([
+  'teacher.model', 'model', 'dataset.ref', 'dataset.scale', 'student.width', 'student.model', 'train.epochs',
+  'train.batch', 'train.learning_rate', 'train.seed', 'loss.kind', 'loss.temperature', 'loss.hard_weight', 'output',
+  'tasks', 'env', 'frames', 'steps',
+]);
+
+// Open from the start although optional.
+const OPEN_GROUPS = new Set(['train', 'student', 'model', 'tasks', 'env']);
+
+// Filled in for a newcomer; sent like anything typed.
+const SUGGESTED = { student: { width: 0.25 }, '': { output: 'student' } };
+
+// Fields of which one excludes the others.
+const ALTERNATIVES = { student: ['width', 'model', 'layers'] };
+
+export const isEveryday = (path, param) => param.required || EVERYDAY.has(path);
+export const isOpen = (param) => param.required || OPEN_GROUPS.has(param.name);
+export const suggestions = (path) => Object.entries(SUGGESTED[path] ?? {});
+export const alternatives = (path) => ALTERNATIVES[path] ?? [];
+
+// Images stored as bytes are nearly always meant as 0..1.
+export function suggestedScale(dataset) {
+  const arrays = Array.isArray(dataset?.arrays) ? dataset.arrays
+    : Object.entries(dataset?.arrays ?? {}).map(([name, array]) => ({ name, ...array }));
+  const inputs = arrays.find((array) => array.name === 'inputs');
+  return inputs && /^(uint8|u1|u8|\|u1)$/i.test(inputs.dtype) ? 255 : null;
+}

@@ -1,0 +1,83 @@
+// result.js - teacher and student side by side, and the way to get the student.
+
+import { get, modelPath } from './api.js';
+import { card, command, copyButton, h } from './dom.js';
+import { bytes, count, digest, exact, percent } from './format.js';
+import { curl } from './start.js';
+
+const teacherRef = (spec) => {
+  const one = Array.isArray(spec?.teacher) ? spec.teacher[0] : spec?.teacher;
+  return one?.model ?? one ?? null;
+};
+
+async function modelOrNull(ref, signal) {
+  if (!ref) return null;
+  try {
+    const model = await get(modelPath(ref.includes('@') ? ref : `${ref}@latest`), signal);
+    return { ...model, ref };
+  } catch {
+    return null; // removed in the meantime: the table does without
+  }
+}
+
+function times(teacher, student) {
+  if (!(teacher > 0 && student > 0)) return '';
+  return teacher >= student ? `${(teacher / student).toFixed(1)} × smaller` : `${(student / teacher).toFixed(1)} × larger`;
+}
+
+function kept(teacher, student) {
+  return teacher > 0 && student > 0 ? `${((student / teacher) * 100).toFixed(1)} % of it` : '';
+}
+
+// How big two networks are: rows of the comparison, without what the student's size leaves out.
+export function sizeRows(teacher, student) {
+  const rows = [['Parameters', 'parameters', count], ['File size', 'bytes', bytes], ['Multiply-adds', 'macs', count]];
+  return rows.map(([label, key, format]) => [label, teacher?.[key], student?.[key], format, times])
+    .filter(([, , value]) => typeof value === 'number');
+}
+
+function accuracyRows({ teacher_metrics: teacher, metrics: student }) {
+  if (typeof student?.accuracy !== 'number') return [];
+  return [['Accuracy', teacher?.accuracy, student.accuracy, percent, kept]];
+}
+
+export function comparisonTable(rows, heads = ['Teacher', 'Student']) {
+  return h('table.comparison',
+    h('thead', h('tr', h('td'), heads.map((text) => h('th', { scope: 'col' }, text)), h('td'))),
+    h('tbody', rows.map(([label, teacher, student, format, compare]) => h('tr',
+      h('th', { scope: 'row' }, label),
+      h('td.of-teacher', { title: exact(teacher) }, format(teacher)),
+      h('td.of-student', { title: exact(student) }, format(student)),
+      h('td.gain', compare(teacher, student))))));
+}
+
+function downloadPart(job, student) {
+  const path = `v1/jobs/${job.id}/student/onnx`;
+  const sum = job.result.digest ?? student?.digest;
+  return [
+    h('p.download-line',
+      h('a.button.primary', { href: path, download: '', 'data-action': 'download' }, 'Download the student'),
+      student && h('a', { href: `#/models/${student.ref.split('@')[0]}` }, student.ref)),
+    sum && h('p.digest-line', digest(sum), copyButton(() => sum)),
+    command(curl.download(path)),
+  ];
+}
+
+// The card of a job that succeeded; null when it left nothing to show.
+export async function resultCard(job, signal) {
+  if (job.state !== 'succeeded' || !job.result) return null;
+  const [teacher, student] = await Promise.all([
+    modelOrNull(teacherRef(job.spec), signal), modelOrNull(job.result.model, signal)]);
+  const rows = [...sizeRows(teacher, student), ...accuracyRows(job.result)];
+  const table = teacher ? comparisonTable(rows) : singleTable(job, student);
+  return card('Result', table, job.result.model && downloadPart(job, student));
+}
+
+// Methods without a teacher: what was measured, and the size of what came out.
+function singleTable(job, model) {
+  const measured = Object.entries(job.result.metrics ?? {}).map(([name, value]) => (
+    [name.replaceAll('_', ' '), name.includes('loss') ? value.toPrecision(4) : percent(value)]));
+  const size = model ? [['parameters', count(model.parameters)], ['file size', bytes(model.bytes)], ['multiply-adds', count(model.macs)]] : [];
+  return h('table.comparison', h('tbody', [...measured, ...size].map(([label, value]) => (
+    h('tr', h('th', { scope: 'row' }, label), h('td', value))))));
+}
