@@ -323,17 +323,17 @@ TEST(tables_describe_themselves) {
     } expected[] = {
         {0,
          "{\"name\":\"quick\",\"required\":false,\"default\":true,\"help\":\"skip the report\",\"type\":\"boolean\"}"},
-        {1, "{\"name\":\"epochs\",\"required\":false,\"default\":10,\"help\":\"passes over the "
-            "data\",\"type\":\"integer\","
-            "\"minimum\":1,\"maximum\":1000000}"},
+        {1,
+         "{\"name\":\"epochs\",\"required\":false,\"default\":10,\"help\":\"passes over the data\",\"type\":\"integer\","
+         "\"minimum\":1,\"maximum\":1000000}"},
         {2, "{\"name\":\"width\",\"required\":false,\"type\":\"integer\",\"minimum\":1,\"maximum\":4096,"
             "\"choices\":[\"same\",\"auto\"]}"},
         {5, "{\"name\":\"method\",\"required\":false,\"default\":\"adam\",\"help\":\"update rule\",\"type\":\"choice\","
             "\"choices\":[\"sgd\",\"adam\",\"rmsprop\"]}"},
-        {9, "{\"name\":\"teacher\",\"required\":false,\"help\":\"left out: learns from labels\",\"type\":\"object\","
-            "\"bare\":\"ref\",\"fields\":[{\"name\":\"ref\",\"required\":true,\"help\":\"who "
-            "teaches\",\"type\":\"string\","
-            "\"refers_to\":\"model\"}]}"},
+        {9,
+         "{\"name\":\"teacher\",\"required\":false,\"help\":\"left out: learns from labels\",\"type\":\"object\","
+         "\"bare\":\"ref\",\"fields\":[{\"name\":\"ref\",\"required\":true,\"help\":\"who teaches\",\"type\":\"string\","
+         "\"refers_to\":\"model\"}]}"},
         {11, "{\"name\":\"widths\",\"required\":false,\"default\":[8,16],\"help\":\"of the layers\",\"list\":4,"
              "\"type\":\"integer\",\"minimum\":1,\"maximum\":64,\"choices\":[\"same\"]}"},
         {12, "{\"name\":\"momenta\",\"required\":false,\"help\":\"of the averages\",\"list\":2,\"type\":\"number\"}"},
