@@ -188,18 +188,20 @@ static int make_outputs(struct session *s, struct err *e) {
     return status;
 }
 
-/* Elements of one sample. */
-static size_t row_of(const struct session *s, const struct array *a) { return a->count / s->samples; }
+/* Elements of n samples; of all of them it is everything, also where the first axis is no batch. */
+static size_t count_of(const struct session *s, const struct array *a, size_t n) {
+    return n == s->samples ? a->count : a->count / s->samples * n;
+}
 
 static void run_chunk(struct session *s, size_t first, size_t n) {
     for (int i = 0; i < s->graph->n_inputs; i++) {
-        size_t row = row_of(s, s->inputs[i]);
-        array_to_float(net_input(s->net, i), s->inputs[i], first * row, n * row);
+        const struct array *a = s->inputs[i];
+        array_to_float(net_input(s->net, i), a, count_of(s, a, first), count_of(s, a, n));
     }
     net_forward(s->net, (int)n, random_seed(0), NULL, NULL);
     for (int i = 0; i < s->graph->n_outputs; i++) {
-        size_t row = row_of(s, s->outputs[i]);
-        memcpy((float *)s->outputs[i]->data + first * row, net_output(s->net, i), n * row * sizeof(float));
+        const struct array *a = s->outputs[i];
+        memcpy((float *)a->data + count_of(s, a, first), net_output(s->net, i), count_of(s, a, n) * sizeof(float));
     }
 }
 
@@ -233,7 +235,8 @@ static void print_output(const char *name, const struct array *a) {
         low = fmin(low, value), high = fmax(high, value), sum += value;
     }
     shape_print(shape, sizeof shape, &a->shape);
-    printf("%s %s: min %.6g, max %.6g, mean %.6g\n", name, shape, low, high, a->count ? sum / (double)a->count : NAN);
+    printf("%s %s: min %.6g, max %.6g, mean %.6g\n", name, shape, low, high,
+           sum / (double)a->count);
 }
 
 static int ascending(const void *a, const void *b) {

@@ -18,12 +18,19 @@ struct thread_memory {
     dnnl_stream_t stream;
 };
 
+/* A copy of weights from one order into another, by one thread at a time. */
+struct reorder {
+    dnnl_primitive_t run;
+    dnnl_memory_t from, to;
+};
+
 struct conv {
     struct conv_uses uses;
     dnnl_primitive_t run[DIRECTIONS];
     dnnl_memory_desc_t weights[DIRECTIONS], plain; /* packed orders; ONNX order */
     size_t packed[DIRECTIONS], scratch;            /* bytes */
     struct thread_memory *threads;
+    struct reorder pack, pack_backward, unpack, unpack_add;
 };
 
 /* The one engine of the process; oneDNN's is safe to share. */
@@ -135,8 +142,53 @@ static dnnl_status_t open_threads(struct conv *c, const struct description *d) {
     return status;
 }
 
+static dnnl_status_t reorder_attributes(dnnl_primitive_attr_t *out, bool add) {
+    dnnl_post_ops_t after = NULL;
+    dnnl_status_t status = dnnl_primitive_attr_create(out);
+    if (status || !add) return status;
+    status = dnnl_post_ops_create(&after);
+    if (!status) status = dnnl_post_ops_append_sum(after, 1);
+    if (!status) status = dnnl_primitive_attr_set_post_ops(*out, after);
+    if (after) dnnl_post_ops_destroy(after);
+    return status;
+}
+
+static dnnl_status_t open_reorder(struct reorder *r, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to,
+                                  bool add) {
+    dnnl_primitive_attr_t attributes = NULL;
+    dnnl_primitive_desc_t found = NULL;
+    dnnl_status_t status = reorder_attributes(&attributes, add);
+    if (!status) status = dnnl_reorder_primitive_desc_create(&found, from, the_engine(), to, the_engine(), attributes);
+    if (!status) status = dnnl_primitive_create(&r->run, found);
+    if (!status) status = dnnl_memory_create(&r->from, from, the_engine(), DNNL_MEMORY_NONE);
+    if (!status) status = dnnl_memory_create(&r->to, to, the_engine(), DNNL_MEMORY_NONE);
+    if (found) dnnl_primitive_desc_destroy(found);
+    if (attributes) dnnl_primitive_attr_destroy(attributes);
+    return status;
+}
+
+static void close_reorder(struct reorder *r) {
+    if (r->from) dnnl_memory_destroy(r->from);
+    if (r->to) dnnl_memory_destroy(r->to);
+    if (r->run) dnnl_primitive_destroy(r->run);
+}
+
+static dnnl_status_t open_reorders(struct conv *c) {
+    const dnnl_memory_desc_t *gradient = &c->weights[BACKWARD_WEIGHTS];
+    dnnl_status_t status = open_reorder(&c->pack, &c->plain, &c->weights[FORWARD], false);
+    if (!status && c->uses.backward_data)
+        status = open_reorder(&c->pack_backward, &c->plain, &c->weights[BACKWARD_DATA], false);
+    if (!status && c->uses.backward_weights) status = open_reorder(&c->unpack, gradient, &c->plain, false);
+    if (!status && c->uses.backward_weights) status = open_reorder(&c->unpack_add, gradient, &c->plain, true);
+    return status;
+}
+
 static void dnnl_conv_close(struct conv *c) {
     if (!c) return;
+    close_reorder(&c->pack);
+    close_reorder(&c->pack_backward);
+    close_reorder(&c->unpack);
+    close_reorder(&c->unpack_add);
     for (int t = 0; c->threads && t < c->uses.threads; t++) {
         struct thread_memory *m = &c->threads[t];
         dnnl_memory_t all[] = {m->x,       m->y,          m->bias,       m->weights[0], m->weights[1],
@@ -169,6 +221,7 @@ static int dnnl_conv_open(struct conv **out, const struct conv_shape *shape, con
     if (!failed && uses->backward_data) failed = open_direction(c, BACKWARD_DATA, &d, &hint) != dnnl_success;
     if (!failed && uses->backward_weights) failed = open_direction(c, BACKWARD_WEIGHTS, &d, &hint) != dnnl_success;
     if (hint) dnnl_primitive_desc_destroy(hint);
+    failed = failed || open_reorders(c);
     if (failed) {
         dnnl_conv_close(c);
         return err_set(e, E_UNSUPPORTED, "oneDNN refuses this convolution");
@@ -188,52 +241,27 @@ static struct conv_sizes dnnl_conv_sizes(const struct conv *c) {
     };
 }
 
-/* Copies between two orders of the weights; weights are small beside the data. */
-static void reorder(const dnnl_memory_desc_t *from_order, const void *from, const dnnl_memory_desc_t *to_order,
-                    void *to, bool add) {
-    dnnl_engine_t engine = the_engine();
-    dnnl_primitive_attr_t attributes = NULL;
-    dnnl_post_ops_t after = NULL;
-    dnnl_primitive_desc_t found = NULL;
-    dnnl_primitive_t run = NULL;
-    dnnl_memory_t source = NULL, target = NULL;
-    dnnl_stream_t stream = NULL;
-    dnnl_primitive_attr_create(&attributes);
-    if (add) {
-        dnnl_post_ops_create(&after);
-        dnnl_post_ops_append_sum(after, 1);
-        dnnl_primitive_attr_set_post_ops(attributes, after);
-        dnnl_post_ops_destroy(after);
-    }
-    if (!dnnl_reorder_primitive_desc_create(&found, from_order, engine, to_order, engine, attributes) &&
-        !dnnl_primitive_create(&run, found) && !dnnl_memory_create(&source, from_order, engine, (void *)(size_t)from) &&
-        !dnnl_memory_create(&target, to_order, engine, to) &&
-        !dnnl_stream_create(&stream, engine, dnnl_stream_default_flags)) {
-        dnnl_exec_arg_t arguments[] = {{DNNL_ARG_FROM, source}, {DNNL_ARG_TO, target}};
-        dnnl_primitive_execute(run, stream, 2, arguments);
-    }
-    if (stream) dnnl_stream_destroy(stream);
-    if (target) dnnl_memory_destroy(target);
-    if (source) dnnl_memory_destroy(source);
-    if (run) dnnl_primitive_destroy(run);
-    if (found) dnnl_primitive_desc_destroy(found);
-    if (attributes) dnnl_primitive_attr_destroy(attributes);
+static void point(dnnl_memory_t memory, const real *data) {
+    dnnl_memory_set_data_handle(memory, (void *)(size_t)data);
+}
+
+static void reorder(struct conv *c, struct reorder *r, const real *from, real *to) {
+    point(r->from, from);
+    point(r->to, to);
+    dnnl_exec_arg_t arguments[] = {{DNNL_ARG_FROM, r->from}, {DNNL_ARG_TO, r->to}};
+    dnnl_primitive_execute(r->run, c->threads[0].stream, 2, arguments);
 }
 
 static void dnnl_conv_pack(struct conv *c, const real *weights, real *packed) {
-    reorder(&c->plain, weights, &c->weights[FORWARD], packed, false);
+    reorder(c, &c->pack, weights, packed);
 }
 
 static void dnnl_conv_pack_backward(struct conv *c, const real *weights, real *packed) {
-    reorder(&c->plain, weights, &c->weights[BACKWARD_DATA], packed, false);
+    reorder(c, &c->pack_backward, weights, packed);
 }
 
 static void dnnl_conv_unpack(struct conv *c, const real *gradient, real *dw, bool add) {
-    reorder(&c->weights[BACKWARD_WEIGHTS], gradient, &c->plain, dw, add);
-}
-
-static void point(dnnl_memory_t memory, const real *data) {
-    dnnl_memory_set_data_handle(memory, (void *)(size_t)data);
+    reorder(c, add ? &c->unpack_add : &c->unpack, gradient, dw);
 }
 
 static void dnnl_conv_forward(struct conv *c, int thread, const real *x, const real *packed, const real *bias, real *y,

@@ -231,6 +231,14 @@ int graph_set_array_take(struct graph *g, int node, const char *name, struct arr
     return set_take(g, node, name, (struct attribute){.type = ATTRIBUTE_ARRAY, .array = value}, true, e);
 }
 
+void graph_drop_attribute(struct graph *g, int node, const char *name) {
+    struct node *n = &g->nodes[node];
+    struct attribute *a = (struct attribute *)node_attribute(n, name);
+    if (!a) return;
+    attribute_fini(a);
+    *a = n->attributes[--n->n_attributes];
+}
+
 int64_t node_int(const struct node *n, const char *name, int64_t standard) {
     const struct attribute *a = node_attribute(n, name);
     return a && a->type == ATTRIBUTE_INT ? a->integer : standard;
@@ -281,6 +289,7 @@ static int clone_values(struct graph *to, const struct graph *g, struct err *e) 
         to->values[index].type = v->type;
         to->values[index].shape = v->shape;
         to->values[index].trainable = v->trainable;
+        to->values[index].literal = v->literal;
     }
     return 0;
 }

@@ -115,8 +115,11 @@ int graph_find_value(const struct graph *g, const char *name);
 /* Index of the node with that name, or -1. */
 int graph_find_node(const struct graph *g, const char *name);
 
-/* After building: sorts the nodes topologically (cycles and values nobody makes are E_INVALID,
- * named), checks arities and attributes against the operators, drops nothing, marks what is
+/* Takes an attribute away, if it is there. */
+void graph_drop_attribute(struct graph *g, int node, const char *name);
+
+/* After building: drops the optional outputs that nobody reads, sorts the nodes topologically (cycles and values nobody makes are E_INVALID,
+ * named), checks arities and attributes against the operators, marks what is
  * trainable, and infers every shape with a free batch. A graph that passed can be planned. */
 int graph_finish(struct graph *g, struct err *e);
 

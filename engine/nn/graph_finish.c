@@ -148,6 +148,31 @@ static int present(const int *list, int n) {
     return n;
 }
 
+/* Takes out what retort decides itself, and optional outputs that nobody reads. */
+static void tidy_node(struct graph *g, int index, const bool *read) {
+    struct node *n = &g->nodes[index];
+    for (int i = n->n_attributes - 1; i >= 0 && n->op->drops; i--)
+        if (is_word(n->op->drops, n->attributes[i].name)) graph_drop_attribute(g, index, n->attributes[i].name);
+    for (int k = n->op->min_outputs; k < n->n_outputs; k++) {
+        if (n->outputs[k] == VALUE_NONE || read[n->outputs[k]]) continue;
+        g->values[n->outputs[k]].producer = -1;
+        n->outputs[k] = VALUE_NONE;
+    }
+    n->n_outputs = present(n->outputs, n->n_outputs);
+}
+
+static int tidy(struct graph *g, struct err *e) {
+    bool *read = mem_calloc((size_t)g->n_values + 1, sizeof *read);
+    if (!read) return err_memory(e, sizeof *read);
+    for (int i = 0; i < g->n_nodes; i++)
+        for (int k = 0; k < g->nodes[i].n_inputs; k++)
+            if (g->nodes[i].inputs[k] != VALUE_NONE) read[g->nodes[i].inputs[k]] = true;
+    for (int i = 0; i < g->n_outputs; i++) read[g->outputs[i]] = true;
+    for (int i = 0; i < g->n_nodes; i++) tidy_node(g, i, read);
+    mem_free(read);
+    return 0;
+}
+
 static int check_node(const struct graph *g, const struct node *n, struct err *e) {
     const struct op *op = n->op;
     int in = present(n->inputs, n->n_inputs), out = present(n->outputs, n->n_outputs);
@@ -178,7 +203,8 @@ static void mark_trainable(struct graph *g) {
     for (int i = 0; i < g->n_nodes; i++)
         for (int k = 0; k < g->nodes[i].n_inputs; k++) {
             int v = g->nodes[i].inputs[k];
-            if (v == VALUE_NONE || !g->values[v].constant || !dtype_is_real(g->values[v].type)) continue;
+            if (v == VALUE_NONE || !g->values[v].constant || g->values[v].literal) continue;
+            if (!dtype_is_real(g->values[v].type)) continue;
             if (op_takes(k, g->nodes[i].op->parameters)) g->values[v].trainable = true;
         }
 }
@@ -207,6 +233,7 @@ static void store_shapes(struct graph *g, const struct inferred *a, const struct
 
 int graph_finish(struct graph *g, struct err *e) {
     int status = check_sources(g, e);
+    if (!status) status = tidy(g, e);
     for (int i = 0; i < g->n_nodes && !status; i++) status = check_node(g, &g->nodes[i], e);
     if (!status) status = order_nodes(g, e);
     if (status) return status;

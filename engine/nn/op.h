@@ -184,6 +184,7 @@ struct op {
     int min_outputs, max_outputs;
     int first_opset, last_opset; /* of the meaning implemented; 0 = any */
     const char *attributes;      /* names it understands, space-separated; others are refused */
+    const char *drops;           /* names it takes out of the graph: retort decides those things itself */
     enum layout_wish layout;
     unsigned traits;
     unsigned keeps;

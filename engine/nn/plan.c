@@ -131,12 +131,12 @@ static int samples_stay_apart(bool *out, const struct plan *p, struct err *e) {
     int status = graph_infer(&twice, p->graph, 2 * (int64_t)p->options.batch, e);
     if (status) return status;
     *out = true;
-    for (int v = 0; v < p->graph->n_values; v++) {
+    for (int v = 0; v < p->graph->n_values && *out; v++) {
         const struct shape *one = &p->known->values[v].shape, *two = &twice->values[v].shape;
         if (is_constant(p, v) || one->rank < 0) continue;
         bool good = one->rank > 0 && two->dim[0] == 2 * one->dim[0] && one->dim[0] % p->options.batch == 0;
         for (int d = 1; d < one->rank; d++) good = good && one->dim[d] == two->dim[d];
-        *out = *out && good;
+        *out = good;
     }
     inferred_free(twice);
     return 0;
