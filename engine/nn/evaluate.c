@@ -147,12 +147,12 @@ static struct score mean_score(const struct scoring *s, int blocks) {
         sum.kl += s->partial[i].kl;
     }
     bool labels = s->selection->data->labels.data, teacher = s->targets->n > 0;
-    double n = (double)s->selection->n;
+    const double n = (double)s->selection->n, unknown = (double)NAN;
     return (struct score){
-        .accuracy = labels ? (double)sum.right / n : NAN,
-        .loss = labels ? sum.loss / n : NAN,
-        .agreement = teacher ? (double)sum.same / n : NAN,
-        .kl = teacher ? sum.kl / n : NAN,
+        .accuracy = labels ? (double)sum.right / n : unknown,
+        .loss = labels ? sum.loss / n : unknown,
+        .agreement = teacher ? (double)sum.same / n : unknown,
+        .kl = teacher ? sum.kl / n : unknown,
     };
 }
 
