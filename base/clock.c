@@ -18,8 +18,8 @@ int64_t clock_monotonic_ns(void) {
 
 void clock_format(char out[32], int64_t wall_ms) {
     int64_t ms = wall_ms % 1000;
-    if (ms < 0) ms += 1000; /* times before 1970 round down, too */
-    time_t seconds = (time_t)((wall_ms - ms) / 1000);
+    time_t seconds = (time_t)(wall_ms / 1000 - (ms < 0)); /* times before 1970 round down, too */
+    if (ms < 0) ms += 1000;
     struct tm utc = {0};
     char until_seconds[24];
     gmtime_r(&seconds, &utc);
