@@ -30,7 +30,7 @@ CFLAGS  += -std=c17 -g $(OPTIM) $(WARN) -ffp-contract=fast -fno-math-errno -fno-
 LDFLAGS += -pthread $(if $(SANITIZER),-fsanitize=$(SANITIZER))
 
 LIBS_base   := -lcjson -lnettle
-LIBS_engine := -lopenblas $(if $(filter 0,$(ONEDNN)),,-ldnnl) -lprotobuf-c -lz
+LIBS_engine := -lopenblas $(if $(filter 0,$(ONEDNN)),,-ldnnl -lgomp) -lprotobuf-c -lz
 LIBS_store  := -lsqlite3
 LIBS_server := -lmicrohttpd
 LIBS        := $(LIBS_server) $(LIBS_store) $(LIBS_engine) $(LIBS_base) -lm
