@@ -10,10 +10,10 @@ const EDGE = { top: 12, right: 14, bottom: 26, left: 52 };
 const SMOOTH_FROM = 120; // noisy curves with more points than this get a smoothed line on top
 
 // options: {title, format(value), logarithm: offer a logarithmic scale}
-// Answers {element, update(series, references)} with series [{name, label, points: [[x, y], ...]}]
-// and references [{label, value}], drawn as dashed lines.
+// Answers {element, update(series, references, end)} with series [{name, label, points: [[x, y], ...]}],
+// references [{label, value}], drawn as dashed lines, and the x where the curves will end.
 export function chart({ title, format = number, logarithm = false }) {
-  const state = { series: [], references: [], cursor: null, log: false, width: 0 };
+  const state = { series: [], references: [], end: 1, cursor: null, log: false, width: 0 };
   const titleId = freshId('chart');
   const picture = svg('svg.chart', { height: HEIGHT, tabindex: '0', role: 'img', 'aria-labelledby': titleId });
   const legend = h('div.legend');
@@ -46,19 +46,22 @@ export function chart({ title, format = number, logarithm = false }) {
   }).observe(picture);
   return {
     element,
-    update(series, references = []) {
-      Object.assign(state, { series, references });
+    update(series, references, end) {
+      Object.assign(state, { series, references, end });
       draw();
     },
   };
 }
 
 // Where values come to lie: null while there is nothing to draw.
-function layout({ series, references, log, width }) {
+function layout({ series, references, end, log, width }) {
   const points = series.flatMap((one) => one.points);
   if (points.length === 0) return null;
   const ys = bounds([...points.map((p) => p[1]), ...references.map((r) => r.value)], log);
-  const xs = { low: Math.min(0, ...series.map((one) => one.points[0]?.[0] ?? 0)), high: Math.max(1, ...series.map((one) => one.points.at(-1)?.[0] ?? 1)) };
+  const xs = {
+    low: Math.min(0, ...series.map((one) => one.points[0]?.[0] ?? 0)),
+    high: Math.max(end, ...series.map((one) => one.points.at(-1)?.[0] ?? 1)),
+  };
   return {
     width,
     log,

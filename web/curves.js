@@ -13,12 +13,13 @@ const CHARTS = [
 ];
 const LABELS = { train_loss: 'training', eval_loss: 'evaluation', accuracy: 'student', teacher_agreement: 'agrees with teacher' };
 
-// Answers {element, load(series), add(name, step, value), teacher(metrics)}.
+// Answers {element, load(series), add(name, step, value), teacher(metrics), end(step)}.
 export function jobCurves() {
   const series = new Map(); // name -> points sorted by step
   const charts = new Map(); // title -> chart
   const element = h('div.charts');
   let teacherMetrics = {};
+  let end = 1;
   let scheduled = false;
 
   function redraw() {
@@ -29,7 +30,7 @@ export function jobCurves() {
       const lines = plan.names.filter((name) => series.has(name));
       charts.get(plan.title).update(
         lines.map((name) => ({ name, label: LABELS[name] ?? words(name), points: series.get(name) })),
-        references(plan, teacherMetrics));
+        references(plan, teacherMetrics), end);
     }
   }
   function arrange(plans) {
@@ -51,6 +52,11 @@ export function jobCurves() {
     },
     add(name, step, value) {
       insert(series, name, step, value);
+      schedule();
+    },
+    end(step) {
+      if (!(step > 0) || step === end) return;
+      end = step;
       schedule();
     },
     teacher(metrics) {

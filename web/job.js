@@ -50,6 +50,7 @@ function jobView(first, signal) {
     replace(parts.badge, stateBadge(job.state));
     replace(parts.meta, metaLine(job));
     parts.progress.update(job);
+    parts.curves.end(job.state === 'running' ? job.progress?.steps : 1);
   }
   async function show(now) {
     job = now;
