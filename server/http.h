@@ -1,0 +1,184 @@
+/* http.h - HTTP as the handlers see it: a request in, a response out, plain data without sockets.
+ *
+ * The front (server/front.h) makes requests out of what the network sends and turns responses into
+ * bytes; a test can do both by hand. Four things a response can be:
+ *
+ *   body     text that is complete in memory; what almost every handler writes
+ *   source   bytes of known size, read slice by slice: downloads. Ranges, validators and digests
+ *            are the front's work
+ *   events   text that never ends by itself: the front asks for what is new, whenever something
+ *            in the store has changed
+ *   wait     "call me again": the front runs the handler again when something has changed or the
+ *            time is up
+ *
+ * Uploads go the other way, piece by piece, into a `sink` that the route's `upload` function opens. */
+#ifndef SERVER_HTTP_H
+#define SERVER_HTTP_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/digest.h"
+#include "base/error.h"
+#include "base/param.h"
+#include "base/text.h"
+
+#define HTTP_MAX_TARGET 4096 /* bytes of a raw request target */
+#define HTTP_MAX_SEGMENTS 12 /* of a path */
+#define HTTP_MAX_QUERY 24    /* parameters */
+#define HTTP_MAX_HEADERS 64
+#define HTTP_MAX_CAPTURES 4     /* {names} in a route's pattern */
+#define HTTP_REQUEST_ID_SIZE 80 /* with the NUL */
+#define HTTP_MAX_BODY_TEXT (64u << 20)
+#define HTTP_MAX_WAIT_MS (3600 * 1000) /* of a ?wait= */
+
+struct store;
+struct service;
+struct route;
+struct request;
+struct response;
+
+enum http_method { HTTP_GET, HTTP_PUT, HTTP_POST, HTTP_DELETE, HTTP_OTHER }; /* HEAD is a GET without body */
+
+enum scope { SCOPE_NONE, SCOPE_READ, SCOPE_WRITE, SCOPE_ADMIN }; /* each includes those before it */
+
+struct pair {
+    const char *name, *value;
+};
+
+/* ---- what comes in ---- */
+
+/* Everything in it is borrowed, lives as long as the request, and is valid UTF-8 where it comes
+ * from the target. */
+struct request {
+    enum http_method method;
+    bool head;                               /* the client asked with HEAD */
+    const char *path;                        /* as sent, without the query; for links */
+    const char *segments[HTTP_MAX_SEGMENTS]; /* split at "/", then decoded */
+    int n_segments;
+    const char *captures[HTTP_MAX_CAPTURES]; /* in the order of the pattern */
+    struct pair query[HTTP_MAX_QUERY];
+    int n_query;
+    struct pair headers[HTTP_MAX_HEADERS];
+    int n_headers;
+    const char *body; /* JSON routes; NUL-terminated, "" without body */
+    size_t body_size;
+    const char *base;      /* "http://host:port", for absolute links */
+    const char *remote;    /* address of the peer */
+    const char *principal; /* whose token it came with; "" without */
+    char id[HTTP_REQUEST_ID_SIZE];
+    int64_t waited_ms; /* since the request arrived; INT64_MAX when the server is about to stop */
+    const struct service *service;
+    struct store *store; /* of the thread that runs the handler */
+};
+
+/* ---- what goes out ---- */
+
+/* Bytes to be sent. `read` fills up to `room` bytes from `offset` (below `size`) and says how many;
+ * it is called for slices of 64 KiB or so and must not keep a transaction open in between. `close`
+ * (may be NULL) is called once, whatever happens. */
+struct source {
+    void *state;
+    uint64_t size;
+    int (*read)(size_t *got, void *out, size_t room, uint64_t offset, void *state, struct store *store, struct err *e);
+    void (*close)(void *state, struct store *store);
+    struct digest digest; /* of all the bytes */
+    bool has_digest;
+};
+
+/* A stream of events. `next` appends what is new since its last call, a few KiB at a time, nothing
+ * when there is nothing; it sets *done when nothing will ever follow. */
+struct events {
+    void *state;
+    int (*next)(struct text *out, bool *done, void *state, struct store *store, struct err *e);
+    void (*close)(void *state, struct store *store);
+    const char *keep_alive; /* sent after 15 s of silence */
+};
+
+enum reply_kind { REPLY_BODY, REPLY_SOURCE, REPLY_EVENTS, REPLY_WAIT };
+
+/* Starts zeroed but for the texts: response_init. */
+struct response {
+    int status;
+    enum reply_kind kind;
+    const char *type;    /* Content-Type; a constant */
+    struct text headers; /* "Name: value\n" each */
+    struct text body;
+    struct source source;
+    struct events events;
+    int64_t wait_ms; /* REPLY_WAIT: the longest until the handler wants to be called again */
+};
+
+/* ---- uploads ---- */
+
+/* Takes a body in pieces of up to 1 MiB. Exactly one of `end` and `abort` is called, as the last
+ * call, and frees the state; `abort` also follows when `piece` fails. The calls of one sink come one
+ * after the other and always with the same store, `abort` included. */
+struct sink {
+    void *state;
+    int (*piece)(void *state, struct store *store, const void *bytes, size_t size, struct err *e);
+    int (*end)(void *state, const struct request *r, struct response *out, struct err *e);
+    void (*abort)(void *state, struct store *store);
+};
+
+/* ---- routes ---- */
+
+enum body_kind { BODY_NONE, BODY_JSON, BODY_STREAM };
+
+/* One endpoint: a constant next to its code, listed in handlers/routes.def. */
+struct route {
+    enum http_method method;
+    const char *pattern; /* "/v1/models/{ref}/onnx": a {name} is one whole segment */
+    const char *summary; /* one line */
+    /* Fills `out`, or returns an error that becomes a problem document. */
+    int (*handle)(const struct request *r, struct response *out, struct err *e);
+    /* Routes with BODY_STREAM, in place of handle: looks at the request before any of the body has
+     * come, refuses, or opens a sink. It runs on an event loop: reading the store is fine. */
+    int (*upload)(struct sink *out, const struct request *r, struct err *e);
+    enum body_kind body;
+    uint64_t body_max; /* bytes; 0 = the service's limit for uploads */
+    enum scope scope;
+    bool slow;                  /* takes more than a few short reads: runs beside the event loops */
+    bool any_query;             /* parameters that are not in `query` are ignored, not refused */
+    const struct param *query;  /* table of the query parameters; may be NULL */
+    const struct param *fields; /* table of the JSON body; may be NULL */
+    const char *reply;          /* name of the reply's shape in handlers/shapes.def; "" for bytes */
+    const char *media;          /* type of the reply when it is not JSON; else NULL */
+};
+
+/* ---- the service around the handlers ---- */
+
+/* A file that was built in. */
+struct asset {
+    const char *path; /* "index.html" */
+    const unsigned char *bytes;
+    uint64_t size;
+};
+
+/* Counters since the start; every thread adds to them. */
+struct http_stats {
+    atomic_ullong requests[HTTP_OTHER + 1][6]; /* by method and first digit of the status */
+    atomic_ullong received_bytes, sent_bytes;
+    atomic_ullong duration_us;                      /* of all requests together, waiting left out */
+    atomic_ullong slow_us[8];                       /* histogram: requests of up to http_stats_bounds[i] */
+    atomic_llong active, uploads, streams, waiting; /* now */
+    atomic_ullong refused;                          /* by the guard */
+};
+
+/* What handlers may know of the process they run in. Constant while the server runs. */
+struct service {
+    const char *version, *commit, *blas, *instruction_set;
+    const struct asset *assets;        /* ended by a row without path */
+    const struct route *const *routes; /* ended by NULL */
+    struct http_stats *stats;
+    int64_t started_ms; /* wall clock */
+    uint64_t upload_max;
+    uint64_t memory; /* bytes a network may take while it is looked at */
+    int workers, uploads, connections, streams;
+    bool open;         /* no tokens: everybody may do everything */
+    const char *hosts; /* names this server goes by besides localhost and its addresses; "" = none */
+};
+
+#endif
