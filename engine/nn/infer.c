@@ -17,6 +17,7 @@ static void start(struct inferred *r, const struct graph *g, int64_t batch) {
         const struct value *from = &g->values[v];
         r->values[v] = (struct known){.type = from->type, .shape = {.rank = -1}, .constant = from->constant};
         if (from->constant) r->values[v].shape = from->constant->shape;
+        r->values[v].trainable = from->constant && from->trainable;
     }
     for (int i = 0; i < g->n_inputs; i++) {
         struct shape *s = &r->values[g->inputs[i]].shape;
@@ -60,6 +61,7 @@ static int infer_node(struct inferred *r, const struct graph *g, const struct no
                           .in = desk->in, .out = desk->out, .folded = desk->folded};
     int status = n->op->infer(&i, e);
     if (status) err_prefix(e, "node '%s' (%s): ", n->name, n->op->name);
+    r->mixes |= i.mixes;
     for (int k = 0; k < n->n_outputs; k++) {
         int v = n->outputs[k];
         if (v == VALUE_NONE || status) {

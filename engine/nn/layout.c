@@ -21,7 +21,7 @@ static void copy_relaid(const struct tensor *from, const struct tensor *to, bool
         return;
     }
     size_t channels = (size_t)from->shape.dim[1];
-    size_t sample = from->row / ((size_t)from->shape.dim[0] / from->samples);
+    size_t sample = from->row * from->samples / (size_t)from->shape.dim[0];
     size_t rows = from->layout == LAYOUT_PLAIN ? channels : sample / channels;
     for (size_t at = 0; at < n; at += sample) transpose(source + at, target + at, rows, sample / rows, add);
 }

@@ -26,6 +26,7 @@ struct known {
     enum dtype type;
     struct shape shape;           /* rank -1: unknown */
     const struct array *constant; /* its value, when inference can tell it */
+    bool trainable;               /* the constant is a parameter: what is made of it must not be folded */
 };
 
 /* One node under inference. `in[i]` is NULL for an input that is left out. The operator fills
@@ -38,6 +39,7 @@ struct inference {
     const struct known *const *in;
     struct known *out;
     struct array **folded;
+    bool mixes; /* to be set when samples meet although the shapes do not tell (Softmax along the batch) */
 };
 
 /* ---- planning ------------------------------------------------------------------------------- */
@@ -167,6 +169,7 @@ enum op_trait {
     OP_SHAPES_ONLY = 4,  /* never computed at run time: always folded (Shape, Constant) */
     OP_FOLDS_NORM = 8,   /* honours call->norm */
     OP_IDLE = 16,        /* a view unless training (Dropout) */
+    OP_FLAT = 32,        /* has no gradient anywhere: comparisons, rounding */
 };
 
 /* A sample call for the tests: shapes of the inputs ("2x3x5x5 4x3x3x3 4"), attributes

@@ -130,7 +130,7 @@ static int samples_stay_apart(bool *out, const struct plan *p, struct err *e) {
     struct inferred *twice = NULL;
     int status = graph_infer(&twice, p->graph, 2 * (int64_t)p->options.batch, e);
     if (status) return status;
-    *out = true;
+    *out = !p->known->mixes;
     for (int v = 0; v < p->graph->n_values && *out; v++) {
         const struct shape *one = &p->known->values[v].shape, *two = &twice->values[v].shape;
         if (is_constant(p, v) || one->rank < 0) continue;
@@ -471,7 +471,7 @@ static int plan_node(struct plan *p, const struct readership *r, bool *merged, c
         if (c->out[k] == VALUE_NONE) continue;
         struct tensor *t = &p->values[c->out[k]].tensor;
         t->layout = t->shape.rank >= 3 ? layout : LAYOUT_PLAIN;
-        p->wants[c->out[k]] = p->options.training && wants_gradient(p, c, n->n_inputs);
+        p->wants[c->out[k]] = p->options.training && !(n->op->traits & OP_FLAT) && wants_gradient(p, c, n->n_inputs);
     }
     return status;
 }
