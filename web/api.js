@@ -106,8 +106,18 @@ export function follow(id, onevent, signal) {
     source.addEventListener('error', () => {
       if (source?.readyState !== EventSource.CLOSED) return; // it reconnects by itself
       stop();
-      setTimeout(start, 3000);
+      lookInstead();
     });
+  }
+  // The server gives out no more streams, or is away: ask now and then.
+  async function lookInstead() {
+    const job = await get(`v1/jobs/${id}`, signal).catch(() => null);
+    if (signal.aborted) return;
+    if (job) {
+      onevent('progress', job.progress ?? {});
+      onevent('state', { state: job.state });
+    }
+    setTimeout(start, 3000);
   }
   document.addEventListener('visibilitychange', () => (document.hidden ? stop() : start()), { signal });
   signal.addEventListener('abort', stop);

@@ -1,7 +1,7 @@
 // chart.js - a line chart in SVG. The legend doubles as the reading under the pointer or the
 // arrow keys, so nothing floats over the curves and small screens lose nothing.
 
-import { freshId, h, replace, svg } from './dom.js';
+import { announce, freshId, h, replace, svg } from './dom.js';
 import { exact, number } from './format.js';
 import { bounds, indexAt, scale, smooth, thin, ticks } from './chart_math.js';
 
@@ -32,7 +32,7 @@ export function chart({ title, format = number, logarithm = false }) {
     state.cursor = x;
     draw();
   }
-  listen(picture, state, moveTo);
+  listen(picture, state, moveTo, () => announce(legend.innerText.replaceAll('\n', ' ')));
   toggle?.addEventListener('click', () => {
     state.log = !state.log;
     toggle.setAttribute('aria-pressed', String(state.log));
@@ -98,7 +98,8 @@ function curve({ name, points }, plan) {
   const lines = noisy
     ? [svg('path.raw', { d: path(shown, plan) }), svg('path.line', { d: path(thin(smooth(points), plan.width), plan) })]
     : [svg('path.line', { d: path(shown, plan) })];
-  const dots = points.length <= 40
+  const room = points.length > 1 ? (plan.x(points.at(-1)[0]) - plan.x(points[0][0])) / points.length : Infinity;
+  const dots = room > 14
     ? points.map(([px, py]) => svg('circle', { cx: plan.x(px), cy: plan.y(py), r: 2.5 })) : [];
   return svg(`g.series.series-${name}`, lines, dots);
 }
@@ -129,7 +130,7 @@ function nearestX(series, wanted) {
   return candidates[0] ?? null;
 }
 
-function listen(picture, state, moveTo) {
+function listen(picture, state, moveTo, readOut) {
   picture.addEventListener('pointermove', (event) => {
     const plan = layout(state);
     if (!plan) return;
@@ -147,5 +148,6 @@ function listen(picture, state, moveTo) {
     const at = state.cursor === null ? longest.length : indexAt(longest, state.cursor);
     const stride = Math.max(1, Math.round(longest.length / 100));
     moveTo(longest[Math.min(longest.length - 1, Math.max(0, at + direction * stride))][0]);
+    readOut();
   });
 }

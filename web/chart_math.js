@@ -30,7 +30,7 @@ export function ticks(low, high, wanted, log = false) {
   if (log && high / low > 8) return powers(low, high);
   const rough = (high - low) / wanted;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((size) => size >= rough);
+  const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((size) => size >= rough);
   const result = [];
   for (let i = Math.ceil(low / step); i * step <= high; i += 1) result.push(Number((i * step).toPrecision(10)));
   return result;

@@ -1,6 +1,7 @@
 // curves.js - the recorded series of a job, sorted into charts that grow while it runs.
 
 import { chart } from './chart.js';
+import { indexAt } from './chart_math.js';
 import { h } from './dom.js';
 import { number, percent, words } from './format.js';
 
@@ -83,7 +84,11 @@ function insert(series, name, step, value) {
   if (typeof value !== 'number' || !Number.isFinite(value)) return;
   if (!series.has(name)) series.set(name, []);
   const points = series.get(name);
-  let at = points.length;
-  while (at > 0 && points[at - 1][0] >= step) at -= 1;
-  points.splice(at, points[at]?.[0] === step ? 1 : 0, [step, value]);
+  if (points.length === 0 || points.at(-1)[0] < step) {
+    points.push([step, value]);
+    return;
+  }
+  const near = indexAt(points, step);
+  const at = points[near][0] < step ? near + 1 : near;
+  points.splice(at, points[at][0] === step ? 1 : 0, [step, value]);
 }

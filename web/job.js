@@ -96,7 +96,7 @@ function actionButtons(job, notice, show) {
     const button = h('button', { type: 'button', 'data-action': name }, label);
     button.addEventListener('click', () => guarded(button, notice, async () => {
       await post(`v1/jobs/${job.id}/${name}`);
-      if (name === 'retry') location.reload();
+      if (name === 'retry') dispatchEvent(new Event('hashchange')); // the page anew, with a new stream
       else await show(await get(`v1/jobs/${job.id}`));
     }));
     return button;

@@ -6,7 +6,7 @@ import { count } from './format.js';
 import { methodForm, showFaults } from './form.js';
 import { suggestedScale } from './form_hints.js';
 import { guarded, problemBox } from './problems.js';
-import { comparisonTable, sizeRows } from './result.js';
+import { comparisonTable, sizeRows, teacherOf } from './result.js';
 import { curl } from './start.js';
 
 export async function newJobPage(place, { query, signal }) {
@@ -135,8 +135,8 @@ async function checkJob(desk, body, button) {
   const answer = await send(desk, button, 'v1/jobs?dry_run=1', body());
   if (!answer) return;
   announce('The job can start');
-  replace(desk.outcome, h('p.success', 'Everything fits. The job can start.'),
-    answer.student && comparisonTable(sizeRows(answer.teacher, answer.student)));
+  const rows = sizeRows(await teacherOf(answer.spec), answer.student);
+  replace(desk.outcome, h('p.success', 'Everything fits. The job can start.'), rows.length > 0 && comparisonTable(rows));
 }
 
 // A key per attempt to start, so that a repeated request cannot start a second job.
