@@ -75,6 +75,9 @@ TEST(spellings_are_strict) {
     snprintf(base64, sizeof base64, "%s", vectors[1].base64);
     base64[3] = ' ';
     ok(!digest_from_base64(&d, base64, 44), "blank");
+    snprintf(base64, sizeof base64, "%s", vectors[1].base64);
+    base64[43] = '\n';
+    ok(!digest_from_base64(&d, base64, 44), "a line's end for padding");
     memset(base64, 'A', 44);
     ok(!digest_from_base64(&d, base64, 44), "33 bytes");
     ok(digest_equal(&d, &kept), "a refused spelling leaves the digest alone");

@@ -110,6 +110,9 @@ TEST(surrogates_must_pair) {
     refused("\"\\ud83d\\n\"", "line 1, column 9", "second half");
     refused("\"\\ud83d\\ud83d\"", "line 1, column 14", "second half");
     refused("\"\\ude00\"", "line 1, column 4", "first half");
+    refused("\"\\uD83D\"", "line 1, column 8", "second half");
+    refused("\"\\uDE00\"", "line 1, column 4", "first half");
+    becomes("\"\\uD83D\\uDE00\"", "\"\xf0\x9f\x98\x80\"");
     becomes("\"\\ud83d\\ude00\\u20AC\"", "\"\xf0\x9f\x98\x80\xe2\x82\xac\"");
 }
 
@@ -228,6 +231,7 @@ TEST(syntax_errors_have_a_place) {
     refused("'a'", "line 1, column 1", "a value");
     refused("\"a", "line 1, column 3: found the end", "'\"' at the end of the string");
     refused("\"a\\", "line 1, column 4: found the end", "an escape");
+    refused_bytes("\"\\\0\"", 4, "line 1, column 3: found byte 0x00", "an escape");
     refused("\"\\x\"", "line 1, column 3: found 'x'", "an escape");
     refused("\"\\u12g4\"", "line 1, column 6: found 'g'", "four hexadecimal digits");
     refused("\"\\u12", "line 1, column 6: found the end", "four hexadecimal digits");

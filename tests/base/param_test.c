@@ -273,6 +273,48 @@ TEST(required_members_must_be_there) {
     refused("{\"losses\":[{}]}", "/losses/0/kind", "it is required: what is compared");
 }
 
+struct pair {
+    struct both {
+        char first[8];
+        int64_t second[2];
+        int n_second;
+    } both;
+};
+
+static const struct param both_params[] = {
+    PARAM_MODEL(struct both, first, true, "one"),
+    {.name = "second",
+     .type = PARAM_TYPE_LIST,
+     .required = true,
+     .offset = offsetof(struct both, second),
+     .size = sizeof(int64_t),
+     .max = 2,
+     .count_offset = offsetof(struct both, n_second),
+     .fields = &int_element,
+     .help = "two"},
+    PARAM_END,
+};
+static const struct param pair_params[] = {PARAM_OBJECT(struct pair, both, both_params, "first", "both"), PARAM_END};
+
+static int parse_pair(const char *text) {
+    struct pair pair;
+    struct json *root = NULL;
+    err_clear(&err);
+    int code = json_parse(&root, text, strlen(text), &err);
+    if (!code) code = param_parse(&pair, pair_params, root, "", &err);
+    json_free(root);
+    return code;
+}
+
+TEST(required_members_beside_a_bare_one) {
+    ok(parse_pair("{\"both\":\"a\"}") == E_INVALID && strcmp(err.pointer, "/both/second") == 0, "%s", err.text);
+    ok(parse_pair("{\"both\":{\"second\":1}}") == E_INVALID && strcmp(err.pointer, "/both/first") == 0, "%s", err.text);
+    ok(parse_pair("{\"both\":{\"first\":\"a\",\"second\":[]}}") == E_INVALID, "an empty list");
+    ok(strstr(err.text, "/both/second: found an array of 0, expected a list of 1 to 2 elements"), "%s", err.text);
+    ok(parse_pair("{\"both\":{\"first\":\"a\",\"second\":1}}") == 0, "%s", err.text);
+    ok(parse_pair("{}") == 0, "an object that is not required may be left out: %s", err.text);
+}
+
 TEST(unknown_members_are_refused) {
     refused("{\"epoch\":1}", "/epoch", "/epoch: found an unknown member, did you mean \"epochs\"?");
     refused("{\"schedule\":{\"warm_up\":1}}", "/schedule/warm_up", "did you mean \"warmup\"?");
@@ -391,6 +433,7 @@ TEST(nearest) {
                  {"l", "lr"},
                  {"ls", "lr"},
                  {"zebra", NULL},
+                 {"epoxyz", NULL},
                  {"", NULL},
                  {"temperature", "temperature"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -398,9 +441,14 @@ TEST(nearest) {
         bool same = nearest && cases[i].nearest ? strcmp(nearest, cases[i].nearest) == 0 : nearest == cases[i].nearest;
         ok(same, "%s: %s", cases[i].name, nearest ? nearest : "none");
     }
+    static const char *const close[] = {"lrs", "lr", "lrt"};
+    const char *closest = param_nearest("lr", close, 3);
+    ok(closest == close[1], "the nearest of several: %s", closest);
     char long_name[300];
     memset(long_name, 'a', sizeof long_name - 1);
     long_name[sizeof long_name - 1] = '\0';
+    const char *same = long_name;
+    ok(!param_nearest(long_name, &same, 1), "too long to compare");
     ok(!param_nearest(long_name, names, 4) && !param_nearest("a", names, 0), "too long, or none to choose from");
 }
 

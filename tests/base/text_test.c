@@ -102,6 +102,8 @@ TEST(utf8_is_checked) {
         "\xc2",         "\xe1\x80",         "\xf1\x80\x80",     "\xc2\x41",         "a\xe1\x80\x41"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) ok(text_is_utf8(good[i], strlen(good[i])), "good %zu", i);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) ok(!text_is_utf8(bad[i], strlen(bad[i])), "bad %zu", i);
+    ok(text_is_utf8("\xe2\x82\xac\xc2\xa0x\xc2\xa0", 8) && !text_is_utf8("\xc2\xa0\xa0", 3), "runs");
+    ok(text_utf8_step("\xe2\x82\xac", 2) == 0, "only what is inside counts");
     ok(text_is_utf8("a\0b", 3), "NUL is a character");
     ok(text_utf8_step("", 0) == 0 && text_utf8_step("\xe2\x82\xac!", 4) == 3 && text_utf8_step("\xe2\x82", 2) == 0,
        "step");
