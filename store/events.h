@@ -18,7 +18,7 @@ struct store_event {
     int64_t seq; /* 1, 2, 3... within the job, without gaps */
     int64_t at;
     char type[32];
-    const char *data; /* belongs to the page */
+    char *data; /* belongs to the page */
 };
 
 struct store_event_page {

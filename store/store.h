@@ -80,8 +80,8 @@ struct store_gc_report {
  * next call, in whatever process. */
 int store_gc(struct store_gc_report *out, struct store *s, const struct store_gc_options *options, struct err *e);
 
-/* Checks the files (quick_check) and that every blob that is named is there. E_CORRUPT with the first fault.
- * Reads the metadata and the page structure, not the bytes; store_blob_verify reads those. */
+/* Checks both files (quick_check, which reads them once) and that every blob that is named is there:
+ * E_CORRUPT with the first fault. Digests are compared by store_blob_verify. */
 int store_verify(struct store *s, struct err *e);
 
 #endif
