@@ -110,7 +110,7 @@ static int read_input(struct array **out, const char *path, struct err *e) {
     bool tensor = length > 3 && strcmp(path + length - 3, ".pb") == 0;
     status = tensor ? onnx_tensor_read(out, NULL, 0, bytes, size, e) : read_stream(out, bytes, size, e);
     mem_free(bytes);
-    if (status) err_prefix(e, "%s: ", path);
+    if (status) err_prefix(e, "%s", path);
     return status;
 }
 
@@ -121,7 +121,7 @@ static int read_model(struct graph **out, const char *path, struct err *e) {
     if (status) return status;
     status = onnx_read(out, bytes, size, e);
     mem_free(bytes);
-    if (status) err_prefix(e, "%s: ", path);
+    if (status) err_prefix(e, "%s", path);
     return status;
 }
 

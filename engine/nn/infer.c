@@ -60,7 +60,7 @@ static int infer_node(struct inferred *r, const struct graph *g, const struct no
     struct inference i = {.node = n, .opset = g->opset, .n_in = n->n_inputs, .n_out = n->n_outputs,
                           .in = desk->in, .out = desk->out, .folded = desk->folded};
     int status = n->op->infer(&i, e);
-    if (status) err_prefix(e, "node '%s' (%s): ", n->name, n->op->name);
+    if (status) err_prefix(e, "node '%s' (%s)", n->name, n->op->name);
     r->mixes |= i.mixes;
     for (int k = 0; k < n->n_outputs; k++) {
         int v = n->outputs[k];

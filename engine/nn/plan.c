@@ -589,7 +589,7 @@ static int open_calls(struct plan *p, struct err *e) {
         for (int phase = 0; phase < PHASES; phase++) c->first_step[phase] = p->steps[phase].n;
         int status = c->op->plan(&p->calls[i], p, e);
         if (status) {
-            if (p->calls[i].node) err_prefix(e, "node '%s' (%s): ", p->calls[i].node->name, c->op->name);
+            if (p->calls[i].node) err_prefix(e, "node '%s' (%s)", p->calls[i].node->name, c->op->name);
             return status;
         }
     }
