@@ -127,12 +127,12 @@ setup: ## installs the Debian packages to build with
 demo: ## distils a Fashion-MNIST teacher before your eyes, in a temporary folder; student.onnx stays
 	@tools/packages install build demo
 	@$(MAKE) --no-print-directory -s -j2 all
-	@tools/demo $(BUILD)/retort
+	@tools/demo $(OUT)/retort
 
 run: ## starts the server on 127.0.0.1:8080, with its data in ./data
 	@tools/packages install build
 	@$(MAKE) --no-print-directory -s -j2 all
-	$(BUILD)/retort serve --data data --listen 127.0.0.1:8080
+	$(OUT)/retort serve --data data --listen 127.0.0.1:8080
 
 test: ## installs what the tests need, builds and runs all of them
 	tools/packages install build demo test
@@ -142,11 +142,11 @@ test: ## installs what the tests need, builds and runs all of them
 test-slow: ## the tests that take minutes: the whole tour, the whole data, an upload of 1 GiB
 	tools/packages install build demo test
 	$(MAKE) --no-print-directory -j2 all tests $(NODE_MODULES)
-	RETORT=$(BUILD)/retort tests/run $(SLOW_JUDGES)
+	RETORT=$(OUT)/retort SANITIZER=$(SANITIZER) tests/run $(SLOW_JUDGES)
 
 .PHONY: run-tests
 run-tests:
-	RETORT=$(BUILD)/retort tests/run $(TESTS) $(JUDGES)
+	RETORT=$(OUT)/retort SANITIZER=$(SANITIZER) tests/run $(TESTS) $(JUDGES)
 
 $(NODE_MODULES): tests/js/package-lock.json
 	cd tests/js && npm ci --ignore-scripts --loglevel=error
@@ -159,10 +159,10 @@ lint: ## the rules that a machine can check: layers, sizes, calls better avoided
 bench-distill: ## distilled against trained on labels alone, over three seeds; writes bench/distill.md
 	tools/packages install build bench
 	$(MAKE) --no-print-directory -j2 all
-	node bench/distill.js $(BUILD)/retort
+	node bench/distill.js $(OUT)/retort
 
 install: all ## copies the binary to $(DESTDIR)$(PREFIX)/bin
-	install -D -m 755 $(BUILD)/retort $(DESTDIR)$(PREFIX)/bin/retort
+	install -D -m 755 $(OUT)/retort $(DESTDIR)$(PREFIX)/bin/retort
 
 clean: ## removes what was built
 	rm -rf $(BUILD)

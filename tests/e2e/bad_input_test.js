@@ -8,7 +8,7 @@ const zlib = require('zlib');
 const { cleanup, note, ok, same, test } = require('../js/tap');
 const { npyHeader, npyWrite, zipWrite } = require('../js/arrays');
 const { dense } = require('../js/onnx');
-const { Server, TEACHER, distil } = require('../js/retort');
+const { SANITIZED, Server, TEACHER, distil } = require('../js/retort');
 
 let server;
 const teacher = fs.readFileSync(TEACHER);
@@ -139,5 +139,5 @@ test('after all that: the same server, the same teacher, nothing more', async ()
   same((await server.get('/v1/jobs')).json.items.length, 0, 'jobs');
   const peak = server.memory('VmHWM') / 1024;
   note(`peak memory of the server ${peak.toFixed(1)} MiB`);
-  ok(peak < 128, `the server took ${peak} MiB`);
+  ok(SANITIZED || peak < 128, `the server took ${peak} MiB`);
 });

@@ -7,7 +7,7 @@ const http = require('http');
 const { Readable } = require('stream');
 const { cleanup, note, ok, same, test } = require('../js/tap');
 const { npyHeader } = require('../js/arrays');
-const { Server } = require('../js/retort');
+const { SANITIZED, Server } = require('../js/retort');
 
 const MIB = 1 << 20;
 const N_PIECES = 1024;
@@ -48,7 +48,7 @@ test('1 GiB is PUT', async () => {
   same(r.status, 201, `status (${r.body.toString().slice(0, 300)})`);
   const peak = server.memory('VmHWM') / 1024;
   note(`${((Date.now() - t0) / 1000).toFixed(1)} s, peak memory of the server ${peak.toFixed(1)} MiB`);
-  ok(peak < LIMIT_MIB, `the server took ${peak} MiB`);
+  ok(SANITIZED || peak < LIMIT_MIB, `the server took ${peak} MiB`);
 });
 
 test('1 GiB is downloaded again, with the same bytes', async () => {
@@ -62,5 +62,5 @@ test('1 GiB is downloaded again, with the same bytes', async () => {
   ok(Math.abs(r.size - N_PIECES * MIB) <= 4096, `${r.size} bytes came back`);
   if (r.size === header.length + N_PIECES * MIB) same(r.digest, expected.digest('hex'), 'digest');
   else ok(false, 'the header of the array changed its length');
-  ok(peak < LIMIT_MIB, `the server took ${peak} MiB`);
+  ok(SANITIZED || peak < LIMIT_MIB, `the server took ${peak} MiB`);
 });

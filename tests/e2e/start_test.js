@@ -4,7 +4,7 @@
 
 const http = require('http');
 const { cleanup, note, ok, same, test } = require('../js/tap');
-const { Server, sleep } = require('../js/retort');
+const { SANITIZED, Server, sleep } = require('../js/retort');
 
 const AIM_MS = 50;
 const LIMIT_MS = 10 * AIM_MS; // other programs may be busy on the machine that runs the tests
@@ -26,7 +26,7 @@ test('from the start to the first answer', async () => {
   }
   times.sort((a, b) => a - b);
   note(`median ${times[3].toFixed(1)} ms, fastest ${times[0].toFixed(1)} ms; the aim is ${AIM_MS} ms`);
-  ok(times[0] < LIMIT_MS, `took ${times[0]} ms`);
+  ok(SANITIZED || times[0] < LIMIT_MS, `took ${times[0]} ms`);
 });
 
 test('memory of an idle server', async () => {
@@ -37,7 +37,7 @@ test('memory of an idle server', async () => {
   const mib = server.memory('VmRSS') / 1024;
   const workers = server.workers().map((p) => `${(server.memory('VmRSS', p) / 1024).toFixed(1)} MiB`);
   note(`server ${mib.toFixed(1)} MiB; workers ${workers.join(', ') || 'none'}`);
-  ok(mib < LIMIT_MIB, `${mib} MiB`);
+  ok(SANITIZED || mib < LIMIT_MIB, `${mib} MiB`);
   await server.stop();
 });
 

@@ -10,6 +10,7 @@ const path = require('path');
 const ROOT = path.resolve(__dirname, '../..');
 const BINARY = path.resolve(ROOT, process.env.RETORT || 'build/retort');
 const TEACHER = path.join(ROOT, 'examples/fashion/teacher.onnx');
+const SANITIZED = Boolean(process.env.SANITIZER); // then memory and times say nothing
 const FASHION = '/usr/share/datasets/fashion-mnist';
 
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -163,4 +164,4 @@ const distil = (more = {}) => ({
   output: 'student', ...more,
 });
 
-module.exports = { Server, BINARY, FASHION, ROOT, TEACHER, distil, scratch, sleep };
+module.exports = { Server, BINARY, FASHION, ROOT, SANITIZED, TEACHER, distil, scratch, sleep };
