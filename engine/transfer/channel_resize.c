@@ -1,0 +1,257 @@
+/* channel_resize.c - a graph with other channels: constants gathered anew, attributes put right. */
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/nn/op.h"
+#include "engine/transfer/channels.h"
+
+/* Where the elements along one dimension of a constant come from. */
+struct pick {
+    int64_t size;
+    int64_t *from;  /* [size]: old index, -1 = zero; NULL: as it is */
+    double *factor; /* [size]; NULL: 1 */
+};
+
+static void pick_fini(struct pick *p) {
+    mem_free(p->from);
+    mem_free(p->factor);
+    *p = (struct pick){0};
+}
+
+static int64_t new_size(const struct channels *c, const struct channel_map *maps, int group) {
+    return maps[group].size ? maps[group].size : c->groups[group].size;
+}
+
+static int64_t new_count(const struct channels *c, struct channel_list list, const struct channel_map *maps) {
+    int64_t n = 0;
+    for (int i = 0; i < list.n; i++) {
+        const struct channel_segment *s = &c->segments[list.first + i];
+        n += new_size(c, maps, s->group) * s->inner;
+    }
+    return n;
+}
+
+static bool list_changes(const struct channels *c, struct channel_list list, const struct channel_map *maps) {
+    for (int i = 0; i < list.n; i++) {
+        int group = c->segments[list.first + i].group;
+        if (maps[group].size && (maps[group].size != c->groups[group].size || maps[group].from)) return true;
+    }
+    return false;
+}
+
+/* Old channel of new channel j. */
+static int64_t origin(const struct channel_map *map, int64_t old_size, int64_t j) {
+    if (map->size && map->from) return map->from[j];
+    return j < old_size ? j : -1;
+}
+
+/* Fills the pick of an axis, segment by segment. */
+static void fill_pick(struct pick *p, const struct channels *c, const struct channel_axis *axis,
+                      const struct channel_map *maps) {
+    int64_t at = 0, start = 0;
+    for (int i = 0; i < axis->list.n; i++) {
+        const struct channel_segment *s = &c->segments[axis->list.first + i];
+        const struct channel_map *map = &maps[s->group];
+        int64_t old = c->groups[s->group].size, fresh = new_size(c, maps, s->group);
+        for (int64_t j = 0; j < fresh; j++) {
+            int64_t channel = origin(map, old, j);
+            for (int64_t t = 0; t < s->inner; t++, at++) {
+                p->from[at] = channel < 0 ? -1 : start + channel * s->inner + t;
+                p->factor[at] = axis->role == CHANNELS_READ && map->share ? map->share[j] : 1;
+            }
+        }
+        start += old * s->inner;
+    }
+}
+
+/* Inside a grouped convolution only the width of a group's share is known: a prefix, as far as it goes. */
+static void fill_part(struct pick *p, int64_t old) {
+    for (int64_t i = 0; i < p->size; i++) {
+        p->from[i] = i < old ? i : -1;
+        p->factor[i] = 1;
+    }
+}
+
+static int make_pick(struct pick *p, const struct channels *c, const struct graph *g, const struct channel_axis *axis,
+                     const struct channel_map *maps, struct err *e) {
+    for (int i = 0; i < axis->list.n && axis->parts > 1; i++)
+        if (maps[c->segments[axis->list.first + i].group].from)
+            return err_set(e, E_UNSUPPORTED, "node '%s' (%s) is a grouped convolution: its channels cannot be rearranged",
+                           g->nodes[axis->node].name, g->nodes[axis->node].op->name);
+    p->size = new_count(c, axis->list, maps) / axis->parts;
+    p->from = mem_calloc((size_t)p->size + 1, sizeof *p->from);
+    p->factor = mem_calloc((size_t)p->size + 1, sizeof *p->factor);
+    if (!p->from || !p->factor) return err_memory(e, (size_t)p->size * (sizeof *p->from + sizeof *p->factor));
+    if (axis->parts > 1)
+        fill_part(p, channels_count(c, axis->list) / axis->parts);
+    else
+        fill_pick(p, c, axis, maps);
+    return 0;
+}
+
+/* out[i, k, rest] = in[pick0(i), pick1(k), rest] */
+static void gather(float *out, const float *in, const struct pick pick[2], const int64_t old[2], size_t rest) {
+    for (int64_t i = 0; i < pick[0].size; i++)
+        for (int64_t k = 0; k < pick[1].size; k++, out += rest) {
+            int64_t from0 = pick[0].from ? pick[0].from[i] : i, from1 = pick[1].from ? pick[1].from[k] : k;
+            double factor = (pick[0].factor ? pick[0].factor[i] : 1) * (pick[1].factor ? pick[1].factor[k] : 1);
+            if (from0 < 0 || from1 < 0) {
+                memset(out, 0, rest * sizeof *out);
+                continue;
+            }
+            const float *row = in + (size_t)(from0 * old[1] + from1) * rest;
+            for (size_t r = 0; r < rest; r++) out[r] = (float)((double)row[r] * factor);
+        }
+}
+
+/* The constant with its dimensions 0 and 1 picked. Both are there: rank 0 never has an axis, rank 1 gets a 1. */
+static int gather_array(struct array **out, const struct array *a, const struct pick wish[2], struct err *e) {
+    int rank = a->shape.rank;
+    int64_t old[2] = {a->shape.dim[0], rank > 1 ? a->shape.dim[1] : 1};
+    struct pick pick[2] = {wish[0], wish[1]};
+    struct shape shape = a->shape;
+    for (int d = 0; d < 2; d++) {
+        if (!pick[d].from) pick[d].size = old[d];
+        if (d < rank) shape.dim[d] = pick[d].size;
+    }
+    size_t rest = 1;
+    for (int d = 2; d < rank; d++) rest *= (size_t)a->shape.dim[d];
+    float *values = mem_alloc(a->count * sizeof *values + 1);
+    if (!values) return err_memory(e, a->count * sizeof *values);
+    array_to_float(values, a, 0, a->count);
+    int status = array_new(out, DT_FLOAT32, &shape, e);
+    if (!status) gather((*out)->data, values, pick, old, rest);
+    mem_free(values);
+    return status;
+}
+
+/* Replaces one constant of the copy when one of its axes changes. */
+static int resize_constant(struct graph *copy, const struct channels *c, const struct channel_axis *const axes[2],
+                           const struct channel_map *maps, struct err *e) {
+    struct pick pick[2] = {{0}, {0}};
+    int status = 0, value = -1;
+    for (int d = 0; d < 2 && !status; d++) {
+        if (!axes[d] || !list_changes(c, axes[d]->list, maps)) continue;
+        value = axes[d]->value;
+        status = make_pick(&pick[d], c, copy, axes[d], maps, e);
+    }
+    if (!status && value >= 0) {
+        struct value *v = &copy->values[value];
+        struct array *fresh = NULL;
+        status = dtype_is_real(v->constant->type)
+                     ? gather_array(&fresh, v->constant, pick, e)
+                     : err_set(e, E_UNSUPPORTED, "constant '%s' of type %s has a channel axis", v->name,
+                               dtype_name(v->constant->type));
+        if (!status) {
+            array_free(v->constant);
+            v->constant = fresh;
+            v->type = fresh->type;
+            v->shape = fresh->shape;
+        }
+    }
+    pick_fini(&pick[0]);
+    pick_fini(&pick[1]);
+    return status;
+}
+
+static int resize_constants(struct graph *copy, const struct channels *c, const struct channel_map *maps,
+                            struct err *e) {
+    const struct channel_axis *(*axes)[2] = mem_calloc((size_t)copy->n_values + 1, sizeof *axes);
+    if (!axes) return err_memory(e, (size_t)copy->n_values * sizeof *axes);
+    int status = 0;
+    for (int i = 0; i < c->n_axes; i++) axes[c->axes[i].value][c->axes[i].dim] = &c->axes[i];
+    for (int v = 0; v < copy->n_values && !status; v++)
+        if (axes[v][0] || axes[v][1]) status = resize_constant(copy, c, axes[v], maps, e);
+    mem_free(axes);
+    return status;
+}
+
+/* A depthwise convolution has as many groups as input channels. */
+static int mend_groups(struct graph *copy, const struct channels *c, const struct channel_map *maps, struct err *e) {
+    int status = 0;
+    for (int i = 0; i < c->n_axes && !status; i++) {
+        const struct channel_axis *axis = &c->axes[i];
+        const struct node *n = &copy->nodes[axis->node];
+        if (axis->role != CHANNELS_EACH || n->n_inputs < 2 || n->inputs[1] != axis->value) continue;
+        if (node_int(n, "group", 1) == 1) continue;
+        status = graph_set_int(copy, axis->node, "group", new_count(c, c->values[n->inputs[0]], maps), e);
+    }
+    return status;
+}
+
+static int count_readers(const struct graph *g, int value) {
+    int readers = 0;
+    for (int i = 0; i < g->n_nodes; i++)
+        for (int k = 0; k < g->nodes[i].n_inputs; k++) readers += g->nodes[i].inputs[k] == value;
+    return readers;
+}
+
+/* Gives a reshape its target as a constant: the batch is what is left, then the new sizes. */
+static int new_target(struct graph *copy, int node, int64_t channels, struct err *e) {
+    const struct node *n = &copy->nodes[node];
+    const struct shape *out = &copy->values[n->outputs[0]].shape;
+    struct shape shape = {.rank = 1, .dim = {out->rank}};
+    struct array *target;
+    int status = array_new(&target, DT_INT64, &shape, e);
+    if (status) return status;
+    int64_t *dims = target->data;
+    dims[0] = -1;
+    dims[1] = channels;
+    for (int d = 2; d < out->rank; d++) dims[d] = out->dim[d];
+    struct value *old = &copy->values[n->inputs[1]];
+    if (old->constant && count_readers(copy, n->inputs[1]) == 1) {
+        array_free(old->constant);
+        old->constant = target;
+        old->shape = shape;
+        return 0;
+    }
+    int value;
+    status = graph_add_constant_take(&value, copy, NULL, target, e);
+    if (!status) copy->nodes[node].inputs[1] = value;
+    return status;
+}
+
+static int mend_reshapes(struct graph *copy, const struct channels *c, const struct graph *g,
+                         const struct channel_map *maps, struct err *e) {
+    int status = 0;
+    for (int i = 0; i < g->n_nodes && !status; i++) {
+        const struct node *n = &g->nodes[i];
+        if (strcmp(n->op->name, "Reshape") != 0 || n->n_inputs < 2) continue;
+        struct channel_list list = c->values[n->outputs[0]];
+        if (list_changes(c, list, maps)) status = new_target(copy, i, new_count(c, list, maps), e);
+    }
+    return status;
+}
+
+static int check_maps(const struct channels *c, const struct graph *g, const struct channel_map *maps, struct err *e) {
+    for (int i = 0; i < c->n_groups; i++) {
+        const struct channel_group *group = &c->groups[i];
+        if (maps[i].size == 0 || (maps[i].size == group->size && !maps[i].from)) continue;
+        char reason[GRAPH_MAX_NAME + 64];
+        channels_reason(reason, sizeof reason, g, group);
+        if (group->fixed_by != CHANNELS_FREE)
+            return err_set(e, E_INVALID, "%lld channels cannot become %lld: %s needs them as they are",
+                           (long long)group->size, (long long)maps[i].size, reason);
+        if (maps[i].size % group->multiple)
+            return err_set(e, E_INVALID, "%lld channels cannot become %lld: grouped convolutions need a multiple of %lld",
+                           (long long)group->size, (long long)maps[i].size, (long long)group->multiple);
+    }
+    return 0;
+}
+
+int channels_resize(struct graph **out, const struct channels *c, const struct graph *g,
+                    const struct channel_map *maps, struct err *e) {
+    struct graph *copy = NULL;
+    int status = check_maps(c, g, maps, e);
+    if (!status) status = graph_clone(&copy, g, e);
+    if (!status) status = resize_constants(copy, c, maps, e);
+    if (!status) status = mend_groups(copy, c, maps, e);
+    if (!status) status = mend_reshapes(copy, c, g, maps, e);
+    if (!status) status = graph_finish(copy, e);
+    if (status) {
+        graph_free(copy);
+        return status;
+    }
+    *out = copy;
+    return 0;
+}
