@@ -8,9 +8,6 @@ import { dropZone, nameFrom, sending } from './upload.js';
 
 const PAGE_SIZE = 100;
 
-// A model of the list: its newest version's facts, wherever the answer puts them.
-const newest = (model) => ({ ...model, ...(typeof model.latest === 'object' ? model.latest : {}) });
-
 export async function modelsPage(place, { signal }) {
   const list = h('div');
   async function refresh() {
@@ -71,44 +68,37 @@ function modelTable(items, next, signal) {
 
 const cell = (label, ...content) => h('td', { 'data-label': label }, content);
 
-function modelRow(item) {
-  const model = newest(item);
-  const version = typeof model.version === 'number' ? `@${model.version}` : '';
+function modelRow(model) {
   return h('tr',
-    h('th', { scope: 'row' }, h('a', { href: `#/models/${model.name}` }, model.name), h('span.muted', version), aliasTags(model.aliases)),
+    h('th', { scope: 'row' }, h('a', { href: `#/models/${model.name}` }, model.name), h('span.muted', `@${model.version}`), tags(Object.keys(model.aliases ?? {}))),
     cell('Parameters', h('span', { title: exact(model.parameters) }, count(model.parameters))),
     cell('Multiply-adds', h('span', { title: exact(model.macs) }, count(model.macs))),
     cell('Size', bytes(model.bytes)),
-    cell('Origin', origin(model.lineage)),
+    cell('Origin', origin(model.job)),
     cell('Stored', when(model.created_at)),
     h('td.row-actions', h('a', { href: `${modelPath(model.name)}/onnx`, download: '' }, 'Download')));
 }
 
-// aliases: {champion: 3} or [{alias, version}]
-function aliasTags(aliases) {
-  const names = Array.isArray(aliases) ? aliases.map((a) => a.alias ?? a.name ?? a) : Object.keys(aliases ?? {});
-  return names.map((name) => h('span.tag', name));
-}
+const tags = (names) => names.map((name) => h('span.tag', name));
 
-function origin(lineage) {
-  if (!lineage?.job) return 'uploaded';
-  return h('a', { href: `#/jobs/${lineage.job}` }, `job ${lineage.job}`);
-}
+const origin = (job) => (job ? h('a', { href: `#/jobs/${job}` }, `job ${job}`) : 'uploaded');
 
 export async function modelPage(place, { parts: [ref], signal }) {
-  const name = ref.split('@')[0];
+  const [name, wanted] = ref.split('@');
   const summary = await get(modelPath(name), signal);
-  const versions = summary.versions ?? [];
-  const wanted = ref === name ? `${name}@latest` : ref;
-  const shown = await get(modelPath(wanted), signal);
+  const shown = wanted ? await get(modelPath(ref), signal) : summary;
+  const exactRef = `${name}@${shown.version}`;
   replace(place,
     h('p.crumbs', h('a', { href: '#/models' }, 'Models'), ` / ${name}`),
-    pageHead(`${name}@${shown.version}`,
-      h('a.button', { href: `#/new?method=distill&teacher=${name}@${shown.version}` }, 'Distil it'),
-      h('a.button.primary', { href: `${modelPath(`${name}@${shown.version}`)}/onnx`, download: '' }, 'Download')),
+    pageHead(exactRef,
+      h('a.button', { href: `#/new?method=distill&teacher=${exactRef}` }, 'Distil it'),
+      h('a.button.primary', { href: `${modelPath(exactRef)}/onnx`, download: '' }, 'Download')),
     h('div.columns',
-      h('div.wide', card('This version', versionFacts(shown)), card('Versions', versionTable(name, versions, shown, summary.aliases))),
-      h('div.narrow', card('Where it comes from', lineage(shown.lineage)), operatorsCard(shown), downloadCard(name, shown))));
+      h('div.wide', card('This version', versionFacts(shown)), card('Versions', versionTable(summary, shown))),
+      h('div.narrow',
+        card('Where it comes from', lineage(shown)),
+        operatorsCard(shown),
+        card('From a terminal', command(curl.download(`${modelPath(exactRef)}/onnx`))))));
 }
 
 function versionFacts(version) {
@@ -119,31 +109,36 @@ function versionFacts(version) {
     ['Inputs', ports(version.inputs)],
     ['Outputs', ports(version.outputs)],
     ['Stored', when(version.created_at)],
-    ...Object.entries(version.metrics ?? {}).map(([key, value]) => [words(key), metric(key, value)]),
+    ...Object.entries(version.metrics ?? {}).map(([key, value]) => [capital(words(key)), metric(key, value)]),
     ['Digest', version.digest && h('span.digest-line', digest(version.digest), copyButton(() => version.digest))],
   ]);
 }
 
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const metric = (name, value) => (/accuracy|agreement/.test(name) ? percent(value) : number(value));
 
 const ports = (list) => (list ?? []).map((port) => h('div', h('code', port.name), ` ${shape(port.shape)}`));
 
-function versionTable(name, versions, shown, aliases) {
-  const aliasesOf = (version) => Object.entries(aliases ?? {}).filter(([, v]) => (v?.version ?? v) === version).map(([alias]) => alias);
-  const rows = versions.map((version) => h('tr', version.version === shown.version && { 'aria-current': 'true' },
-    h('th', { scope: 'row' }, h('a', { href: `#/models/${name}@${version.version}` }, `@${version.version}`), aliasTags(aliasesOf(version.version))),
-    cell('Parameters', count(version.parameters)), cell('Size', bytes(version.bytes)),
-    cell('Digest', digest(version.digest)), cell('Stored', when(version.created_at))));
-  return h('table.stacked', h('thead', h('tr', ['Version', 'Parameters', 'Size', 'Digest', 'Stored'].map((text) => h('th', { scope: 'col' }, text)))), h('tbody', rows));
+function versionTable({ name, versions, version_count: total, aliases }, shown) {
+  const aliasesOf = (number) => Object.keys(aliases ?? {}).filter((alias) => aliases[alias] === number);
+  const rows = versions.map((one) => h('tr', { 'aria-current': one.version === shown.version ? 'true' : null },
+    h('th', { scope: 'row' }, h('a', { href: `#/models/${name}@${one.version}` }, `@${one.version}`), tags(aliasesOf(one.version))),
+    cell('Parameters', count(one.parameters)), cell('Size', bytes(one.bytes)),
+    cell('Digest', digest(one.digest)), cell('Stored', when(one.created_at))));
+  const heads = ['Version', 'Parameters', 'Size', 'Digest', 'Stored'];
+  const table = h('table.stacked', h('thead', h('tr', heads.map((text) => h('th', { scope: 'col' }, text)))), h('tbody', rows));
+  return [table, total > versions.length && h('p.muted', `The newest ${versions.length} of ${exact(total)}.`)];
 }
 
-function lineage(given) {
-  const { teacher, dataset, job } = given ?? {};
+function lineage({ job, lineage: given }) {
   if (!job) return h('p', 'Uploaded as it is.');
-  const link = (kind, value) => value && h('a', { href: `#/${kind}/${value}` }, value);
-  const refs = [teacher].flat().filter(Boolean).map((one) => h('div', link('models', one.model ?? one)));
-  return facts([['Teacher', refs.length ? refs : null], ['Data set', link('datasets', dataset?.ref ?? dataset)],
-    ['Job', h('a', { href: `#/jobs/${job}` }, `#${job}`)]]);
+  const { teacher, dataset } = given ?? {};
+  const link = (kind, value) => h('a', { href: `#/${kind}/${value}` }, value);
+  const links = (kind, values) => [values ?? []].flat().map((one) => h('div', link(kind, one.model ?? one.ref ?? one)));
+  return facts([
+    ['Teacher', teacher && links('models', teacher)],
+    ['Data set', dataset && links('datasets', dataset)],
+    ['Job', link('jobs', String(job))]]);
 }
 
 function operatorsCard({ operators }) {
@@ -151,8 +146,4 @@ function operatorsCard({ operators }) {
     ? operators.map((one) => (typeof one === 'string' ? [one] : [one.op ?? one.name, one.count])) : Object.entries(operators ?? {});
   if (!counts.length) return null;
   return card('Operators', h('p.tags', counts.map(([op, times]) => h('span.tag', times > 1 ? `${times} × ${op}` : op))));
-}
-
-function downloadCard(name, version) {
-  return card('From a terminal', command(curl.download(`${modelPath(`${name}@${version.version}`)}/onnx`)));
 }
