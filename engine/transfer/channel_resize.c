@@ -166,6 +166,24 @@ static int resize_constants(struct graph *copy, const struct channels *c, const 
     return status;
 }
 
+double channels_elements(const struct channels *c, const struct graph *g, const struct channel_map *maps) {
+    double total = 0;
+    for (int v = 0; v < g->n_values; v++)
+        if (g->values[v].constant) total += (double)g->values[v].constant->count;
+    for (int i = 0; i < c->n_axes; i++) {
+        const struct channel_axis *axis = &c->axes[i];
+        bool first = i == 0 || c->axes[i - 1].value != axis->value; /* the two axes of weights are claimed together */
+        bool paired = i + 1 < c->n_axes && c->axes[i + 1].value == axis->value;
+        if (!first) continue;
+        double old = (double)g->values[axis->value].constant->count;
+        double factor = (double)new_count(c, axis->list, maps) / (double)channels_count(c, axis->list);
+        if (paired)
+            factor *= (double)new_count(c, axis[1].list, maps) / (double)channels_count(c, axis[1].list);
+        total += old * factor - old;
+    }
+    return total;
+}
+
 /* A depthwise convolution has as many groups as input channels. */
 static int mend_groups(struct graph *copy, const struct channels *c, const struct channel_map *maps, struct err *e) {
     int status = 0;

@@ -83,6 +83,9 @@ struct channel_map {
 int channels_resize(struct graph **out, const struct channels *c, const struct graph *g,
                     const struct channel_map *maps, struct err *e);
 
+/* Elements of all constants after channels_resize with these maps; a double, since it may be absurd. */
+double channels_elements(const struct channels *c, const struct graph *g, const struct channel_map *maps);
+
 /* Why a group is fixed, for messages: "the network's output", "node 'x' (Transpose)". */
 void channels_reason(char *out, size_t room, const struct graph *g, const struct channel_group *group);
 

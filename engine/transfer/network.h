@@ -1,0 +1,36 @@
+/* network.h - a network as the methods use it: one input, one output of logits, a free batch. */
+#ifndef ENGINE_TRANSFER_NETWORK_H
+#define ENGINE_TRANSFER_NETWORK_H
+
+#include "base/error.h"
+#include "engine/nn/graph.h"
+#include "engine/transfer/method.h"
+
+struct network {
+    struct graph *graph;   /* owned; its output is the logits, see below */
+    struct source source;  /* zeros when it was not loaded */
+    struct graph_size size;
+    struct shape input;    /* [N, ...] */
+    int64_t classes;       /* elements of one row of the output */
+    int answer;            /* the output of the network as stored: the graph's, or a final Softmax of it */
+};
+
+/* Loads the network of a reference. One that was exported for a fixed batch gets a free one. A final
+ * Softmax is left out of what is computed - losses want logits - until network_restore. Errors
+ * carry `pointer` (may be NULL). Free with network_fini. */
+int network_load(struct network *out, const struct host *host, const char *reference, const char *pointer,
+                 struct err *e);
+
+/* The same for a graph that is there, which is taken, on failure too. */
+int network_take(struct network *out, struct graph *g, struct err *e);
+void network_fini(struct network *n);
+
+/* Moves the graph out, with its stored output. The network is empty afterwards. */
+struct graph *network_restore(struct network *n);
+
+/* E_INVALID at `pointer` showing both shapes when the two do not answer with equally many classes or
+ * do not take the same input. `what` names the first. */
+int network_agree(const char *what, const struct network *n, const struct network *other, const char *pointer,
+                  struct err *e);
+
+#endif
