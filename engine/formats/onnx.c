@@ -29,6 +29,9 @@ static int read_opset(int *out, const Onnx__ModelProto *m, struct err *e) {
         *out = (int)set->version;
         return 0;
     }
+    if (m->n_opset_import)
+        return err_set(e, E_UNSUPPORTED, "the model uses the operators of '%s' only; retort knows ONNX's own",
+                       text_or(m->opset_import[0]->domain, ""));
     return err_set(e, E_INVALID, "the model does not say which opset it uses");
 }
 

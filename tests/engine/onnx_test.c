@@ -1,6 +1,8 @@
 /* onnx_test.c - model files: what sound ones become, how unsound ones are refused, what is written. */
 #include "engine/formats/onnx.h"
 
+#include <dirent.h>
+
 #include "tests/engine/formats.h"
 
 #define MODELS "tests/fixtures/onnx/"
@@ -334,6 +336,47 @@ TEST(a_sink_that_refuses_stops_the_writer) {
     need(g, "read");
     ok(onnx_write((struct byte_sink){refuse, NULL}, g, &e) == E_IO && strstr(e.text, "full"), "%s", e.text);
     graph_free(g);
+}
+
+/* ---- ONNX's own test data (Debian libonnx-testdata) ---- */
+
+#define TESTDATA "/usr/share/libonnx-testdata/data"
+
+/* Sound models all of them: read, or refused for what retort lacks; what was read, writes and reads again. */
+static void check_testdata(const char *path, long *models, long *known) {
+    struct file f = file_read(path);
+    struct graph *a = NULL, *b = NULL;
+    struct text t;
+    struct err e = {0};
+    int rc = onnx_read(&a, f.bytes, f.size, &e);
+    free(f.bytes);
+    ++*models;
+    ok(rc == 0 || (rc == E_UNSUPPORTED && *e.text), "%s: %d %s", path, rc, e.text);
+    if (rc) return;
+    ++*known;
+    ok(write_text(&t, a, &e) == 0 && onnx_read(&b, t.data, t.length, &e) == 0, "%s: %s", path, e.text);
+    if (b) ok(a->n_nodes == b->n_nodes && a->n_inputs == b->n_inputs && a->n_outputs == b->n_outputs, "%s", path);
+    text_free(&t);
+    graph_free(a);
+    graph_free(b);
+}
+
+TEST(every_model_of_onnx_reads_or_is_refused_for_what_it_uses) {
+    static const char *const folders[] = {"node", "pytorch-converted", "pytorch-operator", "simple"};
+    long models = 0, known = 0;
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        char path[1024];
+        text_print(path, sizeof path, TESTDATA "/%s", folders[i]);
+        DIR *folder = opendir(path);
+        need(folder, "%s (Debian libonnx-testdata) is there", path);
+        for (struct dirent *entry; (entry = readdir(folder));) {
+            text_print(path, sizeof path, TESTDATA "/%s/%s/model.onnx", folders[i], entry->d_name);
+            if (access(path, R_OK) == 0) check_testdata(path, &models, &known);
+        }
+        closedir(folder);
+    }
+    ok(models > 1000 && known > 100, "%ld of %ld models", known, models);
+    ok(mem_live() == 0, "%lld blocks left", (long long)mem_live());
 }
 
 /* ---- tensors in files ---- */

@@ -1,0 +1,27 @@
+/* onnx_fuzz.c - any bytes as a model. What reads must write, and what was written must read as the same. */
+#include "engine/formats/onnx.h"
+#include "tests/fuzz/fuzz.h"
+
+static void write_again(struct text *out, const struct graph *g) {
+    struct err e = {0};
+    text_init(out, 64u << 20);
+    must(onnx_write(byte_sink_text(out), g, &e) == 0, "%s", e.text);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
+    struct graph *a = NULL, *b = NULL;
+    struct err e = {0};
+    int rc = onnx_read(&a, bytes, size, &e);
+    must(rc == 0 || *e.text, "%d without a word", rc);
+    if (rc) return 0;
+    struct text first, second;
+    write_again(&first, a);
+    must(onnx_read(&b, first.data, first.length, &e) == 0, "%s", e.text);
+    write_again(&second, b);
+    must(first.length == second.length && a->n_nodes == b->n_nodes, "another graph");
+    text_free(&first);
+    text_free(&second);
+    graph_free(a);
+    graph_free(b);
+    return 0;
+}
