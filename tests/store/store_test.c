@@ -1,0 +1,142 @@
+#include "tests/store/folder.h"
+
+#include <sqlite3.h>
+
+static int run_sql(const char *file, const char *sql) {
+    char path[128];
+    sqlite3 *db;
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    int rc = sqlite3_open(path, &db);
+    if (rc == SQLITE_OK) rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+    sqlite3_close(db);
+    return rc;
+}
+
+static int64_t ask(const char *file, const char *sql) {
+    char path[128];
+    sqlite3 *db;
+    sqlite3_stmt *st = NULL;
+    int64_t answer = -1;
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    if (sqlite3_open(path, &db) == SQLITE_OK && sqlite3_prepare_v2(db, sql, -1, &st, NULL) == SQLITE_OK &&
+        sqlite3_step(st) == SQLITE_ROW)
+        answer = sqlite3_column_int64(st, 0);
+    sqlite3_finalize(st);
+    sqlite3_close(db);
+    return answer;
+}
+
+TEST(files_are_made_as_planned) {
+    struct store *s = folder_open();
+    struct stat st;
+    ok(stat(folder, &st) == 0 && (st.st_mode & 0777) == 0700, "the folder is ours alone");
+    ok(ask("retort.db", "PRAGMA page_size") == 8192, "pages of retort.db");
+    ok(ask("blobs.db", "PRAGMA page_size") == 65536, "pages of blobs.db");
+    ok(ask("blobs.db", "PRAGMA auto_vacuum") == 2, "incremental");
+    ok(ask("retort.db", "SELECT MAX(version) FROM schema_version") >= 1, "the version is recorded");
+    store_close(s);
+    s = folder_open();
+    ok(s != NULL, "and opened again");
+    store_close(s);
+    store_close(NULL);
+}
+
+TEST(folder_below_nothing_is_refused) {
+    struct store *s;
+    struct err e = {0};
+    const struct store_options options = {.folder = "/nonexistent/below"};
+    ok(store_open(&s, &options, &e) == E_IO && !s && strstr(e.text, "/nonexistent/below"), "%s", e.text);
+}
+
+TEST(files_of_a_later_version_are_refused) {
+    store_close(folder_open());
+    need(run_sql("retort.db", "INSERT INTO schema_version VALUES (1000, 0)") == SQLITE_OK, "sql");
+    struct store *s;
+    struct err e = {0};
+    const struct store_options options = {.folder = folder};
+    ok(store_open(&s, &options, &e) == E_UNSUPPORTED && !s, "%s", e.text);
+}
+
+TEST(a_file_that_is_no_database_is_refused) {
+    folder_make();
+    char path[128];
+    snprintf(path, sizeof path, "%s/retort.db", folder);
+    FILE *f = fopen(path, "w");
+    for (int i = 0; i < 10000; i++) fputs("not a database ", f);
+    fclose(f);
+    struct store *s;
+    struct err e = {0};
+    const struct store_options options = {.folder = folder};
+    ok(store_open(&s, &options, &e) == E_CORRUPT && !s, "%s", e.text);
+}
+
+TEST(many_may_open_a_new_folder_at_once) {
+    folder_make();
+    enum { N = 8 };
+    pid_t child[N];
+    for (int i = 0; i < N; i++) {
+        child[i] = fork();
+        if (child[i] == 0) {
+            struct store *s;
+            const struct store_options options = {.folder = folder};
+            int r = store_open(&s, &options, NULL);
+            store_close(s);
+            _exit(r != 0);
+        }
+    }
+    int failed = 0;
+    for (int i = 0; i < N; i++) {
+        int status;
+        waitpid(child[i], &status, 0);
+        failed += status != 0;
+    }
+    ok(failed == 0, "%d failed", failed);
+    ok(ask("blobs.db", "PRAGMA auto_vacuum") == 2 && ask("blobs.db", "PRAGMA page_size") == 65536, "settings took");
+}
+
+TEST(ready_says_whether_writing_works) {
+    struct store *s = folder_open();
+    struct err e = {0};
+    ok(store_ready(s, &e) == 0, "%s", e.text);
+    ok(store_ready(s, &e) == 0, "again: %s", e.text);
+    store_close(s);
+}
+
+TEST(changes_of_others_are_seen) {
+    struct store *s = folder_open(), *other = folder_open();
+    int64_t before, after;
+    need(store_changes(&before, s, NULL) == 0, "before");
+    ok(store_changes(&after, s, NULL) == 0 && after == before, "nothing happened");
+    small_job(other);
+    ok(store_changes(&after, s, NULL) == 0 && after != before, "something happened");
+    store_close(s);
+    store_close(other);
+}
+
+TEST(stats_count) {
+    struct store *s = folder_open();
+    struct store_stats stats;
+    small_model(s, "a", 1);
+    small_model(s, "a", 2);
+    small_model(s, "b", 2);
+    small_job(s);
+    small_job(s);
+    claim(s, "w");
+    ok(store_stats_read(&stats, s, NULL) == 0, "read");
+    ok(stats.models == 2 && stats.versions == 3 && stats.datasets == 0, "models");
+    ok(stats.jobs[STORE_JOB_QUEUED] == 1 && stats.jobs[STORE_JOB_RUNNING] == 1, "jobs");
+    ok(stats.blobs == 2 && stats.blob_bytes == 200 && stats.file_bytes > 0, "bytes");
+    store_close(s);
+}
+
+TEST(verify_finds_a_missing_blob) {
+    struct store *s = folder_open();
+    struct err e = {0};
+    small_model(s, "a", 1);
+    ok(store_verify(s, &e) == 0, "%s", e.text);
+    need(run_sql("blobs.db", "DELETE FROM blobs") == SQLITE_OK, "sql");
+    ok(store_verify(s, &e) == E_CORRUPT, "%s", e.text);
+    store_close(s);
+}
+
+TEST_MAIN
