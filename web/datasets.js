@@ -23,31 +23,36 @@ export async function datasetsPage(place, { signal }) {
 
 export async function datasetPage(place, { parts: [ref], signal }) {
   const name = ref.split('@')[0];
-  const show = async () => {
-    const dataset = await get(datasetPath(ref), signal);
-    replace(detail, arraysCard(dataset), card('This version', facts([
-      ['Version', String(dataset.version ?? '–')], ['Stored', when(dataset.created_at)]])));
-  };
   const detail = h('div');
+  const title = h('span');
+  async function show() {
+    const dataset = await get(datasetPath(ref), signal);
+    title.textContent = `${name}@${dataset.version}`;
+    replace(detail, arraysCard(dataset), card('This version', versionFacts(dataset)));
+  }
   await show();
   replace(place, h('p.crumbs', h('a', { href: '#/datasets' }, 'Data sets'), ` / ${name}`),
-    pageHead(name, h('a.button', { href: `#/new?dataset=${name}` }, 'Use it in a job')), detail, uploadCard(name, show));
+    pageHead(title, h('a.button', { href: `#/new?dataset=${ref}` }, 'Use it in a job')),
+    detail, ref === name && uploadCard(name, show));
 }
 
-// arrays: [{name, dtype, shape, bytes, digest}] or {name: {...}}
-function arraysOf(dataset) {
-  const arrays = dataset.arrays ?? [];
-  return Array.isArray(arrays) ? arrays : Object.entries(arrays).map(([name, array]) => ({ name, ...array }));
+function versionFacts(dataset) {
+  const links = (dataset.versions ?? []).map(({ version }) => [h('a', { href: `#/datasets/${dataset.name}@${version}` }, `@${version}`), ' ']);
+  return facts([
+    ['Size', bytes(dataset.bytes)],
+    ['Stored', when(dataset.created_at)],
+    ['Digest', h('span.digest-line', digest(dataset.digest), copyButton(() => dataset.digest))],
+    ['Versions', links.length > 1 ? links : null]]);
 }
 
 function arraysCard(dataset) {
-  const rows = arraysOf(dataset).map((array) => h('tr',
+  const rows = dataset.arrays.map((array) => h('tr',
     h('th', { scope: 'row' }, array.name),
     h('td', { 'data-label': 'Type' }, array.dtype),
     h('td', { 'data-label': 'Shape' }, shape(array.shape)),
     h('td', { 'data-label': 'Size' }, bytes(array.bytes)),
     h('td', { 'data-label': 'Digest' }, h('span.digest-line', digest(array.digest), copyButton(() => array.digest))),
-    h('td.row-actions', h('a', { href: `${datasetPath(dataset.name)}/${array.name}`, download: `${dataset.name}-${array.name}.npy` }, 'Download'))));
+    h('td.row-actions', h('a', { href: `${datasetPath(`${dataset.name}@${dataset.version}`)}/${array.name}`, download: '' }, 'Download'))));
   const heads = ['Array', 'Type', 'Shape', 'Size', 'Digest', ''];
   return card('Arrays', h('table.stacked', h('thead', h('tr', heads.map((text) => h('th', { scope: 'col' }, text)))), h('tbody', rows)));
 }
@@ -65,12 +70,10 @@ function datasetList(items, next, signal) {
 }
 
 function datasetRow(dataset) {
-  const version = dataset.version === undefined ? '' : `@${dataset.version}`;
-  const total = dataset.bytes ?? arraysOf(dataset).reduce((sum, array) => sum + (array.bytes ?? 0), 0);
   return h('li.row.dataset-row',
-    h('div.row-main', h('span', h('a.row-title', { href: `#/datasets/${dataset.name}` }, dataset.name), h('span.muted', version)),
-      h('span.muted', bytes(total))),
-    h('ul.arrays', arraysOf(dataset).map((array) => h('li', h('b', array.name), ` ${shape(array.shape)} `, h('span.muted', array.dtype)))),
+    h('div.row-main', h('span', h('a.row-title', { href: `#/datasets/${dataset.name}` }, dataset.name), h('span.muted', `@${dataset.version}`)),
+      h('span.muted', bytes(dataset.bytes))),
+    h('ul.arrays', dataset.arrays.map((array) => h('li', h('b', array.name), ` ${shape(array.shape)} `, h('span.muted', array.dtype)))),
     h('span.row-side', when(dataset.created_at)));
 }
 

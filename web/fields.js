@@ -1,6 +1,6 @@
 // fields.js - one input per row of a parameter table. Every field answers
 //   element           what is shown
-//   value()           what is sent; undefined when nothing was set or the default stands
+//   value()           what is sent; undefined when nothing was set
 //   set(value)        fills it, undefined empties it
 //   locate(names)     the field a JSON pointer means, split into names: itself or one inside
 //   preselect()       chooses what there is only one of, where something must be chosen
@@ -91,8 +91,7 @@ function textInput(param, { id }) {
     set: (value) => { control.value = value === undefined || value === param.default ? '' : String(value); },
     value() {
       const text = control.value.trim();
-      const value = text === '' ? undefined : parse(param, text);
-      return value === param.default ? undefined : value;
+      return text === '' ? undefined : parse(param, text);
     },
   };
 }

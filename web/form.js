@@ -1,16 +1,39 @@
 // form.js - a form from a parameter table: groups for objects, what is rare folded away.
 
-import { h } from './dom.js';
+import { freshId, h } from './dom.js';
 import { listField, plainListField, scalarField } from './fields.js';
 import { words } from './format.js';
-import { alternatives, isEveryday, isOpen, suggestions } from './form_hints.js';
+import { alternatives, isEveryday, isOpen, isSwitched, suggestions } from './form_hints.js';
 
 // context: {path, required (it and all around it), references}
 function fieldFor(param, context) {
-  if (!param.list) return param.type === 'object' ? objectField(param, context) : scalarField(param, context);
+  if (!param.list) return param.type === 'object' ? groupField(param, context) : scalarField(param, context);
   if (param.type !== 'object' && !param.refers_to) return plainListField(param, context);
   const element = { ...param, list: undefined };
   return listField(param, () => fieldFor(element, { ...context, required: true }), context);
+}
+
+function groupField(param, context) {
+  return isSwitched(context.path) ? switchedField(param, context) : objectField(param, context);
+}
+
+// A group behind a switch: off, nothing is sent; on, at least {}.
+function switchedField(param, context) {
+  const group = objectField(param, { ...context, required: true });
+  const id = freshId('switch');
+  const control = h('input', { id, type: 'checkbox' });
+  const sync = () => { group.element.hidden = !control.checked; };
+  const turn = (on) => { control.checked = on; sync(); };
+  control.addEventListener('change', () => { sync(); group.preselect(); });
+  turn(false);
+  return {
+    ...group,
+    control,
+    element: h('div.switched', h('div.switch', control, h('label', { for: id }, `Use ${words(param.name)}`)), group.element),
+    preselect: undefined,
+    set(value) { turn(value !== undefined); group.set(value); },
+    value: () => (control.checked ? group.value() ?? {} : undefined),
+  };
 }
 
 function inside(param, context) {

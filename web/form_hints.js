@@ -14,17 +14,22 @@ const OPEN_GROUPS = new Set(['train', 'student', 'model', 'tasks', 'env']);
 const SUGGESTED = { student: { width: 0.25 }, '': { output: 'student' } };
 
 // Fields of which one excludes the others.
-const ALTERNATIVES = { student: ['width', 'model', 'layers'] };
+const ALTERNATIVES = {
+  student: ['width', 'model', 'layers'],
+  'student.layers': ['op', 'conv', 'dense', 'maxpool', 'avgpool', 'dropout'],
+  train: ['epochs', 'steps'],
+};
+
+// Groups that do something only when they are given; the others have defaults that always hold.
+const SWITCHED = new Set(['evaluate', 'train.early_stop']);
 
 export const isEveryday = (path, param) => param.required || EVERYDAY.has(path);
 export const isOpen = (param) => param.required || OPEN_GROUPS.has(param.name);
 export const suggestions = (path) => Object.entries(SUGGESTED[path] ?? {});
+export const isSwitched = (path) => SWITCHED.has(path);
 export const alternatives = (path) => ALTERNATIVES[path] ?? [];
 
 // Images stored as bytes are nearly always meant as 0..1.
 export function suggestedScale(dataset) {
-  const arrays = Array.isArray(dataset?.arrays) ? dataset.arrays
-    : Object.entries(dataset?.arrays ?? {}).map(([name, array]) => ({ name, ...array }));
-  const inputs = arrays.find((array) => array.name === 'inputs');
-  return inputs && /^(uint8|u1|u8|\|u1)$/i.test(inputs.dtype) ? 255 : null;
+  return dataset?.arrays.some(({ name, dtype }) => name === 'inputs' && dtype === 'uint8') ? 255 : null;
 }

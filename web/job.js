@@ -101,6 +101,7 @@ function actionButtons(job, notice, show) {
     }));
     return button;
   };
+  if (job.state === 'running' && job.cancel_requested) return [h('button', { type: 'button', disabled: true }, 'Cancelling …')];
   if (!isFinal(job.state)) return [action('Cancel', 'cancel')];
   return job.state === 'succeeded' ? [] : [action('Retry', 'retry')];
 }

@@ -6,7 +6,7 @@ import { count } from './format.js';
 import { methodForm, showFaults } from './form.js';
 import { suggestedScale } from './form_hints.js';
 import { guarded, problemBox } from './problems.js';
-import { comparisonTable, sizeRows, teacherOf } from './result.js';
+import { comparisonTable, sizeRows } from './result.js';
 import { curl } from './start.js';
 
 export async function newJobPage(place, { query, signal }) {
@@ -42,9 +42,8 @@ function startValues(from, query, method) {
 // The references that the pickers offer.
 function references({ models, datasets }) {
   const modelRefs = models.flatMap((model) => {
-    const size = model.parameters ?? model.latest?.parameters;
-    const refs = [model.name, ...Object.keys(model.aliases ?? {}).map((alias) => `${model.name}@${alias}`)];
-    return refs.map((ref) => ({ ref, label: size ? `${ref} (${count(size)})` : ref }));
+        const refs = [model.name, ...Object.keys(model.aliases ?? {}).map((alias) => `${model.name}@${alias}`)];
+    return refs.map((ref) => ({ ref, label: `${ref} (${count(model.parameters)})` }));
   });
   return { model: modelRefs, dataset: datasets.map(({ name }) => ({ ref: name, label: name })) };
 }
@@ -135,8 +134,9 @@ async function checkJob(desk, body, button) {
   const answer = await send(desk, button, 'v1/jobs?dry_run=1', body());
   if (!answer) return;
   announce('The job can start');
-  const rows = sizeRows(await teacherOf(answer.spec), answer.student);
-  replace(desk.outcome, h('p.success', 'Everything fits. The job can start.'), rows.length > 0 && comparisonTable(rows));
+  const rows = sizeRows(answer.teacher, answer.student);
+  const heads = answer.spec.teacher ? ['Teacher', 'Student'] : ['Before', 'After'];
+  replace(desk.outcome, h('p.success', 'Everything fits. The job can start.'), rows.length > 0 && comparisonTable(rows, heads));
 }
 
 // A key per attempt to start, so that a repeated request cannot start a second job.

@@ -20,9 +20,6 @@ async function modelOrNull(ref, signal) {
   }
 }
 
-// The first teacher of a filled-in specification, or null.
-export const teacherOf = (spec, signal) => modelOrNull(teacherRef(spec), signal);
-
 function times(teacher, student) {
   if (!(teacher > 0 && student > 0)) return '';
   return teacher >= student ? `${(teacher / student).toFixed(1)} × smaller` : `${(student / teacher).toFixed(1)} × larger`;
@@ -69,7 +66,8 @@ function downloadPart(job, student) {
 // The card of a job that succeeded; null when it left nothing to show.
 export async function resultCard(job, signal) {
   if (job.state !== 'succeeded' || !job.result) return null;
-  const [teacher, student] = await Promise.all([teacherOf(job.spec, signal), modelOrNull(job.result.model, signal)]);
+  const [teacher, student] = await Promise.all([
+    modelOrNull(teacherRef(job.spec), signal), modelOrNull(job.result.model, signal)]);
   const rows = [...sizeRows(teacher, student), ...accuracyRows(job.result)];
   const table = teacher ? comparisonTable(rows) : singleTable(job, student);
   return card('Result', table, job.result.model && downloadPart(job, student));
