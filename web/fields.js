@@ -58,13 +58,14 @@ function checkbox(param, { id }) {
 
 const isNumeric = ({ type }) => type === 'integer' || type === 'number';
 
-function choice(param, { id }) {
+// Inside lists the default is sent as well: it may be all that an element says.
+function choice(param, { id, listed }) {
   const standard = param.default ?? '';
   const options = param.choices.map((word) => h('option', { value: word }, word === standard ? `${word} (default)` : word));
   const control = h('select', { id }, standard === '' && h('option', { value: '' }, 'not set'), options);
   const set = (value) => { control.value = value ?? standard; };
   set();
-  return { element: control, control, set, value: () => (control.value === standard ? undefined : control.value) };
+  return { element: control, control, set, value: () => (control.value === standard && !(listed && standard) ? undefined : control.value) };
 }
 
 function parse(param, text) {
@@ -125,7 +126,7 @@ function picker(param, { id, references }) {
 // A list of plain values, separated by commas.
 export function plainListField(param, context) {
   const id = freshId('field');
-  const control = h('input', { id, type: 'text', autocomplete: 'off', spellcheck: 'false', placeholder: 'several, separated by commas' });
+  const control = h('input', { id, type: 'text', autocomplete: 'off', spellcheck: 'false', placeholder: 'a, b, …' });
   return framed(param, context, id, {
     element: control,
     control,
@@ -173,7 +174,7 @@ export function listField(param, makeItem, context) {
       return values.length ? values : undefined;
     },
     preselect: () => items.forEach((item) => item.preselect?.()),
-    locate: ([index, ...rest]) => items[index]?.locate(rest) ?? self,
+    locate: ([index, ...rest]) => items.filter((item) => item.value() !== undefined)[index]?.locate(rest) ?? self,
     fault: (text) => fault.append(h('span', text)),
     clear() { fault.replaceChildren(); items.forEach((item) => item.clear()); },
   };

@@ -5,12 +5,12 @@ import { listField, plainListField, scalarField } from './fields.js';
 import { words } from './format.js';
 import { alternatives, isEveryday, isOpen, isSwitched, suggestions } from './form_hints.js';
 
-// context: {path, required (it and all around it), references}
+// context: {path, required (it and all around it), listed (in an element of a list), references}
 function fieldFor(param, context) {
   if (!param.list) return param.type === 'object' ? groupField(param, context) : scalarField(param, context);
   if (param.type !== 'object' && !param.refers_to) return plainListField(param, context);
   const element = { ...param, list: undefined };
-  return listField(param, () => fieldFor(element, { ...context, required: true }), context);
+  return listField(param, () => fieldFor(element, { ...context, required: true, listed: true }), context);
 }
 
 function groupField(param, context) {
@@ -87,7 +87,8 @@ function nested({ param, field }) {
 }
 
 function objectLayout(fields, context, fault) {
-  const everyday = fields.filter(({ path, param }) => isEveryday(path, param));
+  const small = context.path.includes('.') && fields.length <= 4;
+  const everyday = fields.filter(({ path, param }) => small || isEveryday(path, param));
   const rest = fields.filter((one) => !everyday.includes(one));
   const shown = everyday.length ? everyday : rest;
   const folded = everyday.length ? rest : [];
