@@ -267,12 +267,11 @@ enum MHD_Result exchange_access(void *front, struct MHD_Connection *connection, 
 }
 
 static void count(struct exchange *x) {
-    static const unsigned long long bounds[] = {1000, 5000, 25000, 100000, 500000, 2500000, 10000000};
     struct http_stats *s = x->front->stats;
     int64_t us = (clock_monotonic_ns() - x->arrived_ns - x->waited_ns) / 1000;
     unsigned long long took = us > 0 ? (unsigned long long)us : 0;
     size_t slot = 0;
-    while (slot < 7 && took > bounds[slot]) slot++;
+    while (slot < HTTP_N_BOUNDS && took > http_bounds_us[slot]) slot++;
     atomic_fetch_add(&s->slow_us[slot], 1);
     atomic_fetch_add(&s->duration_us, took);
     atomic_fetch_add(&s->received_bytes, x->received);

@@ -34,6 +34,7 @@
 #define HTTP_MAX_BODY_TEXT (64u << 20)
 #define HTTP_MAX_WAIT_MS (3600 * 1000) /* of a ?wait= */
 
+struct json_writer;
 struct store;
 struct service;
 struct route;
@@ -79,7 +80,7 @@ struct request {
 /* Bytes to be sent. `read` fills up to `room` bytes from `offset` (below `size`) and says how many;
  * it is called for slices of 64 KiB or so and must not keep a transaction open in between. `close`
  * (may be NULL) is called once, whatever happens. */
-struct source {
+struct byte_source {
     void *state;
     uint64_t size;
     int (*read)(size_t *got, void *out, size_t room, uint64_t offset, void *state, struct store *store, struct err *e);
@@ -106,7 +107,7 @@ struct response {
     const char *type;    /* Content-Type; a constant */
     struct text headers; /* "Name: value\n" each */
     struct text body;
-    struct source source;
+    struct byte_source source;
     struct events events;
     int64_t wait_ms; /* REPLY_WAIT: the longest until the handler wants to be called again */
 };
@@ -144,8 +145,53 @@ struct route {
     bool any_query;             /* parameters that are not in `query` are ignored, not refused */
     const struct param *query;  /* table of the query parameters; may be NULL */
     const struct param *fields; /* table of the JSON body; may be NULL */
-    const char *reply;          /* name of the reply's shape in handlers/shapes.def; "" for bytes */
-    const char *media;          /* type of the reply when it is not JSON; else NULL */
+    void (*body_schema)(struct json_writer *w, const char *name); /* writes what `fields` cannot say */
+    const char *reply; /* name of the reply's shape in handlers/shapes.def; "" for bytes */
+    const char *media; /* type of the reply when it is not JSON; else NULL */
+};
+
+/* ---- the engine, as far as handlers need it ----
+ * They do not see the engine itself; server/intake.c connects the two, tests bring something smaller. */
+
+/* What is known about a network without running it. The texts are JSON. */
+struct network_facts {
+    int64_t parameters, macs;
+    struct text operators; /* {"Conv":2,"Relu":3} */
+    struct text inputs;    /* [{"name":"x","dtype":"float32","shape":["N",1,28,28]}] */
+    struct text outputs;
+};
+
+void network_facts_free(struct network_facts *f);
+
+/* Told of the arrays in a stream, one after the other; `name` is "" where the format has none. The
+ * bytes of all data calls are the elements, little-endian and in C order. */
+struct array_taker {
+    void *state;
+    int (*begin)(void *state, const char *name, const char *dtype, int rank, const int64_t *shape, struct err *e);
+    int (*data)(void *state, const void *bytes, size_t size, struct err *e);
+    int (*end)(void *state, struct err *e);
+};
+
+struct array_reader;
+
+#define NPY_HEADER_MAX 512
+
+struct intake {
+    /* Imports a network and describes it: free *out with network_facts_free, in any case. Errors say what is wrong with it. */
+    int (*network)(struct network_facts *out, const void *bytes, size_t size, struct err *e);
+    /* Appends the nodes of a network as a JSON object. */
+    int (*graph)(struct text *out, const void *bytes, size_t size, struct err *e);
+
+    /* Reads one array (.npy, IDX, either gzipped), or with `archive` the arrays of an .npz. More than
+     * `budget` bytes of elements are E_TOO_LARGE. After an error only arrays_close is left. */
+    int (*arrays_open)(struct array_reader **out, const struct array_taker *to, bool archive, uint64_t budget,
+                       struct err *e);
+    int (*arrays_feed)(struct array_reader *r, const void *bytes, size_t size, struct err *e);
+    int (*arrays_finish)(struct array_reader *r, struct err *e);
+    void (*arrays_close)(struct array_reader *r);
+    /* The header of a .npy file in front of such elements. */
+    int (*npy_header)(char out[NPY_HEADER_MAX], size_t *size, const char *dtype, int rank, const int64_t *shape,
+                      struct err *e);
 };
 
 /* ---- the service around the handlers ---- */
@@ -157,12 +203,15 @@ struct asset {
     uint64_t size;
 };
 
+#define HTTP_N_BOUNDS 7
+static const unsigned http_bounds_us[HTTP_N_BOUNDS] = {1000, 5000, 25000, 100000, 500000, 2500000, 10000000};
+
 /* Counters since the start; every thread adds to them. */
 struct http_stats {
     atomic_ullong requests[HTTP_OTHER + 1][6]; /* by method and first digit of the status */
     atomic_ullong received_bytes, sent_bytes;
     atomic_ullong duration_us;                      /* of all requests together, waiting left out */
-    atomic_ullong slow_us[8];                       /* histogram: requests of up to http_stats_bounds[i] */
+    atomic_ullong slow_us[HTTP_N_BOUNDS + 1];       /* how many took up to http_bounds_us[i], and longer */
     atomic_llong active, uploads, streams, waiting; /* now */
     atomic_ullong refused;                          /* by the guard */
 };
@@ -170,7 +219,8 @@ struct http_stats {
 /* What handlers may know of the process they run in. Constant while the server runs. */
 struct service {
     const char *version, *commit, *blas, *instruction_set;
-    const struct asset *assets;        /* ended by a row without path */
+    const struct asset *assets; /* ended by a row without path */
+    const struct intake *intake;
     const struct route *const *routes; /* ended by NULL */
     struct http_stats *stats;
     int64_t started_ms; /* wall clock */

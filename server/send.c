@@ -20,7 +20,7 @@
 
 struct download {
     struct front *front;
-    struct source source;
+    struct byte_source source;
     uint64_t offset; /* where the range begins */
     char id[HTTP_REQUEST_ID_SIZE];
 };

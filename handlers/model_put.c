@@ -1,0 +1,136 @@
+/* model_put.c - PUT /v1/models/{name}/onnx: bytes into a blob, the blob looked at, then a version. */
+#include <string.h>
+
+#include "base/memory.h"
+#include "handlers/fields.h"
+#include "handlers/models.h"
+#include "handlers/reply.h"
+
+/* More than protobuf can read. */
+#define ONNX_MAX ((uint64_t)INT32_MAX)
+
+int model_load(void **out, const struct request *r, int64_t blob, int64_t size, struct err *e) {
+    *out = NULL;
+    if (r->service->memory && (uint64_t)size > r->service->memory)
+        return err_set(e, E_TOO_LARGE, "the network has %lld bytes, the server may take %llu to look at it (--memory)",
+                       (long long)size, (unsigned long long)r->service->memory);
+    char *bytes = mem_alloc((size_t)size);
+    if (!bytes) return err_memory(e, (unsigned long long)size);
+    int code = store_blob_read(bytes, (size_t)size, r->store, blob, 0, e);
+    if (code)
+        mem_free(bytes);
+    else
+        *out = bytes;
+    return code;
+}
+
+struct model_upload {
+    char name[STORE_NAME_SIZE];
+    struct store_writer *writer;
+};
+
+static int take_piece(void *state, struct store *store, const void *bytes, size_t size, struct err *e) {
+    struct model_upload *u = state;
+    int code = u->writer ? 0 : store_writer_open(&u->writer, store, (int64_t)ONNX_MAX, e);
+    return code ? code : store_writer_add(u->writer, bytes, size, e);
+}
+
+static void abandon(void *state, struct store *store) {
+    struct model_upload *u = state;
+    (void)store;
+    store_writer_abandon(u->writer);
+    mem_free(u);
+}
+
+/* Bytes that are no network are the client's mistake, however they are wrong: 422. */
+static int blame_content(int code, struct err *e) {
+    if (code == E_SYNTAX) code = e->code = E_INVALID;
+    return code;
+}
+
+static int describe(struct network_facts *facts, const struct request *r, const struct store_blob *blob,
+                    struct err *e) {
+    void *bytes = NULL;
+    int code = model_load(&bytes, r, blob->id, blob->size, e);
+    if (!code) code = blame_content(r->service->intake->network(facts, bytes, (size_t)blob->size, e), e);
+    mem_free(bytes);
+    return code;
+}
+
+static int reply_stored(struct response *out, const struct request *r, const struct store_version *v, bool existed,
+                        struct err *e) {
+    struct store_model m = {0};
+    int code = store_model_read(&m, r->store, v->id, e);
+    if (code) return code;
+    struct json_writer w = reply_json(out, existed ? 200 : 201);
+    json_open_object(&w, NULL);
+    put_model_version(&w, &m);
+    json_close_object(&w);
+    reply_header(out, "Location", "/v1/models/%s@%lld", v->name, (long long)v->number);
+    store_model_fini(&m);
+    return 0;
+}
+
+void network_facts_free(struct network_facts *f) {
+    text_free(&f->operators);
+    text_free(&f->inputs);
+    text_free(&f->outputs);
+}
+
+static int publish(struct response *out, const struct request *r, const char *name, const struct store_blob *blob,
+                   struct err *e) {
+    struct network_facts facts = {0};
+    struct store_version v;
+    bool existed = false;
+    int code = describe(&facts, r, blob, e);
+    if (!code) {
+        struct store_model_new new = {
+            .name = name,
+            .blob = *blob,
+            .parameters = facts.parameters,
+            .macs = facts.macs,
+            .operators = facts.operators.data,
+            .inputs = facts.inputs.data,
+            .outputs = facts.outputs.data,
+        };
+        code = store_model_put(&v, &existed, r->store, &new, e);
+    }
+    network_facts_free(&facts);
+    return code ? code : reply_stored(out, r, &v, existed, e);
+}
+
+static int finish(void *state, const struct request *r, struct response *out, struct err *e) {
+    struct model_upload *u = state;
+    struct store_blob blob;
+    int code = 0;
+    if (u->writer)
+        code = store_writer_finish(&blob, NULL, u->writer, NULL, e);
+    else
+        code = err_set(e, E_INVALID, "the body is empty; send the bytes of an ONNX file (curl -T model.onnx)");
+    if (!code) code = publish(out, r, u->name, &blob, e);
+    mem_free(u);
+    return code;
+}
+
+static int put_onnx(struct sink *sink, const struct request *r, struct err *e) {
+    const char *name;
+    int code = name_of(&name, r, 0, e);
+    if (code) return code;
+    struct model_upload *u = mem_calloc(1, sizeof *u);
+    if (!u) return err_memory(e, sizeof *u);
+    text_copy(u->name, sizeof u->name, name);
+    *sink = (struct sink){u, take_piece, finish, abandon};
+    return 0;
+}
+
+extern const struct route model_onnx_put;
+const struct route model_onnx_put = {
+    .method = HTTP_PUT,
+    .pattern = "/v1/models/{ref}/onnx",
+    .summary = "stores an ONNX file as a new version; the latest one's bytes again give that version",
+    .upload = put_onnx,
+    .body = BODY_STREAM,
+    .body_max = ONNX_MAX,
+    .scope = SCOPE_WRITE,
+    .reply = "model",
+};
