@@ -83,20 +83,19 @@ static double add_mse(const struct loss_rows *r, double temperature, double scal
 }
 
 const struct loss loss_table[] = {
-    {.name = "kl", .help = "T^2 KL(softmax(z_T/T) || softmax(z/T))", .needs_targets = true, .add = add_kl},
-    {.name = "ce", .help = "-log softmax(z)[label]", .needs_labels = true, .add = add_ce},
-    {.name = "mse", .help = "mean over classes of (z - z_T)^2", .needs_targets = true, .add = add_mse},
+    [LOSS_KL] = {.name = "kl", .help = "T^2 KL(softmax(z_T/T) || softmax(z/T))", .needs_targets = true, .tempered = true,
+     .add = add_kl},
+    [LOSS_CE] = {.name = "ce", .help = "-log softmax(z)[label]", .needs_labels = true, .add = add_ce},
+    [LOSS_MSE] = {.name = "mse", .help = "mean over classes of (z - z_T)^2", .needs_targets = true, .add = add_mse},
     {.name = NULL},
 };
-
-static const struct loss *const cross_entropy = &loss_table[1];
 
 /* Adds a term, or its weight to the equal one that is there. */
 static void add_term(struct loss_plan *plan, const struct loss *loss, double weight, double temperature) {
     if (weight == 0) return;
     for (int i = 0; i < plan->n_terms; i++) {
         struct loss_term *t = &plan->terms[i];
-        if (t->loss == loss && (t->temperature == temperature || loss != &loss_table[0])) {
+        if (t->loss == loss && (t->temperature == temperature || !loss->tempered)) {
             t->weight += weight;
             return;
         }
@@ -121,11 +120,11 @@ int loss_plan(struct loss_plan *out, struct loss_spec *specs, int n_specs, bool 
         const struct loss *loss = &loss_table[s->kind];
         int status = check_needs(loss, labels, targets, i, e);
         if (status) return status;
-        bool lone_kl = n_specs == 1 && loss == &loss_table[0];
+        bool lone_kl = n_specs == 1 && s->kind == LOSS_KL;
         if (isnan(s->hard_weight)) s->hard_weight = lone_kl && labels ? HARD_WEIGHT : 0;
         double hard = labels ? s->hard_weight : 0;
         add_term(out, loss, s->weight * (1 - hard), s->temperature);
-        add_term(out, cross_entropy, s->weight * hard, 1);
+        add_term(out, &loss_table[LOSS_CE], s->weight * hard, 1);
     }
     if (out->n_terms == 0)
         return err_set_at(e, E_INVALID, "/loss", "every term of the loss has weight 0: there is nothing to learn");

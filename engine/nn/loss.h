@@ -18,9 +18,11 @@
 #include "base/param.h"
 #include "engine/kernels/real.h"
 
+enum loss_kind { LOSS_KL, LOSS_CE, LOSS_MSE }; /* rows of loss_table */
+
 /* As in requests: {"kind":"kl","temperature":4,"hard_weight":0.1}. */
 struct loss_spec {
-    int kind;      /* row of loss_table */
+    int kind; /* enum loss_kind */
     double weight;
     double temperature;
     double hard_weight; /* share of the cross entropy with labels in this term; NaN: see loss_plan */
@@ -52,6 +54,7 @@ struct loss {
     const char *name;
     const char *help; /* formula, one line */
     bool needs_labels, needs_targets;
+    bool tempered; /* the temperature matters */
     /* Returns the unweighted sum over the rows (not yet divided by the batch) and adds
      * scale * d(sum)/d(logits) to d_logits. Finite logits give finite results. */
     double (*add)(const struct loss_rows *rows, double temperature, double scale, real *d_logits);

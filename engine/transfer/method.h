@@ -20,6 +20,7 @@
 #include "engine/nn/graph.h"
 
 #define REFERENCE_SIZE 192 /* name@version, with the NUL */
+#define OUTPUT_SIZE 97     /* a name, with the NUL: of the spec's member "output", what the student is stored as */
 
 /* Where something loaded came from. */
 struct source {

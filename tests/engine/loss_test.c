@@ -21,7 +21,7 @@ static double one(int kind, double temperature, const real *z, const real *const
     return sums[0];
 }
 
-enum { KL, CE, MSE };
+enum { KL = LOSS_KL, CE = LOSS_CE, MSE = LOSS_MSE };
 
 static const real *const single[] = {teacher};
 static const double whole[] = {1};

@@ -1,0 +1,174 @@
+/* teacher.c - loading teachers and asking them everything once. */
+#include "engine/transfer/teacher.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/nn/net.h"
+
+#define ANSWER_BATCH 128
+#define CACHE_VERSION "teacher-logits-1" /* to be raised when the engine's numbers change */
+
+static const struct param teacher_params[] = {
+    PARAM_MODEL(struct teacher_spec, model, true, "name[@version] of the teacher"),
+    PARAM_REAL(struct teacher_spec, weight, "1", 1e-6, 1e6, "how much it counts among several"),
+    PARAM_END,
+};
+
+const struct param teacher_list_params[] = {
+    {.name = "teacher", .type = PARAM_TYPE_OBJECT, .size = sizeof(struct teacher_spec),
+     .present_offset = PARAM_NO_PRESENT, .fields = teacher_params, .bare = "model", .help = "a network that teaches"},
+    PARAM_END,
+};
+
+/* ---- loading ---- */
+
+int teachers_load(struct teachers *out, const struct teacher_spec *specs, int n, const struct host *host,
+                  struct err *e) {
+    *out = (struct teachers){0};
+    double sum = 0;
+    int status = 0;
+    for (int i = 0; i < n; i++) sum += specs[i].weight;
+    for (int i = 0; i < n && !status; i++) {
+        char pointer[64], what[REFERENCE_SIZE + 16];
+        text_print(pointer, sizeof pointer, "/teacher/%d/model", i);
+        text_print(what, sizeof what, "teacher %s", specs[i].model);
+        out->share[i] = specs[i].weight / sum;
+        status = network_load(&out->nets[i], host, specs[i].model, pointer, e);
+        if (!status) out->n++;
+        if (!status && i > 0) status = network_agree(what, &out->nets[i], &out->nets[0], pointer, e);
+    }
+    if (status) teachers_fini(out);
+    return status;
+}
+
+void teachers_fini(struct teachers *t) {
+    for (int i = 0; i < t->n; i++) network_fini(&t->nets[i]);
+    *t = (struct teachers){0};
+}
+
+/* ---- answers ---- */
+
+/* What the logits depend on. */
+static struct digest cache_key(const struct network *n, const struct examples *x) {
+    const struct dataset *d = &x->data;
+    uint64_t numbers[] = {d->samples, d->row, d->channels_last, d->uniform, (uint64_t)n->classes, sizeof(real)};
+    struct hasher h;
+    hasher_init(&h);
+    hasher_add(&h, CACHE_VERSION, sizeof CACHE_VERSION);
+    hasher_add(&h, n->source.digest.bytes, DIGEST_SIZE);
+    hasher_add(&h, x->source.digest.bytes, DIGEST_SIZE);
+    hasher_add(&h, numbers, sizeof numbers);
+    size_t channels = d->uniform ? 1 : d->channels;
+    hasher_add(&h, d->gain, channels * sizeof *d->gain);
+    hasher_add(&h, d->shift, channels * sizeof *d->shift);
+    return hasher_finish(&h);
+}
+
+/* Keeps the job alive while the teacher works: no step is done yet. */
+static int wait_tick(void *context, struct err *e) {
+    const struct host *host = context;
+    return host->progress(host->context, 0, 0, e);
+}
+
+static int compute(real *out, const struct network *n, const struct examples *x, const struct host *host,
+                   struct crew *crew, struct err *e) {
+    struct net *net = NULL;
+    struct selection all = {&x->data, NULL, x->data.samples};
+    struct net_options options = {.batch = all.n < ANSWER_BATCH ? (int)all.n : ANSWER_BATCH, .memory = host->memory};
+    int status = net_new(&net, n->graph, crew, &options, e);
+    if (!status) status = evaluate_logits(out, net, &all, true, (struct tick){wait_tick, (void *)(uintptr_t)host}, e);
+    net_free(net);
+    return status;
+}
+
+static int check_finite(const real *logits, size_t count, size_t classes, struct err *e) {
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite(logits[i]))
+            return err_set(e, E_INVALID, "the teacher answers sample %zu with %g: its weights or the preprocessing are broken",
+                           i / classes, (double)logits[i]);
+    return 0;
+}
+
+static int answer(real **out, const struct network *n, const struct examples *x, const struct host *host,
+                  struct crew *crew, struct err *e) {
+    size_t count, bytes;
+    if (!mem_mul(&count, x->data.samples, (size_t)n->classes) || !mem_mul(&bytes, count, sizeof(real)) ||
+        (host->memory && bytes > host->memory / 2))
+        return err_set(e, E_TOO_LARGE,
+                       "a teacher's outputs for %zu samples of %lld classes do not fit into the memory of a job: "
+                       "limit the data set, or allow the worker more --memory",
+                       x->data.samples, (long long)n->classes);
+    real *logits = mem_alloc(bytes);
+    if (!logits) return err_memory(e, bytes);
+    struct digest key = cache_key(n, x);
+    struct err miss = {0};
+    if (host->cache_get(logits, bytes, host->context, &key, &miss) == 0) {
+        host->log(host->context, "the teacher's outputs are known from an earlier run");
+        *out = logits;
+        return 0;
+    }
+    host->log(host->context, "working out the teacher's outputs");
+    int status = compute(logits, n, x, host, crew, e);
+    if (!status) status = check_finite(logits, count, (size_t)n->classes, e);
+    /* A cache that cannot be written costs time later on, not this job. */
+    struct err unkept = {0};
+    if (!status && host->cache_put(logits, bytes, host->context, &key, &unkept) != 0)
+        host->log(host->context, "the teacher's outputs could not be kept");
+    if (status) {
+        mem_free(logits);
+        return status;
+    }
+    *out = logits;
+    return 0;
+}
+
+int teachers_answer(struct targets *out, const struct teachers *t, const struct examples *examples,
+                    const struct host *host, struct crew *crew, struct err *e) {
+    *out = (struct targets){0};
+    int status = 0;
+    for (int i = 0; i < t->n && !status; i++) {
+        real *logits;
+        status = answer(&logits, &t->nets[i], examples, host, crew, e);
+        if (status) break;
+        out->logits[i] = logits;
+        out->share[i] = t->share[i];
+        out->n++;
+    }
+    if (status) targets_fini(out);
+    return status;
+}
+
+void targets_fini(struct targets *t) {
+    for (int i = 0; i < t->n; i++) mem_free((void *)(uintptr_t)t->logits[i]);
+    *t = (struct targets){0};
+}
+
+/* ---- scores ---- */
+
+static int score_one(struct score *out, const real *answers, const struct selection *s, size_t classes,
+                     struct crew *crew, struct err *e) {
+    static const struct targets none;
+    real *rows = mem_alloc(s->n * classes * sizeof *rows + 1);
+    if (!rows) return err_memory(e, s->n * classes * sizeof *rows);
+    for (size_t i = 0; i < s->n; i++)
+        memcpy(rows + i * classes, answers + selection_sample(s, i) * classes, classes * sizeof *rows);
+    int status = evaluate_score(out, crew, rows, s, &none, classes, e);
+    mem_free(rows);
+    return status;
+}
+
+int teachers_score(struct score scores[TARGETS_MAX], const struct teachers *t, const struct targets *answers,
+                   const struct selection *s, struct crew *crew, struct err *e) {
+    int status = 0;
+    for (int i = 0; i < t->n && !status; i++)
+        status = score_one(&scores[i], answers->logits[i], s, (size_t)t->nets[i].classes, crew, e);
+    return status;
+}
+
+bool teacher_is_guessing(double accuracy, double majority, size_t classes, size_t n) {
+    double chance = fmax(majority, 1 / (double)classes);
+    if (chance >= 0.9) return false; /* nearly one class: accuracy tells nothing */
+    return accuracy <= chance + 3 * sqrt(chance * (1 - chance) / (double)n);
+}
