@@ -10,7 +10,7 @@ const EDGE = { top: 12, right: 14, bottom: 26, left: 52 };
 const SMOOTH_FROM = 120; // noisy curves with more points than this get a smoothed line on top
 
 // options: {title, format(value), logarithm: offer a logarithmic scale}
-// Answers {element, update(series, references, end)} with series [{name, label, points: [[x, y], ...]}],
+// Answers {element, update(series, references, end)} with series [{name, label, tone, points: [[x, y], ...]}],
 // references [{label, value}], drawn as dashed lines, and the x where the curves will end.
 export function chart({ title, format = number, logarithm = false }) {
   const state = { series: [], references: [], end: 1, cursor: null, log: false, width: 0 };
@@ -92,7 +92,7 @@ function curves(plan, { series, references }) {
   return [dashed, series.filter((one) => one.points.length).map((one) => curve(one, plan))];
 }
 
-function curve({ name, points }, plan) {
+function curve({ name, tone, points }, plan) {
   const noisy = points.length > SMOOTH_FROM && name.startsWith('train');
   const shown = thin(points, plan.width);
   const lines = noisy
@@ -101,24 +101,24 @@ function curve({ name, points }, plan) {
   const room = points.length > 1 ? (plan.x(points.at(-1)[0]) - plan.x(points[0][0])) / points.length : Infinity;
   const dots = room > 14
     ? points.map(([px, py]) => svg('circle', { cx: plan.x(px), cy: plan.y(py), r: 2.5 })) : [];
-  return svg(`g.series.series-${name}`, lines, dots);
+  return svg(`g.series.series-${name}.tone-${tone}`, lines, dots);
 }
 
 function cursorLine({ x, y }, { cursor, series }) {
   if (cursor === null) return null;
   const dots = series.map((one) => {
     const point = one.points[indexAt(one.points, cursor)];
-    return point && svg(`g.series.series-${one.name}`, svg('circle', { cx: x(point[0]), cy: y(point[1]), r: 4 }));
+    return point && svg(`g.series.tone-${one.tone}`, svg('circle', { cx: x(point[0]), cy: y(point[1]), r: 4 }));
   });
   return [svg('line.cursor', { x1: x(cursor), x2: x(cursor), y1: EDGE.top, y2: HEIGHT - EDGE.bottom }), dots];
 }
 
 function legendEntries({ series, references, cursor }, format) {
-  const entries = series.map(({ name, label, points }) => {
+  const entries = series.map(({ label, tone, points }) => {
     const point = cursor === null ? points.at(-1) : points[indexAt(points, cursor)];
-    return h(`span.legend-entry.series-${name}`, label, h('b', point ? format(point[1]) : '–'));
+    return h(`span.legend-entry.tone-${tone}`, label, h('b', point ? format(point[1]) : '–'));
   });
-  const lines = references.map(({ label, value }) => h('span.legend-entry.dashed', label, h('b', format(value))));
+  const lines = references.map(({ label, value }) => h('span.legend-entry.dashed.tone-copper', label, h('b', format(value))));
   const step = cursor === null ? null : h('span.muted', `at step ${exact(cursor)}`);
   return [entries, lines, step];
 }

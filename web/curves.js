@@ -3,16 +3,25 @@
 import { chart } from './chart.js';
 import { indexAt } from './chart_math.js';
 import { h } from './dom.js';
-import { number, percent, words } from './format.js';
+import { percent, words } from './format.js';
 
 const score = (value) => percent(value, 1);
 
+// Which series stand together; `tones` are colours of parts.css.
 const CHARTS = [
-  { title: 'Loss', names: ['train_loss', 'eval_loss'], logarithm: true },
-  { title: 'Accuracy', names: ['accuracy', 'teacher_agreement'], format: score, reference: 'accuracy' },
-  { title: 'Learning rate', names: ['learning_rate'], format: number },
+  { title: 'Loss', holds: /^(train_loss|eval_loss)$/, logarithm: true },
+  { title: 'Accuracy', holds: /^(accuracy|teacher_agreement)$/, format: score, reference: 'accuracy' },
+  { title: 'Divergence from the teacher', holds: /^eval_kl$/, logarithm: true },
+  { title: 'Terms of the loss', holds: /^train_(?!loss$)/, logarithm: true },
+  { title: 'Learning rate', holds: /^learning_rate$/ },
 ];
-const LABELS = { train_loss: 'training', eval_loss: 'evaluation', accuracy: 'student', teacher_agreement: 'agrees with teacher' };
+const LABELS = {
+  train_loss: 'training', eval_loss: 'evaluation', accuracy: 'student', teacher_agreement: 'agrees with teacher',
+  eval_kl: 'evaluation',
+};
+const TONES = { train_loss: 'grey', learning_rate: 'grey', eval_loss: 'accent', accuracy: 'accent', teacher_agreement: 'violet' };
+const TONES_IN_TURN = ['accent', 'violet', 'copper', 'grey'];
+const SAME = { eval_accuracy: 'accuracy', eval_agreement: 'teacher_agreement' };
 
 // Answers {element, load(series), add(name, step, value), teacher(metrics), end(step)}.
 export function jobCurves() {
@@ -28,10 +37,8 @@ export function jobCurves() {
     const plans = plansFor([...series.keys()]);
     if (plans.some(({ title }) => !charts.has(title))) arrange(plans);
     for (const plan of plans) {
-      const lines = plan.names.filter((name) => series.has(name));
-      charts.get(plan.title).update(
-        lines.map((name) => ({ name, label: LABELS[name] ?? words(name), points: series.get(name) })),
-        references(plan, teacherMetrics), end);
+      const lines = plan.names.map((name, i) => lineOf(name, i, series.get(name)));
+      charts.get(plan.title).update(lines, references(plan, teacherMetrics), end);
     }
   }
   function arrange(plans) {
@@ -67,12 +74,19 @@ export function jobCurves() {
   };
 }
 
-// Series that no chart knows get one of their own.
-function plansFor(names) {
-  const known = CHARTS.filter((plan) => plan.names.some((name) => names.includes(name)));
-  const others = names.filter((name) => !CHARTS.some((plan) => plan.names.includes(name)));
-  return [...known, ...others.map((name) => ({ title: words(name), names: [name] }))];
+function lineOf(name, index, points) {
+  return { name, label: LABELS[name] ?? words(name), tone: TONES[name] ?? TONES_IN_TURN[index % TONES_IN_TURN.length], points };
 }
+
+// The charts that have something to show. Series that none knows get one of their own.
+function plansFor(names) {
+  const known = CHARTS.map((plan) => ({ ...plan, names: names.filter((name) => plan.holds.test(name)).sort(inOrder) }));
+  const others = names.filter((name) => !CHARTS.some((plan) => plan.holds.test(name)));
+  return [...known.filter((plan) => plan.names.length), ...others.map((name) => ({ title: words(name), names: [name] }))];
+}
+
+const ORDER = Object.keys(LABELS);
+const inOrder = (a, b) => ORDER.indexOf(a) - ORDER.indexOf(b) || a.localeCompare(b);
 
 function references({ reference }, metrics) {
   const value = reference && metrics[reference];
@@ -80,7 +94,8 @@ function references({ reference }, metrics) {
 }
 
 // A step that is already there is replaced: after a retry, or when the stream repeats itself.
-function insert(series, name, step, value) {
+function insert(series, given, step, value) {
+  const name = SAME[given] ?? given;
   if (typeof value !== 'number' || !Number.isFinite(value)) return;
   if (!series.has(name)) series.set(name, []);
   const points = series.get(name);

@@ -152,11 +152,15 @@ export function listField(param, makeItem, context) {
     addButton.textContent = `Add ${items.length ? 'another' : 'a'} ${noun}`;
     addButton.hidden = items.length >= (param.list);
   }
+  function change() {
+    draw();
+    element.dispatchEvent(new Event('input', { bubbles: true }));
+  }
   function removeButton(i) {
-    const remove = () => { items.splice(i, 1); draw(); element.dispatchEvent(new Event('input', { bubbles: true })); };
+    const remove = () => { items.splice(i, 1); change(); };
     return h('button.small', { type: 'button', 'aria-label': `Remove ${noun} ${i + 1}`, onclick: remove }, 'Remove');
   }
-  addButton.addEventListener('click', () => { items.push(makeItem()); draw(); });
+  addButton.addEventListener('click', () => { items.push(makeItem()); change(); });
   const self = {
     element,
     control: addButton,

@@ -130,7 +130,6 @@ export function methodForm(method, references, { values, fresh }) {
   form.set(values);
   if (!fresh) return form;
   form.preselect();
-  suggest(form, '');
   const student = form.get('student');
   if (student && student.value() === undefined) suggest(student, 'student');
   return form;

@@ -11,7 +11,7 @@ const EVERYDAY = new Set([
 const OPEN_GROUPS = new Set(['train', 'student', 'model', 'tasks', 'env']);
 
 // Filled in for a newcomer; sent like anything typed.
-const SUGGESTED = { student: { width: 0.25 }, '': { output: 'student' } };
+const SUGGESTED = { student: { width: 0.25 } };
 
 // Fields of which one excludes the others.
 const ALTERNATIVES = {

@@ -26,6 +26,13 @@ export function number(value) {
   return String(Number(value.toPrecision(4)));
 }
 
+// A number that has a name, in the unit the name suggests.
+export function metric(name, value) {
+  if (/accuracy|agreement/.test(name)) return percent(value);
+  if (/^(parameters|macs)$/.test(name)) return count(value);
+  return name === 'bytes' ? bytes(value) : number(value);
+}
+
 export function duration(seconds) {
   if (!known(seconds)) return '';
   const s = Math.max(0, Math.round(seconds));
@@ -54,7 +61,7 @@ export function when(time) {
 }
 
 // Names of the interface in words: train_loss -> train loss
-const SPELLED = { dataset: 'data set', ref: 'reference', macs: 'multiply-adds', init: 'weights', train: 'training' };
+const SPELLED = { dataset: 'data set', ref: 'reference', macs: 'multiply-adds', bytes: 'file size', kl: 'KL divergence', init: 'weights', train: 'training' };
 export const words = (name) => SPELLED[name] ?? name.replaceAll('_', ' ');
 
 export function shape(dimensions) {

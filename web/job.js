@@ -113,11 +113,12 @@ function logView() {
   lines.hidden = true;
   return {
     element,
-    add({ level = 'info', text }) {
+    add({ level, text }) {
+      const shownLevel = level ?? (text.startsWith('warning') ? 'warning' : 'info');
       lines.hidden = false;
       empty.remove();
       const atEnd = lines.scrollTop + lines.clientHeight >= lines.scrollHeight - 8;
-      lines.append(h(`li.level-${level}`, text));
+      lines.append(h(`li.level-${shownLevel}`, text));
       if (lines.children.length > MAX_LOG_LINES) lines.firstElementChild.remove();
       if (atEnd) lines.scrollTop = lines.scrollHeight;
     },

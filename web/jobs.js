@@ -95,6 +95,6 @@ function jobRow(job) {
 }
 
 function accuracyOf(job) {
-  const value = job.result?.metrics?.accuracy ?? job.metrics?.accuracy;
+  const value = job.result?.metrics?.accuracy ?? job.metrics?.accuracy ?? job.metrics?.eval_accuracy;
   return typeof value === 'number' ? h('span.figure', percent(value)) : null;
 }

@@ -2,7 +2,7 @@
 
 import { get, modelPath, page } from './api.js';
 import { card, command, copyButton, facts, freshId, h, pageHead, replace } from './dom.js';
-import { bytes, count, digest, exact, number, percent, shape, when, words } from './format.js';
+import { bytes, count, digest, exact, metric, shape, when, words } from './format.js';
 import { curl, emptyModels } from './start.js';
 import { dropZone, nameFrom, sending } from './upload.js';
 
@@ -109,14 +109,12 @@ function versionFacts(version) {
     ['Inputs', ports(version.inputs)],
     ['Outputs', ports(version.outputs)],
     ['Stored', when(version.created_at)],
-    ...Object.entries(version.metrics ?? {}).map(([key, value]) => [capital(words(key)), metric(key, value)]),
+    ...Object.entries(version.metrics ?? {}).filter(([key]) => !(key in version)).map(([key, value]) => [capital(words(key)), metric(key, value)]),
     ['Digest', version.digest && h('span.digest-line', digest(version.digest), copyButton(() => version.digest))],
   ]);
 }
 
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
-const metric = (name, value) => (/accuracy|agreement/.test(name) ? percent(value) : number(value));
-
 const ports = (list) => (list ?? []).map((port) => h('div', h('code', port.name), ` ${shape(port.shape)}`));
 
 function versionTable({ name, versions, version_count: total, aliases }, shown) {

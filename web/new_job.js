@@ -87,14 +87,12 @@ function methodPicker(methods, chosen, onchoose) {
 
 // Fills in the scale for images stored as bytes, until somebody says otherwise.
 function suggestScale(fields, datasets) {
-  for (const name of ['dataset', 'evaluate']) {
-    const field = fields.get(name);
-    const ref = field?.get?.('ref')?.value();
-    if (!ref || field.get('scale')?.value() !== undefined || field.suggestedFor === ref) continue;
-    field.suggestedFor = ref;
-    const scale = suggestedScale(datasets.find((one) => one.name === ref.split('@')[0]));
-    if (scale) field.get('scale')?.set(scale);
-  }
+  const field = fields.get('dataset');
+  const ref = field?.get?.('ref')?.value();
+  if (!ref || field.get('scale')?.value() !== undefined || field.suggestedFor === ref) return;
+  field.suggestedFor = ref;
+  const scale = suggestedScale(datasets.find(({ name }) => name === ref.split('@')[0]));
+  if (scale) field.get('scale')?.set(scale);
 }
 
 function actionsCard(desk, body, preview) {

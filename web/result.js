@@ -2,7 +2,7 @@
 
 import { get, modelPath } from './api.js';
 import { card, command, copyButton, h } from './dom.js';
-import { bytes, count, digest, exact, percent } from './format.js';
+import { bytes, count, digest, exact, metric, percent, words } from './format.js';
 import { curl } from './start.js';
 
 const teacherRef = (spec) => {
@@ -68,16 +68,18 @@ export async function resultCard(job, signal) {
   if (job.state !== 'succeeded' || !job.result) return null;
   const [teacher, student] = await Promise.all([
     modelOrNull(teacherRef(job.spec), signal), modelOrNull(job.result.model, signal)]);
-  const rows = [...sizeRows(teacher, student), ...accuracyRows(job.result)];
-  const table = teacher ? comparisonTable(rows) : singleTable(job, student);
-  return card('Result', table, job.result.model && downloadPart(job, student));
+  const { metrics, teacher_metrics: teacherMetrics, report } = job.result;
+  const rows = [...sizeRows({ ...teacherMetrics, ...teacher }, { ...metrics, ...student }), ...accuracyRows(job.result)];
+  return card('Result',
+    (report?.warnings ?? []).map((text) => h('p.notice', text)),
+    teacher || teacherMetrics ? comparisonTable(rows) : measuredTable({ ...metrics, ...sizesOf(student) }),
+    job.result.model && downloadPart(job, student));
 }
 
+const sizesOf = (model) => model && { parameters: model.parameters, macs: model.macs, bytes: model.bytes };
+
 // Methods without a teacher: what was measured, and the size of what came out.
-function singleTable(job, model) {
-  const measured = Object.entries(job.result.metrics ?? {}).map(([name, value]) => (
-    [name.replaceAll('_', ' '), name.includes('loss') ? value.toPrecision(4) : percent(value)]));
-  const size = model ? [['parameters', count(model.parameters)], ['file size', bytes(model.bytes)], ['multiply-adds', count(model.macs)]] : [];
-  return h('table.comparison', h('tbody', [...measured, ...size].map(([label, value]) => (
-    h('tr', h('th', { scope: 'row' }, label), h('td', value))))));
+function measuredTable(metrics) {
+  return h('table.comparison', h('tbody', Object.entries(metrics).map(([name, value]) => (
+    h('tr', h('th', { scope: 'row' }, words(name)), h('td.of-student', { title: exact(value) }, metric(name, value)))))));
 }

@@ -136,6 +136,7 @@ test('a value out of range is marked at its field', async () => {
 
 test('a check shows how big the student will be and starts nothing', async () => {
   await field('train.epochs').fill('5');
+  await field('output').fill('student');
   await page.click('[data-action=check]');
   await page.waitForSelector('.comparison');
   same(await page.locator('.fault span').count(), 0, 'problems left');
