@@ -80,8 +80,26 @@ static int read_constant(struct graph *g, const Onnx__NodeProto *n, struct err *
     return 0;
 }
 
+/* PyTorch's exporter writes initializers that happen to be equal (the fresh vectors of several
+ * BatchNormalizations) once, and Identity nodes for the others. They are parameters of their own. */
+static const struct value *copied_constant(const struct graph *g, const Onnx__NodeProto *n) {
+    if (!n->op_type || strcmp(n->op_type, "Identity") != 0 || n->n_input != 1 || n->n_output != 1) return NULL;
+    int v = graph_find_value(g, n->input[0]);
+    return v != VALUE_NONE && g->values[v].constant && *n->output[0] ? &g->values[v] : NULL;
+}
+
+static int copy_constant(struct graph *g, const Onnx__NodeProto *n, const struct value *from, struct err *e) {
+    struct array *a;
+    int index, literal = from->literal, rc = array_clone(&a, from->constant, e);
+    if (!rc) rc = graph_add_constant_take(&index, g, n->output[0], a, e);
+    if (!rc) g->values[index].literal = literal;
+    return rc;
+}
+
 static int add_outputs(struct graph *g, const Onnx__NodeProto *n, struct err *e) {
     if (is_constant(n)) return read_constant(g, n, e);
+    const struct value *copied = copied_constant(g, n);
+    if (copied) return copy_constant(g, n, copied, e);
     int index, rc = check_node(n, e);
     for (size_t i = 0; !rc && i < n->n_output; i++)
         if (*n->output[i]) rc = graph_add_value(&index, g, n->output[i], NULL, e);
@@ -201,5 +219,5 @@ static int read_node(struct graph *g, const Onnx__NodeProto *n, struct err *e) {
 }
 
 int onnx_node_read(struct graph *g, const Onnx__NodeProto *n, size_t index, struct err *e) {
-    return is_constant(n) ? 0 : with_node(read_node(g, n, e), n, index, e);
+    return is_constant(n) || copied_constant(g, n) ? 0 : with_node(read_node(g, n, e), n, index, e);
 }

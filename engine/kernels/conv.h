@@ -29,7 +29,8 @@ struct conv_shape {
 struct conv_uses {
     bool backward_weights, backward_data;
     bool bias;
-    bool relu; /* forward also applies max(0, y) */
+    bool residual; /* forward also adds a tensor like y */
+    bool relu;     /* and then applies max(0, y) */
     int threads;
 };
 
@@ -51,9 +52,9 @@ struct conv_backend {
     struct conv_sizes (*sizes)(const struct conv *c);
     void (*pack)(struct conv *c, const real *weights, real *packed);
     void (*pack_backward)(struct conv *c, const real *weights, real *packed);
-    /* y = conv(x) + bias (NULL: none). */
-    void (*forward)(struct conv *c, int thread, const real *x, const real *packed, const real *bias, real *y,
-                    real *scratch);
+    /* y = conv(x) + bias + residual (NULL: none; it may be y). */
+    void (*forward)(struct conv *c, int thread, const real *x, const real *packed, const real *bias,
+                    const real *residual, real *y, real *scratch);
     /* dx = conv^T(dy), overwritten. */
     void (*backward_data)(struct conv *c, int thread, const real *dy, const real *packed, real *dx, real *scratch);
     /* Overwrites the packed gradient and, where there is a bias, its gradient [out_channels]. */

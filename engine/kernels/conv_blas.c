@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "engine/kernels/blas.h"
 #include "engine/kernels/conv.h"
+#include "engine/kernels/loops.h"
 
 struct conv {
     struct conv_shape s;
@@ -116,24 +117,17 @@ static const real *group_weights(const struct conv *c, int group, const real *pa
     return packed + (size_t)(group * c->group_out) * (size_t)c->patch;
 }
 
-static void finish_rows(const struct conv *c, const real *bias, real *y) {
-    int channels = c->s.out_channels;
-    for (size_t p = 0; p < pixels(c); p++, y += channels) {
-        if (bias)
-            for (int o = 0; o < channels; o++) y[o] += bias[o];
-        if (c->uses.relu)
-            for (int o = 0; o < channels; o++) y[o] = y[o] > 0 ? y[o] : 0;
-    }
-}
 
-static void blas_forward(struct conv *c, int thread, const real *x, const real *packed, const real *bias, real *y,
-                         real *scratch) {
+static void blas_forward(struct conv *c, int thread, const real *x, const real *packed, const real *bias,
+                         const real *residual, real *y, real *scratch) {
     (void)thread;
+    bool in_place = residual == y;
     for (int n = 0; n < c->s.n; n++, x += in_size(c), y += out_size(c)) {
         for (int g = 0; g < c->s.groups; g++)
             blas_gemm(false, true, (int)pixels(c), c->group_out, c->patch, patches(c, g, x, scratch), c->patch,
-                      group_weights(c, g, packed), c->patch, y + g * c->group_out, c->s.out_channels, false);
-        finish_rows(c, bias, y);
+                      group_weights(c, g, packed), c->patch, y + g * c->group_out, c->s.out_channels, in_place);
+        if (residual && !in_place) loop_add(y, residual + (size_t)n * out_size(c), out_size(c));
+        if (bias || c->uses.relu) loop_bias_relu(y, bias, pixels(c), (size_t)c->s.out_channels, c->uses.relu);
     }
 }
 

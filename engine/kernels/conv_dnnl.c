@@ -14,7 +14,7 @@ enum { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS, DIRECTIONS };
 
 /* The memory objects of one thread: their addresses are set before each call. */
 struct thread_memory {
-    dnnl_memory_t x, y, weights[DIRECTIONS], bias, scratch[DIRECTIONS];
+    dnnl_memory_t x, y, residual, weights[DIRECTIONS], bias, scratch[DIRECTIONS];
     dnnl_stream_t stream;
 };
 
@@ -85,13 +85,14 @@ static dnnl_status_t describe_direction(dnnl_convolution_desc_t *out, int direct
                                                                d->pad_end);
 }
 
-static dnnl_status_t choose_attributes(dnnl_primitive_attr_t *out, bool relu) {
+static dnnl_status_t choose_attributes(dnnl_primitive_attr_t *out, const dnnl_memory_desc_t *residual, bool relu) {
     dnnl_post_ops_t after = NULL;
     dnnl_status_t status = dnnl_primitive_attr_create(out);
     if (!status) status = dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user);
-    if (status || !relu) return status;
+    if (status || !(relu || residual)) return status;
     status = dnnl_post_ops_create(&after);
-    if (!status) status = dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_relu, 0, 0);
+    if (!status && residual) status = dnnl_post_ops_append_binary(after, dnnl_binary_add, residual);
+    if (!status && relu) status = dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_relu, 0, 0);
     if (!status) status = dnnl_primitive_attr_set_post_ops(*out, after);
     if (after) dnnl_post_ops_destroy(after);
     return status;
@@ -107,7 +108,9 @@ static dnnl_status_t open_direction(struct conv *c, int direction, struct descri
     dnnl_primitive_attr_t attributes = NULL;
     dnnl_primitive_desc_t found = NULL;
     dnnl_status_t status = describe_direction(&wanted, direction, d, &c->uses);
-    if (!status) status = choose_attributes(&attributes, direction == FORWARD && c->uses.relu);
+    bool forward = direction == FORWARD;
+    if (!status)
+        status = choose_attributes(&attributes, forward && c->uses.residual ? &d->y : NULL, forward && c->uses.relu);
     if (!status) status = dnnl_primitive_desc_create(&found, &wanted, attributes, the_engine(), *hint);
     if (!status) status = dnnl_primitive_create(&c->run[direction], found);
     if (attributes) dnnl_primitive_attr_destroy(attributes);
@@ -137,6 +140,7 @@ static dnnl_status_t open_threads(struct conv *c, const struct description *d) {
         status = dnnl_stream_create(&m->stream, the_engine(), dnnl_stream_default_flags);
         if (!status) status = dnnl_memory_create(&m->x, &d->x, the_engine(), DNNL_MEMORY_NONE);
         if (!status) status = dnnl_memory_create(&m->y, &d->y, the_engine(), DNNL_MEMORY_NONE);
+        if (!status) status = dnnl_memory_create(&m->residual, &d->y, the_engine(), DNNL_MEMORY_NONE);
         if (!status) status = dnnl_memory_create(&m->bias, &d->bias, the_engine(), DNNL_MEMORY_NONE);
     }
     return status;
@@ -191,8 +195,8 @@ static void dnnl_conv_close(struct conv *c) {
     close_reorder(&c->unpack_add);
     for (int t = 0; c->threads && t < c->uses.threads; t++) {
         struct thread_memory *m = &c->threads[t];
-        dnnl_memory_t all[] = {m->x,       m->y,          m->bias,       m->weights[0], m->weights[1],
-                               m->weights[2], m->scratch[0], m->scratch[1], m->scratch[2]};
+        dnnl_memory_t all[] = {m->x,          m->y,          m->residual,   m->bias,       m->weights[0],
+                               m->weights[1], m->weights[2], m->scratch[0], m->scratch[1], m->scratch[2]};
         for (size_t i = 0; i < sizeof all / sizeof *all; i++)
             if (all[i]) dnnl_memory_destroy(all[i]);
         if (m->stream) dnnl_stream_destroy(m->stream);
@@ -264,17 +268,24 @@ static void dnnl_conv_unpack(struct conv *c, const real *gradient, real *dw, boo
     reorder(c, add ? &c->unpack_add : &c->unpack, gradient, dw);
 }
 
-static void dnnl_conv_forward(struct conv *c, int thread, const real *x, const real *packed, const real *bias, real *y,
-                              real *scratch) {
+static void dnnl_conv_forward(struct conv *c, int thread, const real *x, const real *packed, const real *bias,
+                              const real *residual, real *y, real *scratch) {
     struct thread_memory *m = &c->threads[thread];
     point(m->x, x), point(m->y, y), point(m->weights[FORWARD], packed), point(m->scratch[FORWARD], scratch);
-    if (bias) point(m->bias, bias);
-    dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, m->x},
-                                   {DNNL_ARG_WEIGHTS, m->weights[FORWARD]},
-                                   {DNNL_ARG_DST, m->y},
-                                   {DNNL_ARG_SCRATCHPAD, m->scratch[FORWARD]},
-                                   {DNNL_ARG_BIAS, m->bias}};
-    dnnl_primitive_execute(c->run[FORWARD], m->stream, bias ? 5 : 4, arguments);
+    dnnl_exec_arg_t arguments[6] = {{DNNL_ARG_SRC, m->x},
+                                    {DNNL_ARG_WEIGHTS, m->weights[FORWARD]},
+                                    {DNNL_ARG_DST, m->y},
+                                    {DNNL_ARG_SCRATCHPAD, m->scratch[FORWARD]}};
+    int n = 4;
+    if (bias) {
+        point(m->bias, bias);
+        arguments[n++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, m->bias};
+    }
+    if (residual) {
+        point(m->residual, residual);
+        arguments[n++] = (dnnl_exec_arg_t){DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, m->residual};
+    }
+    dnnl_primitive_execute(c->run[FORWARD], m->stream, n, arguments);
 }
 
 static void dnnl_conv_backward_data(struct conv *c, int thread, const real *dy, const real *packed, real *dx,

@@ -116,6 +116,9 @@ struct call {
     bool *add;               /* d_in[i] has a part already: add to it instead of overwriting */
     const struct array **constants; /* value of in[i] where it is a constant that training leaves alone */
     bool training;           /* the plan has a backward pass and batch statistics */
+    struct tensor *residual;    /* NULL, or added before the activation: another tensor like out[0] */
+    struct tensor *d_residual;  /* NULL, or where its gradient goes */
+    bool add_residual;          /* as `add`, for d_residual */
     enum activation activation; /* applied to out[0] by this call */
     const struct folded_norm *norm; /* NULL, or applied before the activation (inference only) */
     uint64_t label;          /* splits the step's random numbers */
@@ -168,6 +171,8 @@ enum op_trait {
     OP_ACTIVATES = 2,    /* honours call->activation */
     OP_SHAPES_ONLY = 4,  /* never computed at run time: always folded (Shape, Constant) */
     OP_FOLDS_NORM = 8,   /* honours call->norm */
+    OP_ADDS = 64,        /* honours call->residual when not training */
+    OP_ADDS_TRAINING = 128, /* and when training */
     OP_IDLE = 16,        /* a view unless training (Dropout) */
     OP_FLAT = 32,        /* has no gradient anywhere: comparisons, rounding */
 };

@@ -45,7 +45,9 @@ static void find_liveness(struct plan *p) {
         int at = c->first_step[PHASE_FORWARD], n = c->n_steps[PHASE_FORWARD];
         touch_all(p->values, c->in, call->n_in, at, n);
         touch_all(p->values, c->out, call->n_out, at, n);
+        touch(p->values, c->residual, at, n);
         at = backward + c->first_step[PHASE_BACKWARD], n = c->n_steps[PHASE_BACKWARD];
+        if (call->d_residual) touch(p->gradients, c->residual, at, n);
         for (int k = 0; k < call->n_in; k++) {
             if (k >= OP_KEEP_INPUTS || (c->op->keeps & KEEP_INPUT(k))) touch(p->values, c->in[k], at, n);
             if (call->d_in[k]) touch(p->gradients, c->in[k], at, n);

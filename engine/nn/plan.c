@@ -286,7 +286,7 @@ static int add_call(int *out, struct plan *p, const struct op *op, const struct 
     struct call c = {.node = node, .graph = p->graph, .n_in = n_in, .n_out = n_out, .training = p->options.training,
                      .label = (uint64_t)(unsigned)p->n_calls, .lanes = p->lanes, .lane_size = p->lane_size,
                      .batch = p->options.batch, .threads = p->threads};
-    struct planned_call planned = {.op = op};
+    struct planned_call planned = {.op = op, .residual = VALUE_NONE};
     size_t in = (size_t)n_in + 1, made = (size_t)n_out + 1;
     if ((status = plan_block((void **)&planned.in, p, in, sizeof(int), e)) ||
         (status = plan_block((void **)&planned.out, p, made, sizeof(int), e)) ||
@@ -390,10 +390,18 @@ static bool constant_inputs(const struct plan *p, const struct node *n, int from
     return true;
 }
 
+/* The other operand of an Add of `v`, when it is computed already, and laid out as v will be. */
+static int ready_operand(const struct plan *p, const struct node *add, int v, enum layout layout) {
+    int other = add->inputs[0] == v ? add->inputs[1] : add->inputs[0];
+    const struct storage *s = &p->values[other];
+    bool good = s->ready && s->tensor.layout == layout && shape_equal(&s->tensor.shape, &p->values[v].tensor.shape);
+    return good ? other : VALUE_NONE;
+}
+
 /* Merges into the call of `node` what follows it and nobody else reads: a BatchNormalization with
- * fixed statistics, then a Relu. The call then makes the last one's output. */
+ * fixed statistics, the Add of a residual connection, a Relu. The call makes the last one's output. */
 static int merge_followers(struct plan *p, const struct readership *r, bool *merged, int call,
-                           const struct node *node, struct err *e) {
+                           const struct node *node, enum layout layout, struct err *e) {
     int *out = &p->planned[call].out[0];
     const struct node *next = only_reader(p, r, *out);
     if (next && !p->options.training && (node->op->traits & OP_FOLDS_NORM) && constant_inputs(p, node, 1) &&
@@ -403,6 +411,16 @@ static int merge_followers(struct plan *p, const struct readership *r, bool *mer
         merged[next - p->graph->nodes] = true;
         *out = next->outputs[0];
         next = only_reader(p, r, *out);
+    }
+    unsigned adds = p->options.training ? OP_ADDS_TRAINING : OP_ADDS;
+    if (next && (node->op->traits & adds) && strcmp(next->op->name, "Add") == 0) {
+        int other = ready_operand(p, next, *out, layout);
+        if (other != VALUE_NONE) {
+            merged[next - p->graph->nodes] = true;
+            p->planned[call].residual = other;
+            *out = next->outputs[0];
+            next = only_reader(p, r, *out);
+        }
     }
     if (next && (node->op->traits & OP_ACTIVATES) && strcmp(next->op->name, "Relu") == 0) {
         merged[next - p->graph->nodes] = true;
@@ -420,6 +438,7 @@ static int plan_view(struct plan *p, const struct node *n, struct err *e) {
     if (status) return status;
     p->values[out].root = root_of(p, in);
     p->values[out].tensor.layout = p->values[in].tensor.layout;
+    p->values[out].ready = true;
     p->wants[out] = p->wants[in];
     p->planned[call].in[0] = in;
     p->planned[call].out[0] = out;
@@ -442,6 +461,7 @@ static enum layout layout_of_call(const struct plan *p, const struct node *n) {
 }
 
 static bool wants_gradient(const struct plan *p, const struct planned_call *c, int n_in) {
+    if (c->residual != VALUE_NONE && p->wants[c->residual]) return true;
     for (int k = 0; k < n_in; k++)
         if (c->in[k] != VALUE_NONE && p->wants[c->in[k]]) return true;
     return false;
@@ -465,12 +485,13 @@ static int plan_node(struct plan *p, const struct readership *r, bool *merged, c
     for (int k = 0; k < n->n_inputs; k++)
         if (inputs[k] != VALUE_NONE && !(p->graph->values[n->inputs[k]].constant && p->graph->values[n->inputs[k]].trainable))
             p->calls[call].constants[k] = p->known->values[n->inputs[k]].constant;
-    status = merge_followers(p, r, merged, call, n, e);
+    status = merge_followers(p, r, merged, call, n, layout, e);
     c = &p->planned[call];
     for (int k = 0; k < n->n_outputs && !status; k++) {
         if (c->out[k] == VALUE_NONE) continue;
         struct tensor *t = &p->values[c->out[k]].tensor;
         t->layout = t->shape.rank >= 3 ? layout : LAYOUT_PLAIN;
+        p->values[c->out[k]].ready = true;
         p->wants[c->out[k]] = p->options.training && !(n->op->traits & OP_FLAT) && wants_gradient(p, c, n->n_inputs);
     }
     return status;
@@ -482,8 +503,10 @@ static int make_calls(struct plan *p, struct err *e) {
     bool *merged;
     int status = find_readers(&r, p, e);
     if (!status) status = plan_block((void **)&merged, p, (size_t)g->n_nodes + 1, sizeof *merged, e);
-    for (int i = 0; i < g->n_inputs && !status; i++)
+    for (int i = 0; i < g->n_inputs && !status; i++) {
         p->wants[g->inputs[i]] = p->options.training && p->options.input_gradient;
+        p->values[g->inputs[i]].ready = true;
+    }
     for (int i = 0; i < g->n_nodes && !status; i++) {
         const struct node *n = &g->nodes[i];
         bool folded = true;
@@ -517,9 +540,11 @@ static int finish_outputs(struct plan *p, struct err *e) {
 /* ---- stage 3: gradients ---- */
 
 static void count_readers(struct plan *p) {
-    for (int i = 0; i < p->n_calls; i++)
+    for (int i = 0; i < p->n_calls; i++) {
+        if (p->planned[i].residual != VALUE_NONE) p->readers[p->planned[i].residual]++;
         for (int k = 0; k < p->calls[i].n_in; k++)
             if (p->planned[i].in[k] != VALUE_NONE) p->readers[p->planned[i].in[k]]++;
+    }
     for (int i = 0; i < p->graph->n_outputs; i++) p->readers[p->standing[p->graph->outputs[i]]]++;
 }
 
@@ -544,6 +569,11 @@ static void wire_gradients(struct plan *p, bool *given) {
                 c->d_out[k] = &p->gradients[planned->out[k]].tensor;
                 arrives = true;
             }
+        if (arrives && planned->residual != VALUE_NONE && p->wants[planned->residual]) {
+            c->d_residual = &p->gradients[planned->residual].tensor;
+            c->add_residual = given[planned->residual];
+            given[planned->residual] = true;
+        }
         for (int k = 0; k < c->n_in && arrives; k++) {
             int v = planned->in[k];
             if (v == VALUE_NONE || !p->wants[v]) continue;
@@ -573,6 +603,7 @@ static void share_gradients(struct plan *p) {
 static void point_tensors(struct plan *p) {
     for (int i = 0; i < p->n_calls; i++) {
         struct call *c = &p->calls[i];
+        if (p->planned[i].residual != VALUE_NONE) c->residual = &p->values[p->planned[i].residual].tensor;
         for (int k = 0; k < c->n_in; k++)
             if (p->planned[i].in[k] != VALUE_NONE) c->in[k] = &p->values[p->planned[i].in[k]].tensor;
         for (int k = 0; k < c->n_out; k++)

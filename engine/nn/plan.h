@@ -31,6 +31,7 @@ struct steps {
 struct storage {
     struct tensor tensor;
     int root;         /* index of the storage whose memory this one shares; itself if none */
+    bool ready;       /* an input of the graph, or some planned call makes it */
     bool used;        /* some call or the caller touches it */
     bool fixed;       /* base is set already: parameters, constants */
     bool lasting;     /* inputs, outputs: valid between runs */
@@ -59,6 +60,7 @@ struct plan {
     struct call *calls;
     struct planned_call {
         int *in, *out; /* value indices, VALUE_NONE where left out */
+        int residual;
         const struct op *op;
         int first_step[PHASES], n_steps[PHASES];
     } *planned;

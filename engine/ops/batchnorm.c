@@ -45,13 +45,31 @@ static void norm_prepare(const struct call *c, const struct part *p) {
     }
 }
 
-VECTORISED static void scale_rows(const real *x, real *y, size_t rows, size_t channels, const real *gain,
-                                  const real *offset, bool relu) {
+/* y = x * gain + offset + residual (NULL: none), not below `floor`. */
+VECTORISED static void scale_rows(const real *x, const real *residual, real *y, size_t rows, size_t channels,
+                                  const real *gain, const real *offset, real floor) {
     for (size_t r = 0; r < rows; r++, x += channels, y += channels) {
-        for (size_t k = 0; k < channels; k++) y[k] = x[k] * gain[k] + offset[k];
-        if (relu)
-            for (size_t k = 0; k < channels; k++) y[k] = y[k] > 0 ? y[k] : 0;
+        if (residual) {
+            for (size_t k = 0; k < channels; k++) {
+                real z = x[k] * gain[k] + offset[k] + residual[k];
+                y[k] = z < floor ? floor : z;
+            }
+            residual += channels;
+        } else {
+            for (size_t k = 0; k < channels; k++) {
+                real z = x[k] * gain[k] + offset[k];
+                y[k] = z < floor ? floor : z;
+            }
+        }
     }
+}
+
+/* The call's part with everything that is merged into it. */
+static void scale_part(const struct call *c, const struct part *p, size_t channels, const real *gain,
+                       const real *offset) {
+    scale_rows(tensor_at(c->in[DATA], p), c->residual ? tensor_at(c->residual, p) : NULL, tensor_at(c->out[0], p),
+               tensor_count(c->in[DATA], p) / channels, channels, gain, offset,
+               c->activation == ACTIVATION_RELU ? 0 : -(real)INFINITY);
 }
 
 static size_t rows_in(const struct call *c, const struct part *p) {
@@ -61,8 +79,7 @@ static size_t rows_in(const struct call *c, const struct part *p) {
 
 static void norm_apply(const struct call *c, const struct part *p) {
     const struct norm_state *s = c->state;
-    scale_rows(tensor_at(c->in[DATA], p), tensor_at(c->out[0], p), rows_in(c, p), s->channels, s->gain, s->offset,
-               c->activation == ACTIVATION_RELU);
+    scale_part(c, p, s->channels, s->gain, s->offset);
 }
 
 /* ---- training, forward ---- */
@@ -121,8 +138,7 @@ static void norm_normalise(const struct call *c, const struct part *p) {
         *running_mean = s->momentum * *running_mean + (1 - s->momentum) * (real)mean;
         *running_variance = s->momentum * *running_variance + (1 - s->momentum) * (real)unbiased;
     }
-    scale_rows(tensor_at(c->in[DATA], p), tensor_at(c->out[0], p), rows_in(c, p), s->channels, gain, offset,
-               c->activation == ACTIVATION_RELU);
+    scale_part(c, p, s->channels, gain, offset);
 }
 
 /* ---- training, backward ---- */
@@ -142,6 +158,8 @@ static void norm_gather_back(const struct call *c, const struct part *p) {
     const struct norm_state *s = c->state;
     real *dy = tensor_at(c->d_out[0], p), *sum = lane_slot(s, p->index);
     if (c->activation == ACTIVATION_RELU) loop_relu_mask(dy, tensor_at(c->out[0], p), tensor_count(c->out[0], p));
+    if (c->d_residual)
+        loop_give(tensor_at(c->d_residual, p), dy, tensor_count(c->d_residual, p), c->add_residual);
     lane_sums(tensor_at(c->in[DATA], p), dy, rows_in(c, p), s->channels, s->mean, s->deviation, sum, sum + s->channels);
 }
 
@@ -215,7 +233,7 @@ const struct op op_BatchNormalization = {
     .attributes = "epsilon momentum",
     .drops = "spatial training_mode",
     .layout = WISH_LAST,
-    .traits = OP_ACTIVATES,
+    .traits = OP_ACTIVATES | OP_ADDS | OP_ADDS_TRAINING,
     .keeps = KEEP_INPUT(DATA),
     .parameters = 1u << SCALE | 1u << SHIFT,
     .statistics = 1u << MEAN | 1u << VARIANCE,

@@ -90,7 +90,7 @@ static void conv_prepare(const struct call *c, const struct part *p) {
 static void conv_forward(const struct call *c, const struct part *p) {
     struct conv_state *s = c->state;
     s->backend->forward(conv_of(s, p), p->thread, tensor_at(c->in[DATA], p), s->packed, s->bias,
-                        tensor_at(c->out[0], p), p->scratch);
+                        c->residual ? tensor_at(c->residual, p) : NULL, tensor_at(c->out[0], p), p->scratch);
 }
 
 static void conv_backward(const struct call *c, const struct part *p) {
@@ -125,7 +125,7 @@ static int open_backend(struct call *c, struct conv_state *s, bool has_bias, boo
     int status = window_read(&w, c->node, &c->in[DATA]->shape, &c->in[WEIGHTS]->shape.dim[2], e);
     if (status) return status;
     struct conv_uses uses = {.backward_weights = train, .backward_data = c->d_in[DATA] != NULL, .bias = has_bias,
-                             .relu = c->activation == ACTIVATION_RELU, .threads = c->threads};
+                             .residual = c->residual != NULL, .relu = c->activation == ACTIVATION_RELU, .threads = c->threads};
     struct conv_shape shape = shape_of(c, &w, c->lane_size);
     status = conv_open(&s->whole, &s->backend, &shape, &uses, e);
     s->tail_samples = c->batch % c->lane_size;
@@ -191,7 +191,7 @@ const struct op op_Conv = {
     .min_inputs = 2, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1,
     .attributes = "auto_pad dilations group kernel_shape pads strides",
     .layout = WISH_LAST,
-    .traits = OP_ACTIVATES | OP_FOLDS_NORM,
+    .traits = OP_ACTIVATES | OP_FOLDS_NORM | OP_ADDS,
     .keeps = KEEP_INPUT(DATA) | KEEP_INPUT(WEIGHTS),
     .parameters = 1u << WEIGHTS | 1u << BIAS,
     .state_size = sizeof(struct conv_state),
