@@ -5,26 +5,25 @@ import { announce, freshId, h, replace, svg } from './dom.js';
 import { exact, number } from './format.js';
 import { bounds, indexAt, scale, smooth, thin, ticks } from './chart_math.js';
 
-const HEIGHT = 240;
 const EDGE = { top: 12, right: 14, bottom: 26, left: 52 };
 const SMOOTH_FROM = 120; // noisy curves with more points than this get a smoothed line on top
 
-// options: {title, format(value), logarithm: offer a logarithmic scale}
+// options: {title, format(value), logarithm: offer a logarithmic scale, minor: small}
 // Answers {element, update(series, references, end)} with series [{name, label, tone, points: [[x, y], ...]}],
 // references [{label, value}], drawn as dashed lines, and the x where the curves will end.
-export function chart({ title, format = number, logarithm = false }) {
-  const state = { series: [], references: [], end: 1, cursor: null, log: false, width: 0 };
+export function chart({ title, format = number, logarithm = false, minor = false }) {
+  const state = { series: [], references: [], end: 1, cursor: null, log: false, width: 0, height: minor ? 170 : 240 };
   const titleId = freshId('chart');
-  const picture = svg('svg.chart', { height: HEIGHT, tabindex: '0', role: 'img', 'aria-labelledby': titleId });
+  const picture = svg('svg.chart', { height: state.height, tabindex: '0', role: 'img', 'aria-labelledby': titleId });
   const legend = h('div.legend');
   const toggle = logarithm ? h('button.small', { type: 'button', 'aria-pressed': 'false' }, 'log scale') : null;
-  const element = h('figure.card.chart-card',
+  const element = h(`figure.card.chart-card${minor ? '.minor' : ''}`,
     h('figcaption', h('h2', { id: titleId }, title), toggle), legend, picture);
 
   function draw() {
     if (!state.width) return;
     const plan = layout(state);
-    picture.setAttribute('viewBox', `0 0 ${state.width} ${HEIGHT}`);
+    picture.setAttribute('viewBox', `0 0 ${state.width} ${state.height}`);
     replace(picture, plan && [axes(plan, format), curves(plan, state), cursorLine(plan, state)]);
     replace(legend, legendEntries(state, format));
   }
@@ -54,7 +53,7 @@ export function chart({ title, format = number, logarithm = false }) {
 }
 
 // Where values come to lie: null while there is nothing to draw.
-function layout({ series, references, end, log, width }) {
+function layout({ series, references, end, log, width, height }) {
   const points = series.flatMap((one) => one.points);
   if (points.length === 0) return null;
   const ys = bounds([...points.map((p) => p[1]), ...references.map((r) => r.value)], log);
@@ -65,20 +64,21 @@ function layout({ series, references, end, log, width }) {
   return {
     width,
     log,
+    bottom: height - EDGE.bottom,
     xs,
     ys,
     x: scale(xs.low, xs.high, EDGE.left, width - EDGE.right),
-    y: scale(ys.low, ys.high, HEIGHT - EDGE.bottom, EDGE.top, log),
+    y: scale(ys.low, ys.high, height - EDGE.bottom, EDGE.top, log),
   };
 }
 
-function axes({ x, y, xs, ys, width, log }, format) {
+function axes({ x, y, xs, ys, width, bottom, log }, format) {
   const rows = ticks(ys.low, ys.high, 4, log).map((value) => [
     svg('line.grid', { x1: EDGE.left, x2: width - EDGE.right, y1: y(value), y2: y(value) }),
     svg('text.tick', { x: EDGE.left - 8, y: y(value) + 4, 'text-anchor': 'end' }, format(value)),
   ]);
   const columns = ticks(xs.low, xs.high, Math.max(2, Math.floor(width / 90))).map((value) => (
-    svg('text.tick', { x: x(value), y: HEIGHT - 8, 'text-anchor': 'middle' }, exact(value))));
+    svg('text.tick', { x: x(value), y: bottom + 18, 'text-anchor': 'middle' }, exact(value))));
   return [rows, columns];
 }
 
@@ -104,13 +104,13 @@ function curve({ name, tone, points }, plan) {
   return svg(`g.series.series-${name}.tone-${tone}`, lines, dots);
 }
 
-function cursorLine({ x, y }, { cursor, series }) {
+function cursorLine({ x, y, bottom }, { cursor, series }) {
   if (cursor === null) return null;
   const dots = series.map((one) => {
     const point = one.points[indexAt(one.points, cursor)];
     return point && svg(`g.series.tone-${one.tone}`, svg('circle', { cx: x(point[0]), cy: y(point[1]), r: 4 }));
   });
-  return [svg('line.cursor', { x1: x(cursor), x2: x(cursor), y1: EDGE.top, y2: HEIGHT - EDGE.bottom }), dots];
+  return [svg('line.cursor', { x1: x(cursor), x2: x(cursor), y1: EDGE.top, y2: bottom }), dots];
 }
 
 function legendEntries({ series, references, cursor }, format) {

@@ -11,9 +11,9 @@ const score = (value) => percent(value, 1);
 const CHARTS = [
   { title: 'Loss', holds: /^(train_loss|eval_loss)$/, logarithm: true },
   { title: 'Accuracy', holds: /^(accuracy|teacher_agreement)$/, format: score, reference: 'accuracy' },
-  { title: 'Divergence from the teacher', holds: /^eval_kl$/, logarithm: true },
-  { title: 'Terms of the loss', holds: /^train_(?!loss$)/, logarithm: true },
-  { title: 'Learning rate', holds: /^learning_rate$/ },
+  { title: 'Divergence from the teacher', holds: /^eval_kl$/, minor: true },
+  { title: 'Terms of the loss', holds: /^train_(?!loss$)/, logarithm: true, minor: true },
+  { title: 'Learning rate', holds: /^learning_rate$/, minor: true },
 ];
 const LABELS = {
   train_loss: 'training', eval_loss: 'evaluation', accuracy: 'student', teacher_agreement: 'agrees with teacher',
@@ -82,7 +82,7 @@ function lineOf(name, index, points) {
 function plansFor(names) {
   const known = CHARTS.map((plan) => ({ ...plan, names: names.filter((name) => plan.holds.test(name)).sort(inOrder) }));
   const others = names.filter((name) => !CHARTS.some((plan) => plan.holds.test(name)));
-  return [...known.filter((plan) => plan.names.length), ...others.map((name) => ({ title: words(name), names: [name] }))];
+  return [...known.filter((plan) => plan.names.length), ...others.map((name) => ({ title: words(name), names: [name], minor: true }))];
 }
 
 const ORDER = Object.keys(LABELS);
