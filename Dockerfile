@@ -1,7 +1,8 @@
 # syntax=docker/dockerfile:1
 # Build:  docker build -t retort .
-# Run:    docker run --network host -v retort:/data retort serve --data /data --listen 127.0.0.1:8080
+# Run:    docker run --network host -v retort:/data retort
 #
+# Without tokens retort listens on loopback only, so the container shares the host's network.
 # Which packages go in is decided in tools/packages, for this file as for `make`.
 
 FROM debian:12-slim AS build
@@ -25,4 +26,4 @@ EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
     CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /healthz HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && read -r line <&3 && [[ $line == *' 200 '* ]]"]
 ENTRYPOINT ["retort"]
-CMD ["serve", "--data", "/data", "--listen", "0.0.0.0:8080"]
+CMD ["serve", "--data", "/data", "--listen", "127.0.0.1:8080"]
