@@ -105,6 +105,9 @@ $(foreach t,$(TEST_SOURCES),$(eval $(call test_program,$t)))
 .PHONY: tests
 tests: $(TESTS)
 
+$(OUT)/bench/step: $(OUT)/bench/step.o $(call archives_of,engine)
+	$(CC) $(LDFLAGS) $^ $(call libs_of,engine) -o $@
+
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
 
 # ---- targets ---------------------------------------------------------------------------------
@@ -115,7 +118,7 @@ NODE_MODULES := tests/js/node_modules/.package-lock.json
 JUDGES       := $(wildcard tests/e2e/*_test.sh tests/e2e/*_test.js tests/js/*_test.js)
 SLOW_JUDGES  := $(wildcard tests/e2e/*_slow.sh tests/e2e/*_slow.js)
 
-.PHONY: help setup demo run test test-slow lint install clean bench-distill
+.PHONY: help setup demo run test test-slow lint install clean bench bench-distill
 
 help: ## explains the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -160,6 +163,11 @@ bench-distill: ## distilled against trained on labels alone, over three seeds; w
 	tools/packages install build bench
 	$(MAKE) --no-print-directory -j2 all
 	node bench/distill.js $(OUT)/retort
+
+bench: ## the engine beside PyTorch and ONNX Runtime; writes bench/engine.md
+	tools/packages install build test bench
+	$(MAKE) --no-print-directory -j2 $(OUT)/bench/step $(NODE_MODULES)
+	node bench/engine.js $(OUT)/bench/step
 
 install: all ## copies the binary to $(DESTDIR)$(PREFIX)/bin
 	install -D -m 755 $(OUT)/retort $(DESTDIR)$(PREFIX)/bin/retort

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "engine/formats/onnx.h"
 #include "engine/nn/loss.h"
 #include "engine/nn/net.h"
@@ -111,12 +112,15 @@ int main(int argc, char **argv) {
     if (argc < 3) return fprintf(stderr, "usage: step MODEL.onnx BATCH [THREADS [SECONDS]]\n"), 2;
     struct err e = {0};
     struct crew *crew;
-    if (crew_new(&crew, argc > 3 ? atoi(argv[3]) : 0, &e)) fail(&e);
-    double seconds = argc > 4 ? atof(argv[4]) : 2;
+    int64_t batch, threads = 0;
+    double seconds = 2;
+    if (!text_to_int(&batch, argv[2], 1, 1 << 20) || (argc > 3 && !text_to_int(&threads, argv[3], 0, CREW_MAX_THREADS)) ||
+        (argc > 4 && !text_to_real(&seconds, argv[4])))
+        return fprintf(stderr, "step: BATCH, THREADS and SECONDS are numbers\n"), 2;
+    if (crew_new(&crew, (int)threads, &e)) fail(&e);
     struct graph *g = load(argv[1]);
-    int batch = atoi(argv[2]);
-    double step = time_net(g, crew, batch, true, seconds);
-    double forward = time_net(g, crew, batch, false, seconds);
+    double step = time_net(g, crew, (int)batch, true, seconds);
+    double forward = time_net(g, crew, (int)batch, false, seconds);
     double single = time_net(g, crew, 1, false, seconds / 4);
     printf("%.4f %.4f %.2f\n", step, forward, single * 1e3);
     graph_free(g);
