@@ -119,7 +119,8 @@ static int feed_swapped(struct arraybody *b, const unsigned char *bytes, size_t 
 static int size_error(const struct arraybody *b, const char *what, struct err *e) {
     char text[SHAPE_MAX_RANK * 24];
     shape_print(text, sizeof text, &b->shape);
-    return err_set(e, E_SYNTAX, "%s the %llu bytes of %s %s", what, (unsigned long long)b->size, dtype_name(b->type), text);
+    return err_set(e, E_SYNTAX, "%s the %llu bytes of %s %s", what, (unsigned long long)b->size, dtype_name(b->type),
+                   text);
 }
 
 int arraybody_feed(struct arraybody *b, const void *bytes, size_t size, struct err *e) {

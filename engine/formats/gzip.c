@@ -39,7 +39,8 @@ void gunzip_free(struct gunzip *g) {
 static int put_counted(void *context, const void *bytes, size_t size, struct err *e) {
     struct gunzip *g = context;
     if (size > g->budget - g->made)
-        return err_set(e, E_TOO_LARGE, "the gzip stream unpacks to more than %llu bytes", (unsigned long long)g->budget);
+        return err_set(e, E_TOO_LARGE, "the gzip stream unpacks to more than %llu bytes",
+                       (unsigned long long)g->budget);
     g->made += size;
     return g->sink.put(g->sink.context, bytes, size, e);
 }

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "engine/nn/array.h"
 
-#define IDX_PREFIX 4                                  /* bytes that say how long the header is */
+#define IDX_PREFIX 4 /* bytes that say how long the header is */
 #define IDX_MAX_HEADER (IDX_PREFIX + 4 * SHAPE_MAX_RANK)
 
 struct idx_header {

@@ -99,8 +99,10 @@ static int read_descr(enum dtype *out, struct cursor *c, struct err *e) {
         *out = descrs[i].type;
         return 0;
     }
-    return err_set(e, E_UNSUPPORTED, "elements of type '%s'; possible are floats of 16, 32 and 64 bits, integers of "
-                   "8 to 64 bits and bool: save with a.astype('float32')", descr);
+    return err_set(e, E_UNSUPPORTED,
+                   "elements of type '%s'; possible are floats of 16, 32 and 64 bits, integers of "
+                   "8 to 64 bits and bool: save with a.astype('float32')",
+                   descr);
 }
 
 static int read_dim(int64_t *out, struct cursor *c, struct err *e) {
@@ -153,7 +155,9 @@ static int read_dict(struct npy_header *h, struct cursor *c, struct err *e) {
         if (k == 3 || seen[k])
             return err_set(e, E_SYNTAX, "the .npy header has '%s' %s", key, k == 3 ? "and should not" : "twice");
         seen[k] = true;
-        int rc = k == 0 ? read_descr(&h->type, c, e) : k == 1 ? read_order(&fortran, c, e) : read_shape(&h->shape, c, e);
+        int rc = k == 0   ? read_descr(&h->type, c, e)
+                 : k == 1 ? read_order(&fortran, c, e)
+                          : read_shape(&h->shape, c, e);
         if (rc) return rc;
         if (!take(c, ',') && (c->at == c->end || *c->at != '}'))
             return err_set(e, E_SYNTAX, "the .npy header is not a dict that retort can read");

@@ -12,9 +12,9 @@
 #include "base/error.h"
 #include "engine/nn/array.h"
 
-#define NPY_PREFIX 12           /* bytes that say how long the header is; every valid file has them */
-#define NPY_MAX_HEADER 16384    /* of a file that is read, prefix included */
-#define NPY_HEADER_ROOM 320     /* of one that is written */
+#define NPY_PREFIX 12        /* bytes that say how long the header is; every valid file has them */
+#define NPY_MAX_HEADER 16384 /* of a file that is read, prefix included */
+#define NPY_HEADER_ROOM 320  /* of one that is written */
 
 struct npy_header {
     enum dtype type;

@@ -88,10 +88,8 @@ static int at_signature(struct npz_reader *r, struct err *e) {
         enum state state;
         size_t size;
     } records[] = {
-        {ZIP_LOCAL, AT_LOCAL, ZIP_LOCAL_SIZE},
-        {ZIP_CENTRAL, AT_CENTRAL, ZIP_CENTRAL_SIZE},
-        {ZIP64_END, AT_ZIP64_END, ZIP64_END_SIZE},
-        {ZIP64_LOCATOR, AT_ZIP64_LOCATOR, ZIP64_LOCATOR_SIZE},
+        {ZIP_LOCAL, AT_LOCAL, ZIP_LOCAL_SIZE},     {ZIP_CENTRAL, AT_CENTRAL, ZIP_CENTRAL_SIZE},
+        {ZIP64_END, AT_ZIP64_END, ZIP64_END_SIZE}, {ZIP64_LOCATOR, AT_ZIP64_LOCATOR, ZIP64_LOCATOR_SIZE},
         {ZIP_END, AT_END, ZIP_END_SIZE},
     };
     uint32_t signature = zip_u32(r->record);
@@ -106,7 +104,8 @@ static int at_signature(struct npz_reader *r, struct err *e) {
 static int at_local(struct npz_reader *r, struct err *e) {
     size_t name = zip_u16(r->record + 26), extra = zip_u16(r->record + 28);
     if (r->listed) return err_set(e, E_SYNTAX, "the archive has an entry after its directory");
-    if (r->entries == NPZ_MAX_ARRAYS) return err_set(e, E_TOO_LARGE, "the archive has more than %d arrays", NPZ_MAX_ARRAYS);
+    if (r->entries == NPZ_MAX_ARRAYS)
+        return err_set(e, E_TOO_LARGE, "the archive has more than %d arrays", NPZ_MAX_ARRAYS);
     if (ZIP_LOCAL_SIZE + name + extra > RECORD_ROOM)
         return err_set(e, E_TOO_LARGE, "entry %u has a header of more than %d bytes", r->entries + 1, RECORD_ROOM);
     expect(r, AT_LOCAL_REST, ZIP_LOCAL_SIZE + name + extra);
@@ -158,8 +157,11 @@ static int at_local_rest(struct npz_reader *r, struct err *e) {
     const unsigned char *p = r->record, *name = p + ZIP_LOCAL_SIZE, *extra = name + zip_u16(p + 26);
     unsigned flags = zip_u16(p + 6), method = zip_u16(p + 8);
     struct entry *n = &r->entry;
-    *n = (struct entry){.deflated = method == ZIP_DEFLATED, .described = flags & ZIP_FLAG_DESCRIPTOR,
-                        .crc = zip_u32(p + 14), .packed = zip_u32(p + 18), .unpacked = zip_u32(p + 22),
+    *n = (struct entry){.deflated = method == ZIP_DEFLATED,
+                        .described = flags & ZIP_FLAG_DESCRIPTOR,
+                        .crc = zip_u32(p + 14),
+                        .packed = zip_u32(p + 18),
+                        .unpacked = zip_u32(p + 22),
                         .crc_seen = crc32(0, NULL, 0)};
     r->entries++;
     int rc = read_name(n, name, (size_t)(extra - name), e);
@@ -167,7 +169,8 @@ static int at_local_rest(struct npz_reader *r, struct err *e) {
     n->open = true;
     if (flags & ZIP_FLAG_ENCRYPTED) return err_set(e, E_UNSUPPORTED, "the entry is encrypted");
     if (method != ZIP_STORED && method != ZIP_DEFLATED)
-        return err_set(e, E_UNSUPPORTED, "the entry is compressed by method %u; retort reads stored and deflated", method);
+        return err_set(e, E_UNSUPPORTED, "the entry is compressed by method %u; retort reads stored and deflated",
+                       method);
     rc = read_extra(n, extra, p + r->need, e);
     if (!rc && n->deflated) rc = open_inflater(r, e);
     if (rc) return rc;
@@ -280,8 +283,8 @@ static int at_zip64_locator(struct npz_reader *r, struct err *e) {
 static int at_end(struct npz_reader *r, struct err *e) {
     unsigned said = zip_u16(r->record + 10);
     if (r->listed != r->entries || (said != r->entries && said != UINT16_MAX))
-        return err_set(e, E_SYNTAX, "the archive has %u entries; its directory has %u and says %u", r->entries, r->listed,
-                       said);
+        return err_set(e, E_SYNTAX, "the archive has %u entries; its directory has %u and says %u", r->entries,
+                       r->listed, said);
     uint64_t comment = zip_u16(r->record + 20);
     expect_record(r, comment);
     expect(r, AT_NOTHING, 1);
@@ -302,7 +305,8 @@ static int at_record(struct npz_reader *r, struct err *e) {
         case AT_ZIP64_END: return at_zip64_end(r, e);
         case AT_ZIP64_LOCATOR: return at_zip64_locator(r, e);
         case AT_END: return at_end(r, e);
-        case AT_DATA: case AT_NOTHING: break;
+        case AT_DATA:
+        case AT_NOTHING: break;
     }
     return at_nothing(r, e);
 }
@@ -334,9 +338,12 @@ int npz_reader_feed(struct npz_reader *r, const void *bytes, size_t size, struct
     const unsigned char *at = bytes;
     int rc = 0;
     while (!rc && size) {
-        if (r->state != AT_DATA) rc = feed_record(r, &at, &size, e);
-        else if (r->entry.deflated) rc = feed_deflated(r, &at, &size, e);
-        else rc = feed_stored(r, &at, &size, e);
+        if (r->state != AT_DATA)
+            rc = feed_record(r, &at, &size, e);
+        else if (r->entry.deflated)
+            rc = feed_deflated(r, &at, &size, e);
+        else
+            rc = feed_stored(r, &at, &size, e);
     }
     if (rc && r->entry.open) err_prefix(e, "array '%s'", r->entry.name);
     return rc;

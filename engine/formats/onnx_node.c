@@ -11,10 +11,12 @@
 /* "conv1 (Conv)"; a node without a name is known by what it makes. */
 static void describe(char *out, size_t room, const Onnx__NodeProto *n, size_t index) {
     const char *op = n->op_type ? n->op_type : "no operator";
-    if (n->name && *n->name) text_print(out, room, "node '%.200s' (%.100s)", n->name, op);
+    if (n->name && *n->name)
+        text_print(out, room, "node '%.200s' (%.100s)", n->name, op);
     else if (n->n_output && *n->output[0])
         text_print(out, room, "node %zu (%.100s) that makes '%.200s'", index, op, n->output[0]);
-    else text_print(out, room, "node %zu (%.100s)", index, op);
+    else
+        text_print(out, room, "node %zu (%.100s)", index, op);
 }
 
 static int with_node(int rc, const Onnx__NodeProto *n, size_t index, struct err *e) {
@@ -28,10 +30,11 @@ static int with_node(int rc, const Onnx__NodeProto *n, size_t index, struct err 
 static int check_node(const Onnx__NodeProto *n, struct err *e) {
     if (!n->op_type || !*n->op_type) return err_set(e, E_INVALID, "it names no operator");
     if (!onnx_is_default_domain(n->domain))
-        return err_set(e, E_UNSUPPORTED, "the operator belongs to the domain '%.200s'; retort knows ONNX's own", n->domain);
+        return err_set(e, E_UNSUPPORTED, "the operator belongs to the domain '%.200s'; retort knows ONNX's own",
+                       n->domain);
     if (n->n_input > NODE_MAX_INPUTS || n->n_output > NODE_MAX_INPUTS)
-        return err_set(e, E_TOO_LARGE, "it has %zu inputs and %zu outputs; at most %d are taken", n->n_input, n->n_output,
-                       NODE_MAX_INPUTS);
+        return err_set(e, E_TOO_LARGE, "it has %zu inputs and %zu outputs; at most %d are taken", n->n_input,
+                       n->n_output, NODE_MAX_INPUTS);
     return op_find(n->op_type) ? 0 : err_set(e, E_UNSUPPORTED, "retort does not know this operator");
 }
 
@@ -119,7 +122,7 @@ static int attribute_string(struct graph *g, int node, const Onnx__AttributeProt
     if (a->s.len) memcpy(text, bytes, a->s.len);
     text[a->s.len] = '\0';
     int rc = strlen(text) != a->s.len || !text_is_utf8(text, a->s.len) ? err_set(e, E_INVALID, "its text is not UTF-8")
-                                                                      : graph_set_string(g, node, a->name, text, e);
+                                                                       : graph_set_string(g, node, a->name, text, e);
     mem_free(text);
     return rc;
 }
@@ -171,7 +174,8 @@ static int read_attribute(struct graph *g, int node, const Onnx__AttributeProto 
         case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING: return attribute_string(g, node, a, e);
         case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR: return attribute_tensor(g, node, a, e);
         case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS: return attribute_reals(g, node, a, e);
-        case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS: return graph_set_ints(g, node, a->name, a->ints, a->n_ints, e);
+        case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS:
+            return graph_set_ints(g, node, a->name, a->ints, a->n_ints, e);
         default: return refuse_type(type, e);
     }
 }

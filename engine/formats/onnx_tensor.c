@@ -8,14 +8,14 @@
 enum list { FLOATS, DOUBLES, INT32S, INT64S, UINT64S };
 
 #define LIST(field, element) \
-    {offsetof(Onnx__TensorProto, field), offsetof(Onnx__TensorProto, n_##field), sizeof(element)}
+    { offsetof(Onnx__TensorProto, field), offsetof(Onnx__TensorProto, n_##field), sizeof(element) }
 
 /* Where in the message a list is, and the bytes of an element in it. */
 static const struct {
     size_t elements, n, width;
 } lists[] = {
-    [FLOATS] = LIST(float_data, float),      [DOUBLES] = LIST(double_data, double), [INT32S] = LIST(int32_data, int32_t),
-    [INT64S] = LIST(int64_data, int64_t),    [UINT64S] = LIST(uint64_data, uint64_t),
+    [FLOATS] = LIST(float_data, float),   [DOUBLES] = LIST(double_data, double),   [INT32S] = LIST(int32_data, int32_t),
+    [INT64S] = LIST(int64_data, int64_t), [UINT64S] = LIST(uint64_data, uint64_t),
 };
 
 /* Element types, by the list they come in when they are not raw. */
@@ -72,7 +72,8 @@ static int read_shape(struct shape *s, const Onnx__TensorProto *t, struct err *e
     return 0;
 }
 
-static int wrong_size(size_t found, const char *unit, const struct shape *s, enum dtype type, size_t want, struct err *e) {
+static int wrong_size(size_t found, const char *unit, const struct shape *s, enum dtype type, size_t want,
+                      struct err *e) {
     char text[SHAPE_MAX_RANK * 24];
     shape_print(text, sizeof text, s);
     return err_set(e, E_INVALID, "there are %zu %s; %s %s takes %zu", found, unit, dtype_name(type), text, want);
@@ -123,8 +124,10 @@ static int refuse_external(const Onnx__TensorProto *t, struct err *e) {
     for (size_t i = 0; i < t->n_external_data; i++)
         if (t->external_data[i]->key && t->external_data[i]->value && strcmp(t->external_data[i]->key, "location") == 0)
             where = t->external_data[i]->value;
-    return err_set(e, E_UNSUPPORTED, "its data lies in another file ('%.200s'), which is never opened; export the model "
-                   "into one file", where);
+    return err_set(e, E_UNSUPPORTED,
+                   "its data lies in another file ('%.200s'), which is never opened; export the model "
+                   "into one file",
+                   where);
 }
 
 int onnx_tensor_take(struct array **out, Onnx__TensorProto *t, struct err *e) {

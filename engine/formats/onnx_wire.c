@@ -59,14 +59,17 @@ static int check_bytes(struct walk *w, const ProtobufCFieldDescriptor *field, st
     if (!read_varint(&length, w)) return damaged(w, "an unfinished length", e);
     size_t left = (size_t)(w->frames[w->depth].end - w->at);
     if (length > left)
-        return err_set(e, E_SYNTAX, "at byte %zu a field of %llu bytes begins, but its %s has %zu left: the file is cut "
-                       "off or damaged", (size_t)(w->at - w->start), (unsigned long long)length,
-                       w->frames[w->depth].type->short_name, left);
+        return err_set(e, E_SYNTAX,
+                       "at byte %zu a field of %llu bytes begins, but its %s has %zu left: the file is cut "
+                       "off or damaged",
+                       (size_t)(w->at - w->start), (unsigned long long)length, w->frames[w->depth].type->short_name,
+                       left);
     if (field && field->type == PROTOBUF_C_TYPE_MESSAGE) return enter(w, field, length, e);
     if (field && field->type == PROTOBUF_C_TYPE_STRING) {
         const char *text = (const char *)w->at;
         if (memchr(text, '\0', length) || !text_is_utf8(text, length))
-            return err_set(e, E_SYNTAX, "the %s of a %s is not UTF-8", field->name, w->frames[w->depth].type->short_name);
+            return err_set(e, E_SYNTAX, "the %s of a %s is not UTF-8", field->name,
+                           w->frames[w->depth].type->short_name);
     }
     w->at += length;
     return 0;
@@ -79,7 +82,8 @@ static int check_field(struct walk *w, struct err *e) {
     size_t width = 0;
     switch (tag & 7) {
         case WIRE_BYTES:
-            return check_bytes(w, protobuf_c_message_descriptor_get_field(w->frames[w->depth].type, (unsigned)(tag >> 3)), e);
+            return check_bytes(
+                w, protobuf_c_message_descriptor_get_field(w->frames[w->depth].type, (unsigned)(tag >> 3)), e);
         case WIRE_VARINT: return read_varint(&value, w) ? 0 : damaged(w, "an unfinished number", e);
         case WIRE_64: width = 8; break;
         case WIRE_32: width = 4; break;

@@ -204,8 +204,10 @@ static void fill_nodes(struct arena *arena, Onnx__GraphProto *p, const struct gr
     for (int i = 0; i < g->n_values; i++) {
         struct value *v = &g->values[i];
         if (!v->constant) continue;
-        if (v->literal) p->node[p->n_node++] = new_literal(arena, v);
-        else p->initializer[p->n_initializer++] = new_tensor(arena, v->name, v->constant);
+        if (v->literal)
+            p->node[p->n_node++] = new_literal(arena, v);
+        else
+            p->initializer[p->n_initializer++] = new_tensor(arena, v->name, v->constant);
     }
     for (int i = 0; i < g->n_nodes; i++) p->node[p->n_node++] = new_node(arena, g, &g->nodes[i]);
 }
@@ -246,7 +248,8 @@ static Onnx__ModelProto *new_model(struct arena *arena, const struct graph *g) {
 static int check_shapes(const struct graph *g, const int *list, int n, struct err *e) {
     for (int i = 0; i < n; i++)
         if (g->values[list[i]].shape.rank < 0)
-            return err_set(e, E_INVALID, "the shape of '%s' is not known; the graph is not finished", g->values[list[i]].name);
+            return err_set(e, E_INVALID, "the shape of '%s' is not known; the graph is not finished",
+                           g->values[list[i]].name);
     return 0;
 }
 

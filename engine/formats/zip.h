@@ -4,12 +4,12 @@
 
 #include <stdint.h>
 
-#define ZIP_LOCAL 0x04034b50u     /* 30 bytes, name, extra; then the data */
+#define ZIP_LOCAL 0x04034b50u      /* 30 bytes, name, extra; then the data */
 #define ZIP_DESCRIPTOR 0x08074b50u /* may be left out; crc, sizes of 4 or 8 bytes */
-#define ZIP_CENTRAL 0x02014b50u   /* 46 bytes, name, extra, comment */
-#define ZIP64_END 0x06064b50u     /* 12 bytes, the last 8 of which say how many follow */
-#define ZIP64_LOCATOR 0x07064b50u /* 20 bytes */
-#define ZIP_END 0x06054b50u       /* 22 bytes, comment */
+#define ZIP_CENTRAL 0x02014b50u    /* 46 bytes, name, extra, comment */
+#define ZIP64_END 0x06064b50u      /* 12 bytes, the last 8 of which say how many follow */
+#define ZIP64_LOCATOR 0x07064b50u  /* 20 bytes */
+#define ZIP_END 0x06054b50u        /* 22 bytes, comment */
 
 #define ZIP_LOCAL_SIZE 30
 #define ZIP_CENTRAL_SIZE 46

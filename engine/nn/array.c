@@ -50,7 +50,8 @@ int shape_count(size_t *out, const struct shape *s, struct err *e) {
         int64_t dim = s->dim[i];
         if (dim < 0 && dim != DIM_BATCH)
             return err_set(e, E_INVALID, "dimension %d is %lld; it must not be negative", i, (long long)dim);
-        if (dim == 0) empty = true;
+        if (dim == 0)
+            empty = true;
         else if (dim != DIM_BATCH && (!mem_mul(&count, count, (size_t)dim) || count > PTRDIFF_MAX / 8)) {
             char text[SHAPE_MAX_RANK * 24];
             shape_print(text, sizeof text, s);
@@ -74,8 +75,10 @@ void shape_print(char *out, size_t room, const struct shape *s) {
     for (int i = 0; i < s->rank; i++) {
         used = strlen(out);
         const char *comma = i ? "," : "";
-        if (s->dim[i] == DIM_BATCH) text_print(out + used, room - used, "%sN", comma);
-        else text_print(out + used, room - used, "%s%lld", comma, (long long)s->dim[i]);
+        if (s->dim[i] == DIM_BATCH)
+            text_print(out + used, room - used, "%sN", comma);
+        else
+            text_print(out + used, room - used, "%s%lld", comma, (long long)s->dim[i]);
     }
     used = strlen(out);
     if (s->rank >= 0) text_copy(out + used, room - used, "]");
@@ -153,12 +156,14 @@ static float float16_to_float(uint16_t v) {
 #define AS_IS(v) (v)
 #define AS_BOOL(v) ((v) != 0)
 
+/* clang-format off */
 /* Element type, type in memory, how one becomes a number. */
 #define LOADS(X) \
     X(DT_FLOAT32, float, AS_IS) X(DT_FLOAT64, double, AS_IS) X(DT_FLOAT16, uint16_t, float16_to_float) \
     X(DT_BFLOAT16, uint16_t, bfloat16_to_float) X(DT_INT64, int64_t, AS_IS) X(DT_INT32, int32_t, AS_IS) \
     X(DT_INT16, int16_t, AS_IS) X(DT_INT8, int8_t, AS_IS) X(DT_UINT64, uint64_t, AS_IS) \
     X(DT_UINT32, uint32_t, AS_IS) X(DT_UINT16, uint16_t, AS_IS) X(DT_UINT8, uint8_t, AS_IS) X(DT_BOOL, uint8_t, AS_BOOL)
+/* clang-format on */
 
 /* memcpy, because streams do not align their elements. */
 #define CONVERT_CASE(dtype, ctype, load) \
@@ -208,17 +213,18 @@ static int64_t real_to_int(double v) {
     return v < -0x1p63 ? INT64_MIN : (int64_t)v;
 }
 
+/* 64-bit integers do not fit the 53 bits of a double; everything else does. */
 int64_t array_int(const struct array *a, size_t i) {
-    int64_t whole = 0;
-    uint64_t natural = 0;
-    double real = 0;
-    switch (a->type) {
-        case DT_INT64: memcpy(&whole, element(a, i), sizeof whole); return whole; /* a double has 53 bits */
-        case DT_UINT64:
-            memcpy(&natural, element(a, i), sizeof natural);
-            return natural > INT64_MAX ? INT64_MAX : (int64_t)natural;
-        case DT_FLOAT32: case DT_FLOAT64: case DT_FLOAT16: case DT_BFLOAT16: case DT_INT32: case DT_INT16:
-        case DT_INT8: case DT_UINT32: case DT_UINT16: case DT_UINT8: case DT_BOOL: case DTYPE_COUNT: break;
+    int64_t whole;
+    uint64_t natural;
+    double real;
+    if (a->type == DT_INT64) {
+        memcpy(&whole, element(a, i), sizeof whole);
+        return whole;
+    }
+    if (a->type == DT_UINT64) {
+        memcpy(&natural, element(a, i), sizeof natural);
+        return natural > INT64_MAX ? INT64_MAX : (int64_t)natural;
     }
     array_to_double(&real, a, i, 1);
     return real_to_int(real);

@@ -12,6 +12,7 @@
 #define SHAPE_MAX_RANK 8
 #define DIM_BATCH (-1) /* the free first dimension of a graph's inputs and what follows from it */
 
+/* clang-format off */
 /* Element types: name in npy and in messages, bytes. Order is our own; formats map theirs. */
 #define DTYPES(X) \
     X(DT_FLOAT32, "float32", 4) X(DT_FLOAT64, "float64", 8) X(DT_FLOAT16, "float16", 2) \
@@ -25,6 +26,7 @@ enum dtype {
 #undef X
     DTYPE_COUNT
 };
+/* clang-format on */
 
 const char *dtype_name(enum dtype type);
 size_t dtype_size(enum dtype type);

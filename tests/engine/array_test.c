@@ -103,12 +103,23 @@ TEST(every_type_converts) {
         double value;
         int64_t whole;
     } cases[] = {
-        {DT_FLOAT32, 0xbfc00000, -1.5, -1}, {DT_FLOAT64, 0x4004000000000000, 2.5, 2}, {DT_FLOAT16, 0xc200, -3, -3},
-        {DT_BFLOAT16, 0xc0b0, -5.5, -5}, {DT_INT64, (uint64_t)-9, -9, -9}, {DT_INT32, 0xfffffff8, -8, -8},
-        {DT_INT16, 0xfff9, -7, -7}, {DT_INT8, 0xfa, -6, -6}, {DT_UINT64, UINT64_MAX, 0x1p64, INT64_MAX},
-        {DT_UINT32, UINT32_MAX, UINT32_MAX, UINT32_MAX}, {DT_UINT16, 65535, 65535, 65535}, {DT_UINT8, 255, 255, 255},
-        {DT_BOOL, 2, 1, 1}, {DT_FLOAT64, 0x7ff8000000000000, NAN, 0}, {DT_FLOAT64, 0x7ff0000000000000, INFINITY, INT64_MAX},
-        {DT_FLOAT64, 0xfff0000000000000, -INFINITY, INT64_MIN}, {DT_INT64, INT64_MAX, 0x1p63, INT64_MAX},
+        {DT_FLOAT32, 0xbfc00000, -1.5, -1},
+        {DT_FLOAT64, 0x4004000000000000, 2.5, 2},
+        {DT_FLOAT16, 0xc200, -3, -3},
+        {DT_BFLOAT16, 0xc0b0, -5.5, -5},
+        {DT_INT64, (uint64_t)-9, -9, -9},
+        {DT_INT32, 0xfffffff8, -8, -8},
+        {DT_INT16, 0xfff9, -7, -7},
+        {DT_INT8, 0xfa, -6, -6},
+        {DT_UINT64, UINT64_MAX, 0x1p64, INT64_MAX},
+        {DT_UINT32, UINT32_MAX, UINT32_MAX, UINT32_MAX},
+        {DT_UINT16, 65535, 65535, 65535},
+        {DT_UINT8, 255, 255, 255},
+        {DT_BOOL, 2, 1, 1},
+        {DT_FLOAT64, 0x7ff8000000000000, NAN, 0},
+        {DT_FLOAT64, 0x7ff0000000000000, INFINITY, INT64_MAX},
+        {DT_FLOAT64, 0xfff0000000000000, -INFINITY, INT64_MIN},
+        {DT_INT64, INT64_MAX, 0x1p63, INT64_MAX},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         uint64_t elements[2] = {0, 0};

@@ -47,7 +47,8 @@ TEST(a_stream_cut_anywhere_is_refused) {
         struct text t;
         struct err e = {0};
         text_init(&t, 4096);
-        ok(unpack(&t, &f, cut, cut + 1, 4096, &e) == E_SYNTAX && strstr(e.text, "cut off"), "cut at %zu: %s", cut, e.text);
+        ok(unpack(&t, &f, cut, cut + 1, 4096, &e) == E_SYNTAX && strstr(e.text, "cut off"), "cut at %zu: %s", cut,
+           e.text);
         text_free(&t);
     }
     free(f.bytes);
@@ -92,7 +93,8 @@ TEST(a_sink_that_is_full_stops_it) {
 TEST(gzipped_arrays_are_recognised) {
     static const struct {
         const char *name, *log;
-    } cases[] = {{"images.idx.gz", "uint8 [10,4,4]; "}, {"members.idx.gz", "uint8 [10,4,4]; "},
+    } cases[] = {{"images.idx.gz", "uint8 [10,4,4]; "},
+                 {"members.idx.gz", "uint8 [10,4,4]; "},
                  {"vector.npy.gz", "float32 [5]; "}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct file f = fixture(cases[i].name);

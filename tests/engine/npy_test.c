@@ -19,7 +19,8 @@ TEST(every_type_of_numpy_reads_and_writes) {
         ok(npy_header_write(header, &size, a->type, &a->shape, &e) == 0 && size % 64 == 0, "%zu", size);
         struct npy_header h;
         ok(npy_header_read(&h, header, size, &e) == 0 && h.type == a->type && shape_equal(&h.shape, &a->shape) &&
-               h.data_offset == size, "%s: the written header reads back", name);
+               h.data_offset == size,
+           "%s: the written header reads back", name);
         array_free(a);
         free(f.bytes);
     }
@@ -33,13 +34,14 @@ TEST(headers_of_any_rank_read_back) {
         struct npy_header h;
         need(npy_header_write(header, &size, DT_BFLOAT16, &s, NULL) == 0, "rank %d", s.rank);
         ok(size % 64 == 0 && header[size - 1] == '\n' && size <= NPY_HEADER_ROOM, "%zu bytes", size);
-        ok(npy_header_read(&h, header, size, NULL) == 0 && h.type == DT_BFLOAT16 && shape_equal(&h.shape, &s), "rank %d",
-           s.rank);
+        ok(npy_header_read(&h, header, size, NULL) == 0 && h.type == DT_BFLOAT16 && shape_equal(&h.shape, &s),
+           "rank %d", s.rank);
         if (s.rank < SHAPE_MAX_RANK) s.dim[s.rank] = s.rank ? 1 : INT64_MAX / 8;
     }
     char header[NPY_HEADER_ROOM];
     size_t size = 0;
-    ok(npy_header_write(header, &size, DT_INT8, &(struct shape){1, {DIM_BATCH}}, NULL) == E_INVALID, "no free dimension");
+    ok(npy_header_write(header, &size, DT_INT8, &(struct shape){1, {DIM_BATCH}}, NULL) == E_INVALID,
+       "no free dimension");
     struct shape wide = {SHAPE_MAX_RANK, {0}};
     for (int i = 0; i < SHAPE_MAX_RANK; i++) wide.dim[i] = i ? INT64_MAX / 8 : 0;
     ok(npy_header_write(header, &size, DT_INT8, &wide, NULL) == E_TOO_LARGE, "overflow behind an empty dimension");
@@ -48,7 +50,10 @@ TEST(headers_of_any_rank_read_back) {
 TEST(special_shapes_and_versions_read) {
     static const struct {
         const char *name, *shape;
-    } cases[] = {{"scalar.npy", "[]"}, {"vector.npy", "[5]"}, {"empty.npy", "[0,3]"}, {"version2.npy", "[2,3]"},
+    } cases[] = {{"scalar.npy", "[]"},
+                 {"vector.npy", "[5]"},
+                 {"empty.npy", "[0,3]"},
+                 {"version2.npy", "[2,3]"},
                  {"version3.npy", "[2,3]"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct file f = fixture(cases[i].name);
@@ -86,7 +91,8 @@ TEST(bad_headers_are_refused) {
     refuses("{'descr': '<f4', 'fortran_order': False, 'shape': ( ,), }", E_SYNTAX, "'shape'");
     refuses("{'descr': '<f4', 'fortran_order': False, 'shape': (3 4), }", E_SYNTAX, "'shape'");
     refuses("{'descr': '<f4', 'fortran_order': False, 'shape': 3, }", E_SYNTAX, "'shape'");
-    refuses("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }", E_TOO_LARGE, "beyond 64 bits");
+    refuses("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }", E_TOO_LARGE,
+            "beyond 64 bits");
     refuses("{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296), }", E_TOO_LARGE, "4294967296");
     refuses("{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,1), }", E_UNSUPPORTED, "8 dimensions");
     refuses("{'descr': '<f4', 'fortran_order': False, 'shape': (3,), } x", E_SYNTAX, "goes on");
@@ -111,8 +117,12 @@ static int stream(struct seen *s, const unsigned char *bytes, size_t size, size_
 TEST(what_numpy_can_and_retort_cannot_is_said) {
     static const struct {
         const char *name, *says;
-    } cases[] = {{"fortran.npy", "ascontiguousarray"}, {"bigendian.npy", "a.astype('<f4')"}, {"complex.npy", "'<c8'"},
-                 {"text.npy", "'<U2'"}, {"records.npy", "records"}, {"objects.npy", "'|O'"}};
+    } cases[] = {{"fortran.npy", "ascontiguousarray"},
+                 {"bigendian.npy", "a.astype('<f4')"},
+                 {"complex.npy", "'<c8'"},
+                 {"text.npy", "'<U2'"},
+                 {"records.npy", "records"},
+                 {"objects.npy", "'|O'"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct file f = fixture(cases[i].name);
         static struct seen s;

@@ -43,7 +43,8 @@ TEST(archives_of_every_kind_read_in_pieces_of_any_size) {
             static struct seen s;
             memset(&s, 0, sizeof s);
             struct err e = {0};
-            need(read_pieces(&s, f.bytes, f.size, piece, 128, &e) == 0, "%s in pieces of %zu: %s", archives[i], piece, e.text);
+            need(read_pieces(&s, f.bytes, f.size, piece, 128, &e) == 0, "%s in pieces of %zu: %s", archives[i], piece,
+                 e.text);
             check_both(&s, archives[i]);
         }
         free(f.bytes);
@@ -64,7 +65,8 @@ TEST(an_archive_cut_anywhere_is_refused) {
         static struct seen s;
         memset(&s, 0, sizeof s);
         struct err e = {0};
-        ok(read_pieces(&s, f.bytes, f.size + 1, 64, 1000, &e) == E_SYNTAX && strstr(e.text, "after the end"), "%s", e.text);
+        ok(read_pieces(&s, f.bytes, f.size + 1, 64, 1000, &e) == E_SYNTAX && strstr(e.text, "after the end"), "%s",
+           e.text);
         free(f.bytes);
     }
 }

@@ -138,7 +138,8 @@ static const struct {
     {"function", E_UNSUPPORTED, "the function 'MyGelu'"},
     {"training", E_UNSUPPORTED, "training information"},
     {"twice", E_SYNTAX, "the field 'graph' of a ModelProto comes twice"},
-    {"external", E_UNSUPPORTED, "initializer 'w': its data lies in another file ('/etc/passwd'), which is never opened"},
+    {"external", E_UNSUPPORTED,
+     "initializer 'w': its data lies in another file ('/etc/passwd'), which is never opened"},
     {"nan", E_INVALID, "initializer 'w': element 2 of 6 is NaN"},
     {"infinite", E_INVALID, "initializer 'w': element 5 of 6 is infinite"},
     {"short", E_INVALID, "initializer 'w': there are 20 bytes of raw data; float32 [2,3] takes 24"},
@@ -268,8 +269,8 @@ static int write_text(struct text *t, const struct graph *g, struct err *e) {
 }
 
 TEST(what_is_written_reads_back_and_is_written_the_same) {
-    static const char *const names[] = {"gemm.onnx", "old.onnx", "unordered.onnx", "fixed_batch.onnx", "relaxed.onnx",
-                                        "constants.onnx", "types.onnx", "conv.onnx"};
+    static const char *const names[] = {"gemm.onnx",    "old.onnx",       "unordered.onnx", "fixed_batch.onnx",
+                                        "relaxed.onnx", "constants.onnx", "types.onnx",     "conv.onnx"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct graph *a = model(names[i]), *b = NULL;
         struct text first, again, second;
@@ -278,10 +279,12 @@ TEST(what_is_written_reads_back_and_is_written_the_same) {
         need(write_text(&first, a, &e) == 0 && write_text(&again, a, &e) == 0, "%s: %s", names[i], e.text);
         need(onnx_read(&b, first.data, first.length, &e) == 0, "%s: %s", names[i], e.text);
         need(write_text(&second, b, &e) == 0, "%s: %s", names[i], e.text);
-        ok(first.length == again.length && memcmp(first.data, again.data, first.length) == 0, "%s: the same bytes", names[i]);
+        ok(first.length == again.length && memcmp(first.data, again.data, first.length) == 0, "%s: the same bytes",
+           names[i]);
         /* literals are read after initializers: from the second writing on nothing moves */
         ok(first.length == second.length, "%s: %zu and %zu bytes", names[i], first.length, second.length);
-        ok(a->n_nodes == b->n_nodes && a->n_values == b->n_values && a->opset == b->opset, "%s: the same graph", names[i]);
+        ok(a->n_nodes == b->n_nodes && a->n_values == b->n_values && a->opset == b->opset, "%s: the same graph",
+           names[i]);
         text_free(&first);
         text_free(&again);
         text_free(&second);
@@ -318,8 +321,10 @@ TEST(the_checker_of_onnx_accepts_what_is_written) {
         text_free(&t);
         graph_free(g);
     }
-    text_print(command, sizeof command, "/usr/bin/python3 -c 'import onnx, sys\n"
-               "for p in sys.argv[1:]: onnx.checker.check_model(onnx.load(p), full_check=True)' %s/*.onnx 2>&1", folder);
+    text_print(command, sizeof command,
+               "/usr/bin/python3 -c 'import onnx, sys\n"
+               "for p in sys.argv[1:]: onnx.checker.check_model(onnx.load(p), full_check=True)' %s/*.onnx 2>&1",
+               folder);
     ok(system(command) == 0, "the checker (Debian python3-onnx) accepts %s", folder);
     text_print(command, sizeof command, "rm -r %s", folder);
     ok(system(command) == 0, "%s", command);
