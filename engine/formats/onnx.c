@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "engine/formats/onnx_proto.h"
 
-#define MIN_IR_VERSION 3      /* the first with operator sets */
+#define MIN_IR_VERSION 3         /* the first with operator sets */
 #define MAX_ENDS NODE_MAX_INPUTS /* inputs, and outputs, of a graph */
 
 static const char *text_or(const char *text, const char *otherwise) {
@@ -24,7 +24,8 @@ static int read_opset(int *out, const Onnx__ModelProto *m, struct err *e) {
         const Onnx__OperatorSetIdProto *set = m->opset_import[i];
         if (!onnx_is_default_domain(set->domain)) continue;
         if (set->version < ONNX_MIN_OPSET || set->version > ONNX_MAX_OPSET)
-            return err_set(e, E_UNSUPPORTED, "the model uses opset %lld; retort reads %d to %d: export it with one of them",
+            return err_set(e, E_UNSUPPORTED,
+                           "the model uses opset %lld; retort reads %d to %d: export it with one of them",
                            (long long)set->version, ONNX_MIN_OPSET, ONNX_MAX_OPSET);
         *out = (int)set->version;
         return 0;
@@ -38,16 +39,18 @@ static int read_opset(int *out, const Onnx__ModelProto *m, struct err *e) {
 static int check_model(const Onnx__ModelProto *m, struct err *e) {
     if (!m->has_ir_version && !m->graph) return err_set(e, E_SYNTAX, "this is no ONNX model");
     if (m->ir_version < MIN_IR_VERSION)
-        return err_set(e, E_UNSUPPORTED, "the model has IR version %lld; retort reads %d and later", (long long)m->ir_version,
-                       MIN_IR_VERSION);
+        return err_set(e, E_UNSUPPORTED, "the model has IR version %lld; retort reads %d and later",
+                       (long long)m->ir_version, MIN_IR_VERSION);
     if (!m->graph) return err_set(e, E_INVALID, "the model has no graph");
     if (m->n_functions)
         return err_set(e, E_UNSUPPORTED, "the model defines the function '%s'; export it with functions inlined",
                        text_or(m->functions[0]->name, ""));
-    if (m->n_training_info) return err_set(e, E_UNSUPPORTED, "the model carries training information; export it for inference");
+    if (m->n_training_info)
+        return err_set(e, E_UNSUPPORTED, "the model carries training information; export it for inference");
     if (m->graph->n_sparse_initializer) {
         const Onnx__TensorProto *t = m->graph->sparse_initializer[0]->values;
-        return err_set(e, E_UNSUPPORTED, "the initializer '%s' is sparse; export it dense", text_or(t ? t->name : NULL, ""));
+        return err_set(e, E_UNSUPPORTED, "the initializer '%s' is sparse; export it dense",
+                       text_or(t ? t->name : NULL, ""));
     }
     return 0;
 }
@@ -97,8 +100,8 @@ static int read_dim(int64_t *out, const Onnx__TensorShapeProto__Dimension *d, si
     if (given && d->dim_value < 0)
         return err_set(e, E_INVALID, "dimension %zu is %lld; it must not be negative", axis, (long long)d->dim_value);
     if (!given && axis > 0)
-        return err_set(e, E_UNSUPPORTED, "dimension %zu ('%s') is free; only the first may be: export with fixed sizes", axis,
-                       named ? d->dim_param : "?");
+        return err_set(e, E_UNSUPPORTED, "dimension %zu ('%s') is free; only the first may be: export with fixed sizes",
+                       axis, named ? d->dim_param : "?");
     *out = given ? d->dim_value : DIM_BATCH;
     return 0;
 }
@@ -111,7 +114,8 @@ static int read_input_type(enum dtype *type, struct shape *shape, const Onnx__Va
     if (rc) return rc;
     if (!t->shape) return err_set(e, E_UNSUPPORTED, "it has no shape; export with fixed sizes");
     if (t->shape->n_dim > SHAPE_MAX_RANK)
-        return err_set(e, E_UNSUPPORTED, "it has %zu dimensions; at most %d are possible", t->shape->n_dim, SHAPE_MAX_RANK);
+        return err_set(e, E_UNSUPPORTED, "it has %zu dimensions; at most %d are possible", t->shape->n_dim,
+                       SHAPE_MAX_RANK);
     *shape = (struct shape){.rank = (int)t->shape->n_dim};
     for (size_t i = 0; !rc && i < t->shape->n_dim; i++) rc = read_dim(&shape->dim[i], t->shape->dim[i], i, e);
     size_t count;
@@ -161,7 +165,8 @@ static int read_graph(struct graph *g, Onnx__GraphProto *p, struct err *e) {
     for (size_t i = 0; !rc && i < p->n_node; i++) rc = onnx_node_outputs(g, p->node[i], i, e);
     for (size_t i = 0; !rc && i < p->n_node; i++) rc = onnx_node_read(g, p->node[i], i, e);
     for (size_t i = 0; !rc && i < p->n_output; i++) rc = read_output(g, p->output[i], e);
-    return rc ? rc : graph_finish(g, e);
+    if (!rc) rc = graph_finish(g, e);
+    return rc ? rc : graph_fold(g, e);
 }
 
 int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e) {

@@ -317,3 +317,18 @@ int graph_clone(struct graph **out, const struct graph *g, struct err *e) {
     *out = to;
     return 0;
 }
+
+int graph_drop_nodes(struct graph *g, const bool *drop, struct err *e) {
+    int kept = 0, status = 0;
+    for (int i = 0; i < g->n_nodes; i++) {
+        struct node *n = &g->nodes[i];
+        for (int k = 0; k < n->n_outputs; k++)
+            if (n->outputs[k] != VALUE_NONE) g->values[n->outputs[k]].producer = drop[i] ? -1 : kept;
+        if (drop[i]) node_fini(n);
+        else g->nodes[kept++] = *n;
+    }
+    g->n_nodes = kept;
+    names_free(&g->node_names);
+    for (int i = 0; i < kept && !status; i++) status = names_add(&g->node_names, g->nodes[i].name, i, e);
+    return status;
+}

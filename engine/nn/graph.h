@@ -123,6 +123,13 @@ void graph_drop_attribute(struct graph *g, int node, const char *name);
  * trainable, and infers every shape with a free batch. A graph that passed can be planned. */
 int graph_finish(struct graph *g, struct err *e);
 
+/* Takes nodes out: those with drop[index] set. Their outputs have no producer afterwards. */
+int graph_drop_nodes(struct graph *g, const bool *drop, struct err *e);
+
+/* Of a finished graph: nodes that compute from constants alone become constants, which keep the names of
+ * the outputs, and constants that nobody reads any more are freed. The graph is finished again. */
+int graph_fold(struct graph *g, struct err *e);
+
 /* What a reader wants to know at a glance. macs: multiply-adds of Conv, Gemm and MatMul for one sample. */
 struct graph_size {
     int64_t parameters; /* elements of all float constants that training changes, and BatchNorm statistics */

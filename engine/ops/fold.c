@@ -6,9 +6,19 @@
 #include "base/memory.h"
 #include "engine/ops/common.h"
 
+/* Larger results than this, and than a few times what they are made of, are left to run time: some bytes
+ * of a file must not fill the memory. */
+enum { FOLD_ALWAYS = 1 << 16, FOLD_GROWTH = 4 };
+
 bool folds(const struct inference *i) {
-    for (int k = 0; k < i->n_in; k++)
-        if (i->in[k] && (!i->in[k]->constant || i->in[k]->trainable)) return false;
+    size_t room = FOLD_ALWAYS, count;
+    for (int k = 0; k < i->n_in; k++) {
+        if (!i->in[k]) continue;
+        if (!i->in[k]->constant || i->in[k]->trainable) return false;
+        room += FOLD_GROWTH * i->in[k]->constant->count;
+    }
+    for (int k = 0; k < i->n_out; k++)
+        if (shape_count(&count, &i->out[k].shape, NULL) || count > room) return false;
     return true;
 }
 

@@ -4,7 +4,8 @@
 
 #include "engine/nn/op.h"
 
-/* Every input that is there is a constant, and none is a parameter: out[0] is to be folded. */
+/* Every input that is there is a constant, and none is a parameter: the outputs, whose shapes are set,
+ * are to be folded. */
 bool folds(const struct inference *i);
 
 /* An empty constant for out[0], whose type and shape are set; its elements are to be written. */
