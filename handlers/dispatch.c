@@ -1,21 +1,10 @@
-/* dispatch.c - the route table, matching, and the way through a handler. */
+/* dispatch.c - matching, and the way through a handler. */
 #include "handlers/dispatch.h"
 
 #include <string.h>
 
 #include "handlers/headers.h"
 #include "handlers/reply.h"
-
-#define ROUTE(name) extern const struct route name;
-#include "handlers/routes.def"
-#undef ROUTE
-
-const struct route *const route_table[] = {
-#define ROUTE(name) &name,
-#include "handlers/routes.def"
-#undef ROUTE
-    NULL,
-};
 
 const char *http_method_name(enum http_method method) {
     static const char *const names[] = {"GET", "PUT", "POST", "DELETE", "OTHER"};

@@ -1,0 +1,14 @@
+/* intake.h - the engine behind struct intake (server/http.h): networks and arrays that come from
+ * outside, looked at before they are kept. */
+#ifndef SERVER_INTAKE_H
+#define SERVER_INTAKE_H
+
+#include "server/http.h"
+
+extern const struct intake engine_intake;
+
+/* The two halves. */
+int intake_network(struct network_facts *out, const void *bytes, size_t size, struct err *e);
+int intake_graph(struct text *out, const void *bytes, size_t size, struct err *e);
+
+#endif

@@ -1,0 +1,165 @@
+/* intake_network.c - what an ONNX file is, in JSON. */
+#include <malloc.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/memory.h"
+#include "engine/formats/onnx.h"
+#include "engine/nn/op.h"
+#include "server/intake.h"
+
+#define FACTS_MAX (4 << 20)
+
+/* Memory of an import goes back at once: the server may not see another one for days. */
+static void forget(struct graph *g) {
+    graph_free(g);
+    malloc_trim(0);
+}
+
+static void put_shape(struct json_writer *w, const struct shape *s) {
+    json_open_array(w, "shape");
+    for (int i = 0; i < s->rank; i++) {
+        if (s->dim[i] == DIM_BATCH)
+            json_put_string(w, NULL, "N");
+        else
+            json_put_int(w, NULL, s->dim[i]);
+    }
+    json_close_array(w);
+}
+
+static void put_port(struct json_writer *w, const struct value *v) {
+    json_open_object(w, NULL);
+    json_put_string(w, "name", v->name);
+    json_put_string(w, "dtype", dtype_name(v->type));
+    put_shape(w, &v->shape);
+    json_close_object(w);
+}
+
+static void put_ports(struct json_writer *w, const char *name, const struct graph *g, const int *values, int n) {
+    json_open_array(w, name);
+    for (int i = 0; i < n; i++) put_port(w, &g->values[values[i]]);
+    json_close_array(w);
+}
+
+/* ---- facts ---- */
+
+/* In the order of the operator table, so that equal networks have equal texts. */
+static int put_operators(struct json_writer *w, const struct graph *g, struct err *e) {
+    size_t n_ops = 0;
+    while (op_table[n_ops]) n_ops++;
+    int64_t *counts = mem_calloc(n_ops + 1, sizeof *counts);
+    if (!counts) return err_memory(e, n_ops * sizeof *counts);
+    for (int i = 0; i < g->n_nodes; i++)
+        for (size_t k = 0; k < n_ops; k++)
+            if (op_table[k] == g->nodes[i].op) counts[k]++;
+    json_open_object(w, NULL);
+    for (size_t k = 0; k < n_ops; k++)
+        if (counts[k]) json_put_int(w, op_table[k]->name, counts[k]);
+    json_close_object(w);
+    mem_free(counts);
+    return 0;
+}
+
+static int describe(struct network_facts *out, const struct graph *g, struct err *e) {
+    struct graph_size size;
+    struct json_writer operators = json_writer(&out->operators), inputs = json_writer(&out->inputs),
+                       outputs = json_writer(&out->outputs);
+    int code = graph_measure(&size, g, e);
+    if (!code) code = put_operators(&operators, g, e);
+    if (code) return code;
+    out->parameters = size.parameters;
+    out->macs = size.macs;
+    put_ports(&inputs, NULL, g, g->inputs, g->n_inputs);
+    put_ports(&outputs, NULL, g, g->outputs, g->n_outputs);
+    code = out->operators.failed ? out->operators.failed
+           : out->inputs.failed  ? out->inputs.failed
+                                 : out->outputs.failed;
+    return code ? err_set(e, code, "the description of the network is too long") : 0;
+}
+
+int intake_network(struct network_facts *out, const void *bytes, size_t size, struct err *e) {
+    struct graph *g = NULL;
+    *out = (struct network_facts){0};
+    text_init(&out->operators, FACTS_MAX);
+    text_init(&out->inputs, FACTS_MAX);
+    text_init(&out->outputs, FACTS_MAX);
+    int code = onnx_read(&g, bytes, size, e);
+    if (!code) code = describe(out, g, e);
+    forget(g);
+    return code;
+}
+
+/* ---- the graph ---- */
+
+static void put_attribute(struct json_writer *w, const struct attribute *a) {
+    switch (a->type) {
+        case ATTRIBUTE_INT: json_put_int(w, a->name, a->integer); break;
+        case ATTRIBUTE_REAL: json_put_number(w, a->name, a->real); break;
+        case ATTRIBUTE_STRING: json_put_string(w, a->name, a->string); break;
+        case ATTRIBUTE_INTS:
+            json_open_array(w, a->name);
+            for (size_t i = 0; i < a->count; i++) json_put_int(w, NULL, a->integers[i]);
+            json_close_array(w);
+            break;
+        case ATTRIBUTE_REALS:
+            json_open_array(w, a->name);
+            for (size_t i = 0; i < a->count; i++) json_put_number(w, NULL, a->reals[i]);
+            json_close_array(w);
+            break;
+        case ATTRIBUTE_ARRAY:
+            json_open_object(w, a->name);
+            json_put_string(w, "dtype", dtype_name(a->array->type));
+            put_shape(w, &a->array->shape);
+            json_close_object(w);
+            break;
+    }
+}
+
+static void put_names(struct json_writer *w, const char *name, const struct graph *g, const int *values, int n) {
+    json_open_array(w, name);
+    for (int i = 0; i < n; i++) json_put_string(w, NULL, values[i] == VALUE_NONE ? NULL : g->values[values[i]].name);
+    json_close_array(w);
+}
+
+static void put_node(struct json_writer *w, const struct graph *g, const struct node *n) {
+    json_open_object(w, NULL);
+    json_put_string(w, "name", n->name);
+    json_put_string(w, "op", n->op->name);
+    put_names(w, "inputs", g, n->inputs, n->n_inputs);
+    put_names(w, "outputs", g, n->outputs, n->n_outputs);
+    json_open_array(w, "shapes"); /* of the outputs */
+    for (int i = 0; i < n->n_outputs; i++)
+        if (n->outputs[i] != VALUE_NONE) put_port(w, &g->values[n->outputs[i]]);
+    json_close_array(w);
+    json_open_object(w, "attributes");
+    for (int i = 0; i < n->n_attributes; i++) put_attribute(w, &n->attributes[i]);
+    json_close_object(w);
+    json_close_object(w);
+}
+
+static void put_graph(struct json_writer *w, const struct graph *g) {
+    json_open_object(w, NULL);
+    json_put_string(w, "name", g->name);
+    json_put_int(w, "opset", g->opset);
+    put_ports(w, "inputs", g, g->inputs, g->n_inputs);
+    put_ports(w, "outputs", g, g->outputs, g->n_outputs);
+    json_open_array(w, "nodes");
+    for (int i = 0; i < g->n_nodes; i++) put_node(w, g, &g->nodes[i]);
+    json_close_array(w);
+    json_open_array(w, "constants");
+    for (int i = 0; i < g->n_values; i++)
+        if (g->values[i].constant) put_port(w, &g->values[i]);
+    json_close_array(w);
+    json_close_object(w);
+}
+
+int intake_graph(struct text *out, const void *bytes, size_t size, struct err *e) {
+    struct graph *g = NULL;
+    int code = onnx_read(&g, bytes, size, e);
+    if (!code) {
+        struct json_writer w = json_writer(out);
+        put_graph(&w, g);
+    }
+    forget(g);
+    return code;
+}

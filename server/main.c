@@ -1,0 +1,104 @@
+/* main.c - the commands of the binary. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "base/log.h"
+#include "jobs/worker.h"
+#include "server/options.h"
+#include "server/run.h"
+#include "server/serve.h"
+#include "server/version.h"
+
+/* Parses the options of a command that has a table. False: the process ends with *status. */
+static bool parse(struct settings *out, int *status, const char *command, const struct param *table, int argc,
+                  char **argv) {
+    struct err e = {0};
+    bool help;
+    if (options_parse(out, &help, table, argc, argv, &e)) {
+        const char *text = e.text[0] == '/' ? e.text + 1 : e.text; /* a JSON pointer: our names have none */
+        fprintf(stderr, "retort %s: --%s\n`retort %s --help` lists the options.\n", command, text, command);
+        *status = 2;
+        return false;
+    }
+    *status = 0;
+    if (!help) return true;
+    printf("retort %s: options, each also as an environment variable\n\n", command);
+    options_help(table);
+    return false;
+}
+
+static int serve(int argc, char **argv) {
+    static struct settings settings;
+    static char program[1024];
+    int status;
+    if (!parse(&settings, &status, "serve", serve_options, argc, argv)) return status;
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (n <= 0) text_copy(program, sizeof program, "retort");
+    log_start((enum log_level)settings.log, "server");
+    return serve_main(&settings, program);
+}
+
+static int worker(int argc, char **argv) {
+    static struct settings settings;
+    static char who[80];
+    int status;
+    if (!parse(&settings, &status, "worker", worker_options_table, argc, argv)) return status;
+    text_print(who, sizeof who, "worker %d", (int)getpid());
+    log_start((enum log_level)settings.log, settings.name[0] ? settings.name : who);
+    struct worker_options options = {
+        .folder = settings.data,
+        .name = settings.name[0] ? settings.name : NULL,
+        .threads = (int)settings.threads,
+        .memory = (size_t)settings.memory,
+        .until_idle = settings.until_idle,
+    };
+    return worker_main(&options);
+}
+
+static int version(int argc, char **argv) {
+    struct version v = version_of_this();
+    struct text text;
+    (void)argc, (void)argv;
+    text_init(&text, 4096);
+    struct json_writer w = json_writer(&text);
+    json_open_object(&w, NULL);
+    json_put_string(&w, "version", v.version);
+    json_put_string(&w, "commit", v.commit);
+    json_put_string(&w, "blas", v.blas);
+    json_put_string(&w, "instruction_set", v.instruction_set);
+    json_close_object(&w);
+    puts(text.data);
+    text_free(&text);
+    return 0;
+}
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv); /* argv starts after the name */
+    const char *help;
+} commands[] = {
+    {"serve", serve, "answers HTTP and supervises workers"},
+    {"worker", worker, "runs jobs of a data folder"},
+    {"run", run_main, "runs a network once, from files"},
+    {"version", version, "prints version, commit, BLAS and instruction set as JSON"},
+    {NULL, NULL, NULL},
+};
+
+static void print_usage(FILE *to) {
+    fprintf(to, "retort moves what one neural network knows into another, over HTTP.\n\n");
+    for (const struct command *c = commands; c->name; c++) fprintf(to, "  retort %-10s %s\n", c->name, c->help);
+    fprintf(to, "\n`retort COMMAND --help` says more.\n");
+}
+
+int main(int argc, char **argv) {
+    const char *name = argc > 1 ? argv[1] : "";
+    if (!strcmp(name, "--version")) name = "version";
+    for (const struct command *c = commands; c->name; c++)
+        if (!strcmp(c->name, name)) return c->run(argc - 2, argv + 2);
+    bool asked = !strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help");
+    print_usage(asked ? stdout : stderr);
+    return asked ? 0 : 2;
+}
