@@ -1,0 +1,151 @@
+/* memory_host.h - a host for methods, all in memory: models and arrays by name, a cache, checkpoints,
+ * and a stop after so many steps. */
+#ifndef TESTS_ENGINE_MEMORY_HOST_H
+#define TESTS_ENGINE_MEMORY_HOST_H
+
+#include "base/memory.h"
+#include "base/random.h"
+#include "engine/nn/net.h"
+#include "engine/transfer/method.h"
+#include "tests/test.h"
+
+struct memory_host {
+    struct { const char *name; struct graph *graph; } models[8];
+    struct { const char *name, *array; struct data_array data; } arrays[16];
+    int n_models, n_arrays;
+    struct { struct digest key; void *bytes; size_t size; } cache[8];
+    int n_cache, cache_hits;
+    void *checkpoint;
+    size_t checkpoint_size;
+    int64_t steps_seen, stop_at, checkpoint_every;
+    int logs, metrics;
+    char last_log[1024];
+    double last_loss;
+};
+
+static int mh_load_graph(struct graph **out, struct source *source, void *context, const char *reference, struct err *e) {
+    struct memory_host *h = context;
+    for (int i = 0; i < h->n_models; i++)
+        if (!strcmp(h->models[i].name, reference)) {
+            if (source) *source = (struct source){.digest = digest_of(reference, strlen(reference)), .bytes = 1000};
+            return graph_clone(out, h->models[i].graph, e);
+        }
+    return err_set(e, E_NOT_FOUND, "no model %s", reference);
+}
+
+static int mh_load_array(struct data_array *out, struct source *source, void *context, const char *reference,
+                         const char *name, struct err *e) {
+    struct memory_host *h = context;
+    for (int i = 0; i < h->n_arrays; i++)
+        if (!strcmp(h->arrays[i].name, reference) && !strcmp(h->arrays[i].array, name)) {
+            *out = h->arrays[i].data;
+            if (source) *source = (struct source){.digest = digest_of(reference, strlen(reference)), .bytes = 1000};
+            return 0;
+        }
+    return err_set(e, E_NOT_FOUND, "no array %s in %s", name, reference);
+}
+
+static int mh_cache_get(void *out, size_t size, void *context, const struct digest *key, struct err *e) {
+    struct memory_host *h = context;
+    for (int i = 0; i < h->n_cache; i++)
+        if (digest_equal(&h->cache[i].key, key) && h->cache[i].size == size) {
+            memcpy(out, h->cache[i].bytes, size);
+            h->cache_hits++;
+            return 0;
+        }
+    return err_set(e, E_NOT_FOUND, "not cached");
+}
+
+static int mh_cache_put(const void *bytes, size_t size, void *context, const struct digest *key, struct err *e) {
+    struct memory_host *h = context;
+    if (h->n_cache == 8) return err_set(e, E_TOO_LARGE, "cache is full");
+    h->cache[h->n_cache].key = *key;
+    h->cache[h->n_cache].size = size;
+    h->cache[h->n_cache++].bytes = mem_copy(bytes, size);
+    return 0;
+}
+
+static int mh_checkpoint_load(void **out, size_t *size, void *context, struct err *e) {
+    struct memory_host *h = context;
+    (void)e;
+    *size = h->checkpoint_size;
+    if (h->checkpoint_size) *out = mem_copy(h->checkpoint, h->checkpoint_size);
+    return 0;
+}
+
+static bool mh_checkpoint_due(void *context) {
+    struct memory_host *h = context;
+    return h->checkpoint_every && (h->steps_seen + 1) % h->checkpoint_every == 0;
+}
+
+static int mh_checkpoint_save(const void *bytes, size_t size, void *context, struct err *e) {
+    struct memory_host *h = context;
+    (void)e;
+    mem_free(h->checkpoint);
+    h->checkpoint = mem_copy(bytes, size);
+    h->checkpoint_size = size;
+    return 0;
+}
+
+static int mh_progress(void *context, int64_t step, int64_t steps, struct err *e) {
+    struct memory_host *h = context;
+    (void)steps;
+    h->steps_seen = step;
+    if (h->stop_at && step >= h->stop_at) return err_set(e, E_CANCELLED, "stopped at step %lld", (long long)step);
+    return 0;
+}
+
+static void mh_metric(void *context, const char *series, int64_t step, double value) {
+    struct memory_host *h = context;
+    (void)step;
+    h->metrics++;
+    if (!strcmp(series, "train_loss")) h->last_loss = value;
+}
+
+static void mh_log(void *context, const char *text) {
+    struct memory_host *h = context;
+    h->logs++;
+    snprintf(h->last_log, sizeof h->last_log, "%s", text);
+    if (getenv("TEST_VERBOSE")) printf("# log: %s\n", text);
+}
+
+static inline struct host memory_host_open(struct memory_host *h, int threads) {
+    return (struct host){.context = h, .load_graph = mh_load_graph, .load_array = mh_load_array,
+                         .cache_get = mh_cache_get, .cache_put = mh_cache_put, .checkpoint_load = mh_checkpoint_load,
+                         .checkpoint_due = mh_checkpoint_due, .checkpoint_save = mh_checkpoint_save,
+                         .progress = mh_progress, .metric = mh_metric, .log = mh_log, .threads = threads};
+}
+
+static inline void memory_host_add_model(struct memory_host *h, const char *name, struct graph *g) {
+    h->models[h->n_models].name = name;
+    h->models[h->n_models++].graph = g;
+}
+
+/* `data` stays the caller's; rank 1 when dim1 is 0, and so on. */
+static inline void memory_host_add_array(struct memory_host *h, const char *name, const char *array, enum dtype type,
+                                         const void *data, const int64_t dim[4]) {
+    struct data_array a = {.type = type, .data = data};
+    for (int i = 0; i < 4 && dim[i]; i++) a.shape.dim[a.shape.rank++] = dim[i];
+    h->arrays[h->n_arrays].name = name;
+    h->arrays[h->n_arrays].array = array;
+    h->arrays[h->n_arrays++].data = a;
+}
+
+static inline void memory_host_close(struct memory_host *h) {
+    for (int i = 0; i < h->n_models; i++) graph_free(h->models[i].graph);
+    for (int i = 0; i < h->n_cache; i++) mem_free(h->cache[i].bytes);
+    mem_free(h->checkpoint);
+}
+
+/* All constants of two graphs of the same shape, byte for byte. */
+static inline bool same_weights(const struct graph *a, const struct graph *b) {
+    if (a->n_values != b->n_values) return false;
+    for (int v = 0; v < a->n_values; v++) {
+        const struct array *x = a->values[v].constant, *y = b->values[v].constant;
+        if (!x != !y) return false;
+        if (x && (x->count != y->count || memcmp(x->data, y->data, x->count * dtype_size(x->type)))) return false;
+    }
+    return true;
+}
+
+#endif
