@@ -219,6 +219,26 @@ int db_read_slice(void *to, size_t size, struct database *db, const char *table,
     return r;
 }
 
+/* The check reports pages that it could not read as faults; those are errors of another kind. */
+static int code_of_fault(const char *fault) {
+    int64_t rc;
+    const char *code = strstr(fault, "error code=");
+    if (code && text_to_int(&rc, code + strlen("error code="), 1, INT_MAX)) return code_of((int)rc);
+    if (strstr(fault, "failed to get page") || strstr(fault, "Failed to read")) return E_IO;
+    return strstr(fault, "out of memory") ? E_NOMEM : E_CORRUPT;
+}
+
+int db_check(struct database *db, struct err *e) {
+    struct statement *st;
+    char fault[400] = "";
+    int r = db_query(&st, db, "PRAGMA quick_check(1)", BIND_NOTHING, e);
+    if (!r) r = statement_step(st, e);
+    if (r < 0) return r;
+    column_word(fault, sizeof fault, st, 0);
+    statement_reset(st);
+    return strcmp(fault, "ok") == 0 ? 0 : err_set(e, code_of_fault(fault), "%s: %s", db->label, fault);
+}
+
 /* ---- transactions ---- */
 
 /* `synchronous` cannot be changed inside a transaction, and takes effect when the pragma is compiled. */

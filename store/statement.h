@@ -102,6 +102,9 @@ int column_string(char **out, struct statement *st, int column, struct err *e);
 int db_read_slice(void *to, size_t size, struct database *db, const char *table, const char *column, int64_t row,
                   size_t offset, struct err *e);
 
+/* Reads the whole file and checks its structure: E_CORRUPT with the first fault. */
+int db_check(struct database *db, struct err *e);
+
 /* ---- transactions ---- */
 
 enum db_mode {

@@ -183,18 +183,6 @@ int store_stats_read(struct store_stats *out, struct store *s, struct err *e) {
     return r;
 }
 
-static int check_file(struct database *db, const char *label, struct err *e) {
-    struct statement *st;
-    char text[200] = "";
-    int r = db_query(&st, db, "PRAGMA quick_check(1)", BIND_NOTHING, e);
-    if (r) return r;
-    r = statement_step(st, e);
-    if (r < 0) return r;
-    column_word(text, sizeof text, st, 0);
-    statement_reset(st);
-    return strcmp(text, "ok") == 0 ? 0 : err_set(e, E_CORRUPT, "%s: %s", label, text);
-}
-
 static int check_references(struct store *s, struct err *e) {
     struct statement *st;
     int r = db_query(&st, s->meta, "SELECT DISTINCT blob FROM blob_references", BIND_NOTHING, e);
@@ -210,8 +198,8 @@ static int check_references(struct store *s, struct err *e) {
 }
 
 int store_verify(struct store *s, struct err *e) {
-    int r = check_file(s->meta, "retort.db", e);
-    if (!r) r = check_file(s->blobs, "blobs.db", e);
+    int r = db_check(s->meta, e);
+    if (!r) r = db_check(s->blobs, e);
     /* Under the lock that collecting garbage needs: what is named now stays so. */
     if (!r) r = db_begin(s->meta, DB_RELAXED, e);
     return r ? r : db_end(s->meta, check_references(s, e), e);
