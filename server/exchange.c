@@ -34,6 +34,7 @@ void *exchange_new(void *front, const char *target, struct MHD_Connection *conne
     response_init(&x->response);
     if (length <= HTTP_MAX_TARGET) x->target = mem_alloc(length + 1 + TARGET_ROOM(length));
     if (x->target) memcpy(x->target, target, length + 1);
+    newcomers_add(x);
     atomic_fetch_add(&x->front->stats->active, 1);
     return x;
 }
@@ -112,17 +113,23 @@ static bool guard(struct exchange *x, const char *version) {
     return false;
 }
 
-/* Fills the request as far as the headers go. False: the response is a refusal. */
-static bool open_request(struct exchange *x, const char *method, const char *version) {
+void exchange_read_headers(struct exchange *x) {
     struct request *r = &x->request;
     r->service = x->front->service;
     r->path = r->body = r->principal = "";
     r->remote = x->remote;
     r->base = x->base;
-    r->method = method_of(method, &r->head);
+    r->n_headers = 0;
     MHD_get_connection_values(x->connection, MHD_HEADER_KIND, keep_header, x);
     name_request(r);
     describe_peer(x);
+}
+
+/* Fills the request as far as the headers go. False: the response is a refusal. */
+static bool open_request(struct exchange *x, const char *method, const char *version) {
+    struct request *r = &x->request;
+    exchange_read_headers(x);
+    r->method = method_of(method, &r->head);
     if (!guard(x, version)) return false;
     r->store = stores_mine();
     x->route = route_find(r, r->service->routes, &x->response);
@@ -130,6 +137,7 @@ static bool open_request(struct exchange *x, const char *method, const char *ver
 }
 
 static enum MHD_Result begin(struct exchange *x, const char *method, const char *version) {
+    newcomers_remove(x);
     if (open_request(x, method, version)) {
         x->phase = PHASE_BODY;
         return MHD_YES;
@@ -289,6 +297,7 @@ void exchange_done(void *front, struct MHD_Connection *connection, void **exchan
     (void)front, (void)connection, (void)why;
     if (!x) return;
     *exchange = NULL;
+    newcomers_remove(x);
     count(x);
     body_free(x);
     response_fini(&x->response, x->response.kind == REPLY_BODY ? NULL : stores_mine());

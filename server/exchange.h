@@ -50,6 +50,7 @@ struct upload {
 };
 
 struct exchange {
+    struct exchange *next_new; /* newcomers.c */
     struct front *front;
     struct MHD_Connection *connection;
     const struct route *route;
@@ -81,6 +82,15 @@ enum MHD_Result exchange_access(void *front, struct MHD_Connection *connection, 
                                 const char *version, const char *data, size_t *size, void **exchange);
 void exchange_done(void *front, struct MHD_Connection *connection, void **exchange,
                    enum MHD_RequestTerminationCode why);
+
+/* newcomers.c: exchanges whose headers are still coming, of the calling event loop. */
+void newcomers_add(struct exchange *x);
+void newcomers_remove(struct exchange *x);
+/* libmicrohttpd is about to refuse one of them: refuses those with a bad Content-Length before it does. */
+void newcomers_refuse_bad_lengths(void);
+
+/* Fills the request with the headers that have come; x->close when there are too many. */
+void exchange_read_headers(struct exchange *x);
 
 /* Suspends the connection and gives the task to the desk, which must call exchange_back at its end.
  * False when the server is ending: the connection must go. */

@@ -87,8 +87,9 @@ static size_t leave_encoded(void *cls, struct MHD_Connection *connection, char *
 static void log_daemon(void *cls, const char *format, va_list args) {
     char line[512];
     (void)cls;
-    int n = vsnprintf(line, sizeof line, format, args);
-    if (n > 0) log_debug("libmicrohttpd: %.*s", (int)strcspn(line, "\n"), line);
+    if (vsnprintf(line, sizeof line, format, args) < 0) return;
+    if (!strncmp(line, "Error processing request", 24)) newcomers_refuse_bad_lengths();
+    log_debug("libmicrohttpd: %.*s", (int)strcspn(line, "\n"), line);
 }
 
 static int start_daemon(struct front *f, const struct front_options *o, struct err *e) {
@@ -102,7 +103,7 @@ static int start_daemon(struct front *f, const struct front_options *o, struct e
     f->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, exchange_access, f, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, NULL,
         MHD_OPTION_LISTEN_SOCKET, f->socket, MHD_OPTION_URI_LOG_CALLBACK, exchange_new, f, MHD_OPTION_NOTIFY_COMPLETED,
-        exchange_done, f, MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        exchange_done, f, MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 0,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->connections, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)o->idle_s,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_POOL, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
     return f->daemon ? 0 : err_set(e, E_IO, "the HTTP server cannot be started");

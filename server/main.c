@@ -18,8 +18,9 @@ static bool parse(struct settings *out, int *status, const char *command, const 
     struct err e = {0};
     bool help;
     if (options_parse(out, &help, table, argc, argv, &e)) {
-        const char *text = e.text[0] == '/' ? e.text + 1 : e.text; /* a JSON pointer: our names have none */
-        fprintf(stderr, "retort %s: --%s\n`retort %s --help` lists the options.\n", command, text, command);
+        bool pointer = e.text[0] == '/'; /* the tables think of JSON, the reader of options */
+        fprintf(stderr, "retort %s: %s%s\n`retort %s --help` lists the options.\n", command, pointer ? "--" : "",
+                e.text + pointer, command);
         *status = 2;
         return false;
     }
