@@ -71,7 +71,7 @@ enum { COLUMNS = 16 }; /* of a sum, so that it becomes vectors */
         } \
     }
 
-#define BINARY(name, help, parameters, keeps, traits, formula, slope_a, slope_b) \
+#define BINARY(name, numbers, help, parameters, keeps, traits, formula, slope_a, slope_b) \
     FORWARD(name, formula) \
     BACKWARD(name##_a, slope_a) \
     BACKWARD(name##_b, slope_b) \
@@ -84,7 +84,7 @@ static const struct row {
     walk_row *forward, *backward[2];
     double (*value)(double a, double b);
 } rows[] = {
-#define BINARY(name, help, parameters, keeps, traits, formula, slope_a, slope_b) \
+#define BINARY(name, numbers, help, parameters, keeps, traits, formula, slope_a, slope_b) \
     {#name, forward_##name, {backward_##name##_a, backward_##name##_b}, value_##name},
 #include "engine/ops/binary.def"
 #undef BINARY
@@ -200,15 +200,22 @@ static int binary_plan(struct call *c, struct plan *p, struct err *e) {
     return status;
 }
 
-static const struct op_sample samples[] = {
-    {"2x3x4 +2x3x4", "", "the same shape"},
-    {"2x3x4x2 *+3x1x1", "", "a parameter per channel"},
-    {"2x3x4 *+4", "", "a parameter per column"},
-    {"2x3x4 *+1", "", "one number"},
-    {NULL, NULL, NULL},
-};
+#define SAMPLES(a) \
+    { \
+        {a "2x3x4 +2x3x4", "", "the same shape"}, \
+        {a "2x3x4 +2x3x1", "", "the second spread along rows"}, \
+        {a "2x3x1x2 +2x3x4x1", "", "both spread"}, \
+        {a "2x3x4x2 *+3x1x1", "", "a constant per channel"}, \
+        {a "2x3x4 *+4", "", "a constant per column"}, \
+        {a "2x40 *+1", "", "one constant"}, \
+        {NULL, NULL, NULL}, \
+    }
+static const struct op_sample samples_ANY[] = SAMPLES("");
+static const struct op_sample samples_POSITIVE[] = SAMPLES("+");
+static const struct op_sample samples_SPREADS[] = {
+    {"2x3x4x2 3x1x1", "", "a constant per channel"}, {"2x40 1", "", "one constant"}, {"2x3x4 3x4", "", "one each"}, {NULL, NULL, NULL}};
 
-#define BINARY(name_, help_, parameters_, keeps_, traits_, formula, slope_a, slope_b) \
+#define BINARY(name_, numbers, help_, parameters_, keeps_, traits_, formula, slope_a, slope_b) \
     const struct op op_##name_ = { \
         .name = #name_, \
         .help = help_, \
@@ -220,7 +227,7 @@ static const struct op_sample samples[] = {
         .state_size = sizeof(struct binary_state), \
         .infer = binary_infer, \
         .plan = binary_plan, \
-        .samples = samples, \
+        .samples = samples_##numbers, \
     };
 #include "engine/ops/binary.def"
 #undef BINARY

@@ -158,7 +158,8 @@ static int log_softmax_plan(struct call *c, struct plan *p, struct err *e) {
 
 static const struct op_sample samples[] = {
     {"3x5", "", "rows"},
-    {"2x3x4", "axis=1", "before opset 13 all that follows, then the axis alone"},
+    {"2x3x4", "axis=1", "an axis in the middle"},
+    {"2x3x4", "axis=1 opset=11", "before opset 13: all that follows"},
     {"2x37", "axis=-1", "long rows"},
     {"2x3", "axis=0", "across samples"},
     {NULL, NULL, NULL},

@@ -58,7 +58,7 @@ VECTORMATH real mish_slope(real x) {
     return t + x * (1 - t * t) * vector_sigmoid(x);
 }
 
-#define UNARY(name, help, a, a0, b, b0, keeps, traits, formula, slope) UNARY_LOOPS(name, formula, slope)
+#define UNARY(name, numbers, help, a, a0, b, b0, keeps, traits, formula, slope) UNARY_LOOPS(name, formula, slope)
 #include "engine/ops/unary.def"
 #undef UNARY
 
@@ -68,7 +68,7 @@ static const struct row {
     const char *alpha, *beta;
     double alpha_standard, beta_standard;
 } rows[] = {
-#define UNARY(name, help, a, a0, b, b0, keeps, traits, formula, slope) {#name, &loops_##name, a, b, a0, b0},
+#define UNARY(name, numbers, help, a, a0, b, b0, keeps, traits, formula, slope) {#name, &loops_##name, a, b, a0, b0},
 #include "engine/ops/unary.def"
 #undef UNARY
 };
@@ -90,9 +90,10 @@ static int row_plan(struct call *c, struct plan *p, struct err *e) {
     return unary_plan(c, p, e);
 }
 
-static const struct op_sample samples[] = {{"+2x3x4", "", "positive"}, {"2x3x4", "", "any"}, {NULL, NULL, NULL}};
+static const struct op_sample samples_ANY[] = {{"2x3x4", "", ""}, {NULL, NULL, NULL}};
+static const struct op_sample samples_POSITIVE[] = {{"+2x3x4", "", "positive"}, {NULL, NULL, NULL}};
 
-#define UNARY(name_, help_, a, a0, b, b0, keeps_, traits_, formula, slope) \
+#define UNARY(name_, numbers, help_, a, a0, b, b0, keeps_, traits_, formula, slope) \
     const struct op op_##name_ = { \
         .name = #name_, \
         .help = help_, \
@@ -104,7 +105,7 @@ static const struct op_sample samples[] = {{"+2x3x4", "", "positive"}, {"2x3x4",
         .state_size = sizeof(struct unary_state), \
         .infer = row_infer, \
         .plan = row_plan, \
-        .samples = samples, \
+        .samples = samples_##numbers, \
     };
 #include "engine/ops/unary.def"
 #undef UNARY

@@ -136,7 +136,7 @@ static const struct op_sample reshape_samples[] = {
 static const struct op_sample squeeze_samples[] = {
     {"2x1x4x1 =1,-1", "", "axes given"}, {"2x1x4x1", "", "all"}, {NULL, NULL, NULL}};
 static const struct op_sample unsqueeze_samples[] = {
-    {"2x4 =1,-1", "", "axes as an input"}, {"2x4", "axes=1", "axes as an attribute"}, {NULL, NULL, NULL}};
+    {"2x4 =1,-1", "", "axes as an input"}, {"2x4", "axes=1 opset=11", "axes as an attribute"}, {NULL, NULL, NULL}};
 
 #define VIEW(name_, help_, most_inputs, attributes_, layout_, infer_, samples_) \
     const struct op op_##name_ = { \
