@@ -117,10 +117,12 @@ function methodLayout(fields, context, fault) {
   };
 }
 
-function suggest(field, path) {
-  if (!field?.get) return;
-  for (const [name, value] of suggestions(path)) {
-    if (field.get(name)?.value() === undefined) field.get(name)?.set(value);
+// Fills in what a newcomer would not know, where something must be said.
+function suggest(form, params) {
+  for (const { name, required } of params) {
+    const field = form.get(name);
+    if (!required || field.value() !== undefined) continue;
+    for (const [inner, value] of suggestions(name)) field.get?.(inner)?.set(value);
   }
 }
 
@@ -130,8 +132,7 @@ export function methodForm(method, references, { values, fresh }) {
   form.set(values);
   if (!fresh) return form;
   form.preselect();
-  const student = form.get('student');
-  if (student && student.value() === undefined) suggest(student, 'student');
+  suggest(form, method.parameters);
   return form;
 }
 
