@@ -102,8 +102,18 @@ $(patsubst %.c,$(OUT)/%,$1): $(patsubst %.c,$(OUT)/%.o,$1) $(call archives_of,$(
 endef
 $(foreach t,$(TEST_SOURCES),$(eval $(call test_program,$t)))
 
+# Fuzz targets, run over the fixtures.
+REPLAYS := $(patsubst %_fuzz.c,$(OUT)/%_replay,$(wildcard tests/fuzz/*_fuzz.c))
+$(OUT)/tests/fuzz/%_replay: $(OUT)/tests/fuzz/%_fuzz.o $(OUT)/tests/fuzz/replay.o $(call archives_of,engine)
+	$(CC) $(LDFLAGS) $^ $(call libs_of,engine) -o $@
+
+# What only another build can show: gradients in double, everything that computes without oneDNN.
+DOUBLE_TESTS   := $(BUILD)/release-double/tests/engine/gradient_test
+PORTABLE_TESTS := $(patsubst %,$(BUILD)/release-portable/tests/engine/%_test,gradient kernels train)
 .PHONY: tests
-tests: $(TESTS)
+tests: $(TESTS) $(REPLAYS)
+	@$(MAKE) --no-print-directory REAL=double SANITIZER= $(DOUBLE_TESTS)
+	@$(MAKE) --no-print-directory ONEDNN=0 SANITIZER= $(PORTABLE_TESTS)
 
 $(OUT)/bench/step: $(OUT)/bench/step.o $(call archives_of,engine)
 	$(CC) $(LDFLAGS) $^ $(call libs_of,engine) -o $@
@@ -118,7 +128,7 @@ NODE_MODULES := tests/js/node_modules/.package-lock.json
 JUDGES       := $(wildcard tests/e2e/*_test.sh tests/e2e/*_test.js tests/js/*_test.js)
 SLOW_JUDGES  := $(wildcard tests/e2e/*_slow.sh tests/e2e/*_slow.js)
 
-.PHONY: help setup demo run test test-slow lint install clean bench bench-distill
+.PHONY: help setup demo run test test-slow fuzz lint install clean bench bench-distill
 
 help: ## explains the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -149,11 +159,16 @@ test-slow: ## the tests that take minutes: the whole tour, the whole data, an up
 
 .PHONY: run-tests
 run-tests:
-	RETORT=$(OUT)/retort SANITIZER=$(SANITIZER) tests/run $(TESTS) $(JUDGES)
+	RETORT=$(OUT)/retort SANITIZER=$(SANITIZER) tests/run $(TESTS) $(REPLAYS) $(DOUBLE_TESTS) $(PORTABLE_TESTS) $(JUDGES)
 
 $(NODE_MODULES): tests/js/package-lock.json
 	cd tests/js && npm ci --ignore-scripts --loglevel=error
 	@touch $@
+
+FUZZ_SECONDS ?= 60
+fuzz: ## searches for inputs that break the readers: FUZZ_SECONDS=60 for each
+	tools/packages install build fuzz
+	FUZZ_SECONDS=$(FUZZ_SECONDS) tools/fuzz $(BUILD)/fuzz
 
 lint: ## the rules that a machine can check: layers, sizes, calls better avoided
 	tools/packages install lint
