@@ -66,11 +66,10 @@ static void finish(const struct request *r, struct response *out, int code, stru
     reply_error(out, r, e);
 }
 
-/* Tables are judged once more by the handlers that have one; here the query without table is. */
+/* Handlers that have a table judge it themselves. */
 static int check_query(const struct route *route, const struct request *r, struct err *e) {
     if (route->any_query || route->query || !r->n_query) return 0;
-    char nothing[1];
-    return query_parse(nothing, NULL, r, e);
+    return err_set(e, E_INVALID, "this call takes no query parameters; \"%.80s\" was found", r->query[0].name);
 }
 
 void route_run(const struct route *route, const struct request *r, struct response *out) {

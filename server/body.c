@@ -193,15 +193,15 @@ static size_t take_piece(struct exchange *x, const char *data, size_t size) {
     return taken;
 }
 
+bool body_fits(struct exchange *x, size_t size) {
+    struct err e = {0};
+    if (size <= x->limit - x->received) return true;
+    err_set(&e, E_TOO_LARGE, "the body has more than the %llu bytes that are allowed", (unsigned long long)x->limit);
+    exchange_refuse(x, 413, "too-large", &e, x->limit);
+    return false;
+}
+
 bool body_take(struct exchange *x, const char *data, size_t *size) {
-    if (*size > x->limit - x->received) { /* chunked: nobody said how much would come */
-        struct err e = {0};
-        err_set(&e, E_TOO_LARGE, "the body has more than the %llu bytes that are allowed",
-                (unsigned long long)x->limit);
-        exchange_refuse(x, 413, "too-large", &e, x->limit);
-        x->phase = PHASE_DROP;
-        return true;
-    }
     size_t taken = *size;
     if (x->upload)
         taken = take_piece(x, data, *size);

@@ -261,8 +261,9 @@ enum MHD_Result exchange_access(void *front, struct MHD_Connection *connection, 
         case PHASE_NEW: return begin(x, method, version);
         case PHASE_BODY:
             if (!*size) return complete(x);
-            if (!body_take(x, data, size)) return MHD_NO;
-            return x->phase == PHASE_DROP ? drop(x, size) : MHD_YES;
+            if (body_fits(x, *size)) return body_take(x, data, size) ? MHD_YES : MHD_NO;
+            x->phase = PHASE_DROP;
+            return drop(x, size);
         case PHASE_DROP:
             if (*size) return drop(x, size);
             return x->answered ? MHD_NO : exchange_send(x);

@@ -101,7 +101,10 @@ void exchange_back(struct exchange *x, enum phase phase);
 /* body.c: checks what the headers say about the body, and opens the sink of an upload. False: refused,
  * the response is filled. */
 bool body_begin(struct exchange *x);
-/* Takes what it can of data[0..*size) and leaves the rest in *size; may suspend. False: hang up. */
+/* Whether the body may have so many more bytes; false: the response is a 413. Only a chunked one can fail here. */
+bool body_fits(struct exchange *x, size_t size);
+/* Takes what it can of data[0..*size) and leaves the rest in *size. False: hang up. True: the connection may
+ * be suspended now, and a desk at work on the exchange. */
 bool body_take(struct exchange *x, const char *data, size_t *size);
 /* The body is there: whether it is what was announced; otherwise the response is a problem. */
 bool body_complete(struct exchange *x);

@@ -142,9 +142,19 @@ static struct MHD_Response *source_response(struct exchange *x, struct span span
     return made;
 }
 
+static bool reserve_stream(struct front *f) {
+    if (atomic_fetch_add(&f->stats->streams, 1) < f->service->streams) return true;
+    atomic_fetch_sub(&f->stats->streams, 1);
+    return false;
+}
+
+/* The place in f->stats->streams is reserved; free_stream gives it back. */
 static struct MHD_Response *events_response(struct exchange *x) {
     struct stream *s = mem_calloc(1, sizeof *s);
-    if (!s) return NULL;
+    if (!s) {
+        atomic_fetch_sub(&x->front->stats->streams, 1);
+        return NULL;
+    }
     s->front = x->front;
     s->connection = x->connection;
     s->events = x->response.events;
@@ -152,9 +162,9 @@ static struct MHD_Response *events_response(struct exchange *x) {
     text_init(&s->pending, EVENTS_MAX);
     struct MHD_Response *made = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1024, read_stream, s, free_stream);
     if (made)
-        x->response.kind = REPLY_BODY, atomic_fetch_add(&x->front->stats->streams, 1);
+        x->response.kind = REPLY_BODY;
     else
-        mem_free(s);
+        mem_free(s), atomic_fetch_sub(&x->front->stats->streams, 1);
     return made;
 }
 
@@ -245,7 +255,7 @@ static bool copy_headers(struct MHD_Response *to, char *line) {
 static struct MHD_Response *make_content(struct exchange *x) {
     struct response *out = &x->response;
     struct span whole = {0, 0};
-    if (out->kind == REPLY_EVENTS && atomic_load(&x->front->stats->streams) >= x->front->service->streams)
+    if (out->kind == REPLY_EVENTS && !reserve_stream(x->front))
         reply_problem(out, &x->request,
                       &(struct problem){503, "busy", "as many event streams as allowed are open", "", 0});
     if (out->kind == REPLY_SOURCE) add_validators(out);

@@ -28,9 +28,11 @@ TEST(target_splits_before_it_decodes) {
 
 TEST(target_refuses) {
     static const char *const bad[] = {
-        "", "*", "x", "/a//b", "//", "/a/", "/.", "/..", "/a/../b", "/%2e%2e/x", "/a/%2E", "/%2e./x", "/a%00b", "/a%",
-        "/a%4", "/a%zz", "/a%0ab", "/a\tb", "/%ff", "/%c0%80", "/a#b", "/a?x=%00", "/a?x=%ff", "/a?x=1&x=2",
-        "/1/2/3/4/5/6/7/8/9/10/11/12/13",
+        "",       "*",        "x",        "/a//b",      "//",
+        "/a/",    "/.",       "/..",      "/a/../b",    "/%2e%2e/x",
+        "/a/%2E", "/%2e./x",  "/a%00b",   "/a%",        "/a%4",
+        "/a%zz",  "/a%0ab",   "/a\tb",    "/%ff",       "/%c0%80",
+        "/a#b",   "/a?x=%00", "/a?x=%ff", "/a?x=1&x=2", "/1/2/3/4/5/6/7/8/9/10/11/12/13",
     };
     struct request r;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) ok(split(&r, bad[i]) == E_SYNTAX, "\"%s\"", bad[i]);
@@ -53,7 +55,8 @@ static int judge(const char *version, int n, const struct pair *headers) {
 }
 #define JUDGE(version, ...) \
     judge(version, sizeof((struct pair[]){__VA_ARGS__}) / sizeof(struct pair), (struct pair[]){__VA_ARGS__})
-#define HOST {"Host", "localhost"}
+#define HOST \
+    { "Host", "localhost" }
 
 TEST(guard_judges_headers) {
     ok(JUDGE("HTTP/1.1", HOST, {"Content-Length", "5"}) == 0, "an ordinary request");
@@ -86,8 +89,8 @@ static int from(const char *host, const char *origin, enum http_method method, b
 }
 
 TEST(guard_judges_origins) {
-    static const char *const local[] = {"localhost", "localhost:8080", "127.0.0.1:1", "[::1]:80", "LOCALHOST",
-                                        "a.localhost", "10.1.2.3", "retort.example:443", "box"};
+    static const char *const local[] = {"localhost",   "localhost:8080", "127.0.0.1:1",        "[::1]:80", "LOCALHOST",
+                                        "a.localhost", "10.1.2.3",       "retort.example:443", "box"};
     for (size_t i = 0; i < sizeof local / sizeof local[0]; i++)
         ok(from(local[i], NULL, HTTP_GET, true) == 0, "%s is ours", local[i]);
     ok(from("evil.example", NULL, HTTP_GET, true) == 421, "a foreign name");
@@ -132,26 +135,39 @@ struct row {
 };
 
 static const struct row rows[] = {
-    {"two Content-Length", "POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nContent-Length: 33\r\n\r\n" HIDDEN, 400, 400, false},
+    {"two Content-Length",
+     "POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nContent-Length: 33\r\n\r\n" HIDDEN, 400, 400, false},
     {"Content-Length and chunked",
-     "POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 38\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" HIDDEN, 400, 400, false},
+     "POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 38\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" HIDDEN,
+     400, 400, false},
     {"space before the colon",
-     "POST /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding : chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" HIDDEN, 400, 400, false},
-    {"gzip, chunked", "POST /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" HIDDEN, 400, 501, false},
+     "POST /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding : chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" HIDDEN,
+     400, 400, false},
+    {"gzip, chunked", "POST /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" HIDDEN,
+     400, 501, false},
     {"two Host", "GET /a HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n" HIDDEN, 400, 400, false},
     {"no Host", "GET /a HTTP/1.1\r\nX: y\r\n\r\n" HIDDEN, 400, 400, false},
     {"bare LF", "GET /a HTTP/1.1\nHost: localhost\n\n", 200, 400, true},
     {"climbing path", "GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n" HIDDEN, 400, 404, false},
-    {"encoded climbing path with NUL", "GET /%2e%2e/%2e%2e/x%00y HTTP/1.1\r\nHost: localhost\r\n\r\n" HIDDEN, 400, 404, false},
+    {"encoded climbing path with NUL", "GET /%2e%2e/%2e%2e/x%00y HTTP/1.1\r\nHost: localhost\r\n\r\n" HIDDEN, 400, 404,
+     false},
     {"negative length", "POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n" HIDDEN, 400, 400, false},
-    {"length beyond 64 bits", "POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n" HIDDEN, 400, 413, false},
-    {"body where none is taken", "GET /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 33\r\n\r\n" HIDDEN, 400, 400, false},
-    {"body over the limit", "POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\n\r\n" HIDDEN, 413, 413, false},
-    {"body on an unknown path", "POST /a/b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 33\r\n\r\n" HIDDEN, 404, 404, false},
-    {"body with an unknown method", "PATCH /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 33\r\n\r\n" HIDDEN, 405, 405, false},
+    {"length beyond 64 bits",
+     "POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n" HIDDEN, 400, 413, false},
+    {"body where none is taken", "GET /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 33\r\n\r\n" HIDDEN, 400, 400,
+     false},
+    {"body over the limit", "POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\n\r\n" HIDDEN, 413, 413,
+     false},
+    {"body on an unknown path", "POST /a/b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 33\r\n\r\n" HIDDEN, 404, 404,
+     false},
+    {"body with an unknown method", "PATCH /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 33\r\n\r\n" HIDDEN, 405,
+     405, false},
     {"foreign host", "GET /a HTTP/1.1\r\nHost: evil.example\r\n\r\n" HIDDEN, 421, 421, false},
-    {"a chunk without size", "POST /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" HIDDEN, 400, 400, false},
-    {"a chunk of 2^64 bytes", "POST /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\n" HIDDEN, 400, 413, false},
+    {"a chunk without size", "POST /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" HIDDEN,
+     400, 400, false},
+    {"a chunk of 2^64 bytes",
+     "POST /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\n" HIDDEN, 400, 413,
+     false},
     {"HTTP/2 in words", "GET /a HTTP/2.0\r\nHost: localhost\r\n\r\n" HIDDEN, 400, 505, false},
     {"no version", "GET /a\r\n\r\n" HIDDEN, 400, 505, false},
 };
@@ -200,8 +216,10 @@ TEST(pipelined_requests_are_answered_in_order) {
     struct wire w = {0};
     char out[8192];
     need(wire_start(&w, routes), "start");
-    wire_ask(&w, "POST /one HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}GET /two HTTP/1.1\r\nHost: localhost\r\n\r\n", out,
-             sizeof out);
+    wire_ask(
+        &w,
+        "POST /one HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}GET /two HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        out, sizeof out);
     const char *one = strstr(out, "/one"), *two = strstr(out, "/two");
     ok(wire_count(out, "HTTP/1.1 200") == 2 && one && two && one < two, "%s", out);
     wire_stop(&w);
