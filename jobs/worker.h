@@ -20,7 +20,7 @@ struct worker_options {
     bool until_idle;        /* return when the queue is empty, for tests and for cron */
 };
 
-#define WORKER_LEASE_MS 30000
+#define WORKER_LEASE_MS 10000
 #define WORKER_CHECKPOINT_MS 5000
 #define WORKER_POLL_MS 250
 

@@ -215,7 +215,7 @@ static int resume(struct trainer *t, struct err *e) {
     if (checkpoint_unpack(parts, PARTS, &t->identity, bytes, size)) {
         t->optimizer.steps = t->now.optimizer_steps;
         net_parameters_changed(t->net);
-        say(t, "continuing from step %lld of %lld", (long long)t->now.step, (long long)t->steps);
+        say(t, "resuming from the checkpoint at step %lld of %lld", (long long)t->now.step, (long long)t->steps);
     } else {
         say(t, "the checkpoint is damaged or of another run: starting from the beginning");
     }

@@ -1,0 +1,218 @@
+/* loader.c - bytes of blobs to graphs and arrays. */
+#include "jobs/loader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "base/text.h"
+#include "engine/formats/onnx.h"
+#include "store/datasets.h"
+#include "store/models.h"
+
+#define PIECE ((size_t)4 << 20) /* bytes copied to a scratch file at a time */
+
+void loader_init(struct loader *l, struct store *s, const struct references *references,
+                 const struct loader_options *options) {
+    *l = (struct loader){.store = s, .references = references, .options = *options};
+}
+
+static void drop_array(struct loaded_array *a) {
+    if (a->map) munmap(a->map, a->mapped);
+    mem_free(a->block);
+}
+
+void loader_fini(struct loader *l) {
+    for (size_t i = 0; i < l->n_arrays; i++) drop_array(&l->arrays[i]);
+    mem_free(l->arrays);
+    l->arrays = NULL;
+    l->n_arrays = 0;
+}
+
+static int version_of(const struct store_version **out, const struct loader *l, enum store_kind kind,
+                      const char *reference, struct err *e) {
+    const struct reference *r = references_find(l->references, kind, reference);
+    if (!r) return err_set(e, E_INTERNAL, "'%s' is not among the references of the job", reference);
+    *out = &r->version;
+    return 0;
+}
+
+/* ---- networks ---- */
+
+static int read_blob(void **out, size_t size, struct loader *l, int64_t blob, struct err *e) {
+    void *bytes = mem_alloc(size);
+    if (!bytes) return err_memory(e, size);
+    int status = store_blob_read(bytes, size, l->store, blob, 0, e);
+    if (status)
+        mem_free(bytes);
+    else
+        *out = bytes;
+    return status;
+}
+
+int loader_graph(struct graph **out, struct source *source, struct loader *l, const char *reference, struct err *e) {
+    const struct store_version *version = NULL;
+    struct store_model model = {0};
+    void *bytes = NULL;
+    int status = version_of(&version, l, STORE_MODEL, reference, e);
+    if (!status) status = store_model_read(&model, l->store, version->id, e);
+    if (status) return status;
+    size_t size = (size_t)model.version.bytes;
+    if (l->options.memory && size > l->options.memory)
+        status = err_set(e, E_TOO_LARGE, "model %s has %zu bytes, a job may take %zu (--memory)", reference, size,
+                         l->options.memory);
+    if (!status) status = read_blob(&bytes, size, l, model.blob, e);
+    if (!status) {
+        status = onnx_read(out, bytes, size, e);
+        if (status) err_prefix(e, "model %s", reference);
+    }
+    if (!status && source) *source = (struct source){model.version.digest, (uint64_t)size};
+    mem_free(bytes);
+    store_model_fini(&model);
+    return status;
+}
+
+/* ---- arrays ---- */
+
+static int tick(struct loader *l, struct err *e) {
+    return l->options.tick ? l->options.tick(l->options.context, e) : 0;
+}
+
+static int io_error(struct err *e, const char *what) {
+    return err_set(e, E_IO, "%s a scratch file for a data set: %s", what, strerror(errno));
+}
+
+static int write_all(int file, const char *bytes, size_t size, struct err *e) {
+    while (size > 0) {
+        ssize_t n = write(file, bytes, size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return io_error(e, "writing");
+        bytes += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+/* A file without a name in the folder: it goes with the process, however that ends. */
+static int scratch_file(int *out, const char *folder, struct err *e) {
+    *out = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (*out >= 0) return 0;
+    char path[4096];
+    if (!text_print(path, sizeof path, "%s/scratch-XXXXXX", folder)) return err_set(e, E_IO, "too long a folder name");
+    *out = mkostemp(path, O_CLOEXEC);
+    if (*out < 0) return io_error(e, "making");
+    unlink(path);
+    return 0;
+}
+
+static int copy_to_file(int file, struct loader *l, const struct store_array *a, struct err *e) {
+    char *piece = mem_alloc(PIECE);
+    if (!piece) return err_memory(e, PIECE);
+    int status = 0;
+    for (int64_t done = 0; done < a->bytes && !status; done += (int64_t)PIECE) {
+        size_t size = (size_t)(a->bytes - done) < PIECE ? (size_t)(a->bytes - done) : PIECE;
+        status = store_blob_read(piece, size, l->store, a->blob, a->offset + done, e);
+        if (!status) status = write_all(file, piece, size, e);
+        if (!status) status = tick(l, e);
+    }
+    mem_free(piece);
+    return status;
+}
+
+static int map_array(struct loaded_array *out, struct loader *l, const struct store_array *a, struct err *e) {
+    int file, status = scratch_file(&file, l->options.folder, e);
+    if (status) return status;
+    status = copy_to_file(file, l, a, e);
+    if (!status) {
+        out->mapped = (size_t)a->bytes;
+        out->map = mmap(NULL, out->mapped, PROT_READ, MAP_SHARED, file, 0);
+        if (out->map == MAP_FAILED) {
+            out->map = NULL;
+            status = io_error(e, "mapping");
+        }
+    }
+    close(file);
+    out->array.data = out->map;
+    return status;
+}
+
+static int fetch_data(struct loaded_array *out, struct loader *l, const struct store_array *a, struct err *e) {
+    if ((size_t)a->bytes > l->options.small) return l->options.folder ? map_array(out, l, a, e) : 0;
+    out->block = mem_alloc((size_t)a->bytes + 1);
+    if (!out->block) return err_memory(e, (unsigned long long)a->bytes);
+    out->array.data = out->block;
+    return store_blob_read(out->block, (size_t)a->bytes, l->store, a->blob, a->offset, e);
+}
+
+static int describe(struct loaded_array *out, const struct store_array *a, struct err *e) {
+    if (a->rank > SHAPE_MAX_RANK || !dtype_from_name(&out->array.type, a->dtype))
+        return err_set(e, E_UNSUPPORTED, "array %s has type %s and %d dimensions, which the engine does not take", a->name,
+                       a->dtype, a->rank);
+    out->array.shape.rank = a->rank;
+    for (int d = 0; d < a->rank; d++) out->array.shape.dim[d] = a->shape[d];
+    out->source = (struct source){a->digest, (uint64_t)a->bytes};
+    size_t count;
+    int status = shape_count(&count, &out->array.shape, e);
+    if (!status && count * dtype_size(out->array.type) != (size_t)a->bytes)
+        status = err_set(e, E_CORRUPT, "array %s has %lld bytes, its shape needs %zu", a->name, (long long)a->bytes,
+                         count * dtype_size(out->array.type));
+    return status;
+}
+
+static int no_array(const struct store_dataset *d, const char *reference, const char *name, struct err *e) {
+    char names[512] = "none";
+    size_t used = 0;
+    for (size_t i = 0; i < d->n && text_print(names + used, sizeof names - used, "%s\"%s\"", i ? ", " : "", d->arrays[i].name);
+         i++)
+        used = strlen(names);
+    return err_set(e, E_NOT_FOUND, "data set %s has no array \"%s\"; it has %s", reference, name, names);
+}
+
+/* Room for one more; zeroed. */
+static int add_array(struct loaded_array **out, struct loader *l, struct err *e) {
+    if (l->n_arrays == LOADER_MAX_ARRAYS) return err_set(e, E_TOO_LARGE, "a job with more than %d arrays", LOADER_MAX_ARRAYS);
+    struct loaded_array *moved = mem_resize(l->arrays, l->n_arrays + 1, sizeof *moved);
+    if (!moved) return err_memory(e, (l->n_arrays + 1) * sizeof *moved);
+    l->arrays = moved;
+    moved[l->n_arrays] = (struct loaded_array){0};
+    *out = &moved[l->n_arrays];
+    return 0;
+}
+
+static int load(struct loaded_array **out, struct loader *l, const struct store_version *version, const char *reference,
+                const char *name, struct err *e) {
+    struct store_dataset d = {0};
+    int status = store_dataset_read(&d, l->store, version->id, e);
+    if (status) return status;
+    const struct store_array *a = store_dataset_array(&d, name);
+    status = a ? add_array(out, l, e) : no_array(&d, reference, name, e);
+    if (!status) status = describe(*out, a, e);
+    if (!status) status = fetch_data(*out, l, a, e);
+    if (!status) {
+        (*out)->version = version->id;
+        text_copy((*out)->name, sizeof (*out)->name, name);
+        l->n_arrays++;
+    } else if (a && *out) {
+        drop_array(*out);
+    }
+    store_dataset_fini(&d);
+    return status;
+}
+
+int loader_array(struct data_array *out, struct source *source, struct loader *l, const char *reference,
+                 const char *name, struct err *e) {
+    const struct store_version *version = NULL;
+    struct loaded_array *found = NULL;
+    int status = version_of(&version, l, STORE_DATASET, reference, e);
+    for (size_t i = 0; i < l->n_arrays && !status && !found; i++)
+        if (l->arrays[i].version == version->id && strcmp(l->arrays[i].name, name) == 0) found = &l->arrays[i];
+    if (!status && !found) status = load(&found, l, version, reference, name, e);
+    if (status) return status;
+    *out = found->array;
+    if (source) *source = found->source;
+    return 0;
+}
