@@ -207,10 +207,18 @@ static void dnnl_conv_close(struct conv *c) {
     mem_free(c);
 }
 
+/* Where a window lies wholly in the padding, oneDNN 2.6 forgets to add the residual. */
+static bool has_empty_windows(const struct conv_shape *s) {
+    int tall = (s->kernel_height - 1) * s->dilation_height, wide = (s->kernel_width - 1) * s->dilation_width;
+    return s->pad_top > tall || s->pad_bottom > tall || s->pad_left > wide || s->pad_right > wide;
+}
+
 static int dnnl_conv_open(struct conv **out, const struct conv_shape *shape, const struct conv_uses *uses,
                           struct err *e) {
     if (sizeof(real) != sizeof(float) || !the_engine())
         return err_set(e, E_UNSUPPORTED, "oneDNN computes in float only");
+    if (uses->residual && has_empty_windows(shape))
+        return err_set(e, E_UNSUPPORTED, "oneDNN adds no residual to windows of padding alone");
     struct conv *c = mem_calloc(1, sizeof *c);
     if (!c) return err_memory(e, sizeof *c);
     c->uses = *uses;
