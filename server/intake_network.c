@@ -1,14 +1,11 @@
 /* intake_network.c - what an ONNX file is, in JSON. */
 #include <malloc.h>
-#include <string.h>
 
 #include "base/json.h"
-#include "base/memory.h"
 #include "engine/formats/onnx.h"
 #include "engine/nn/op.h"
+#include "jobs/describe.h"
 #include "server/intake.h"
-
-#define FACTS_MAX (4 << 20)
 
 /* Memory of an import goes back at once: the server may not see another one for days. */
 static void forget(struct graph *g) {
@@ -43,48 +40,16 @@ static void put_ports(struct json_writer *w, const char *name, const struct grap
 
 /* ---- facts ---- */
 
-/* In the order of the operator table, so that equal networks have equal texts. */
-static int put_operators(struct json_writer *w, const struct graph *g, struct err *e) {
-    size_t n_ops = 0;
-    while (op_table[n_ops]) n_ops++;
-    int64_t *counts = mem_calloc(n_ops + 1, sizeof *counts);
-    if (!counts) return err_memory(e, n_ops * sizeof *counts);
-    for (int i = 0; i < g->n_nodes; i++)
-        for (size_t k = 0; k < n_ops; k++)
-            if (op_table[k] == g->nodes[i].op) counts[k]++;
-    json_open_object(w, NULL);
-    for (size_t k = 0; k < n_ops; k++)
-        if (counts[k]) json_put_int(w, op_table[k]->name, counts[k]);
-    json_close_object(w);
-    mem_free(counts);
-    return 0;
-}
-
-static int describe(struct network_facts *out, const struct graph *g, struct err *e) {
-    struct graph_size size;
-    struct json_writer operators = json_writer(&out->operators), inputs = json_writer(&out->inputs),
-                       outputs = json_writer(&out->outputs);
-    int code = graph_measure(&size, g, e);
-    if (!code) code = put_operators(&operators, g, e);
-    if (code) return code;
-    out->parameters = size.parameters;
-    out->macs = size.macs;
-    put_ports(&inputs, NULL, g, g->inputs, g->n_inputs);
-    put_ports(&outputs, NULL, g, g->outputs, g->n_outputs);
-    code = out->operators.failed ? out->operators.failed
-           : out->inputs.failed  ? out->inputs.failed
-                                 : out->outputs.failed;
-    return code ? err_set(e, code, "the description of the network is too long") : 0;
-}
-
 int intake_network(struct network_facts *out, const void *bytes, size_t size, struct err *e) {
     struct graph *g = NULL;
+    struct description d = {0};
     *out = (struct network_facts){0};
-    text_init(&out->operators, FACTS_MAX);
-    text_init(&out->inputs, FACTS_MAX);
-    text_init(&out->outputs, FACTS_MAX);
     int code = onnx_read(&g, bytes, size, e);
-    if (!code) code = describe(out, g, e);
+    if (!code) code = describe_graph(&d, g, e);
+    if (code)
+        description_free(&d);
+    else
+        *out = (struct network_facts){d.parameters, d.macs, d.operators, d.inputs, d.outputs};
     forget(g);
     return code;
 }

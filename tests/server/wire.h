@@ -53,7 +53,7 @@ static inline bool wire_start(struct wire *w, const struct route *const *routes)
         printf("# %s\n", e.text);
         return false;
     }
-    w->port = atoi(strrchr(front_address(w->front), ':') + 1);
+    w->port = (int)strtol(strrchr(front_address(w->front), ':') + 1, NULL, 10);
     return true;
 }
 
@@ -117,7 +117,7 @@ static inline int wire_count(const char *text, const char *what) {
 }
 
 static inline int wire_status(const char *answer) {
-    return strncmp(answer, "HTTP/1.1 ", 9) ? 0 : atoi(answer + 9);
+    return strncmp(answer, "HTTP/1.1 ", 9) ? 0 : (int)strtol(answer + 9, NULL, 10);
 }
 
 /* "GET /x" asked the ordinary way, then closed; gives the status. `headers` end in \r\n or are "". */
