@@ -73,6 +73,7 @@ int references_resolve(struct references *r, struct store *s, struct err *e) {
         struct reference *one = &r->items[i];
         int status = store_resolve(&one->version, s, one->kind, one->text, e);
         if (status) {
+            if (status == E_NOT_FOUND) err_prefix(e, "%s", one->text);
             if (e && !e->pointer[0]) text_copy(e->pointer, sizeof e->pointer, one->pointer);
             return status;
         }
