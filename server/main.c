@@ -12,6 +12,8 @@
 #include "server/serve.h"
 #include "server/version.h"
 
+#define PROGRAM_SIZE 4096
+
 /* Parses the options of a command that has a table. False: the process ends with *status. */
 static bool parse(struct settings *out, int *status, const char *command, const struct param *table, int argc,
                   char **argv) {
@@ -31,13 +33,22 @@ static bool parse(struct settings *out, int *status, const char *command, const 
     return false;
 }
 
+/* Where this binary lies. */
+static bool find_program(char out[PROGRAM_SIZE]) {
+    ssize_t n = readlink("/proc/self/exe", out, PROGRAM_SIZE - 1);
+    out[n > 0 ? n : 0] = '\0';
+    return n > 0;
+}
+
 static int serve(int argc, char **argv) {
     static struct settings settings;
-    static char program[1024];
+    static char program[PROGRAM_SIZE];
     int status;
     if (!parse(&settings, &status, "serve", serve_options, argc, argv)) return status;
-    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (n <= 0) text_copy(program, sizeof program, "retort");
+    if (!find_program(program)) {
+        fprintf(stderr, "retort: /proc is needed to start workers\n");
+        return 1;
+    }
     log_start((enum log_level)settings.log, "server");
     return serve_main(&settings, program);
 }
@@ -94,7 +105,18 @@ static void print_usage(FILE *to) {
     fprintf(to, "\n`retort COMMAND --help` says more.\n");
 }
 
+/* OpenBLAS starts a thread for each processor as soon as it is loaded, and they spin before they sleep.
+ * The engine has threads of its own. A variable that is there before loading is the only way to say so:
+ * hence once more from the start, which takes 3 ms. If that fails we go on as we are. */
+static void without_foreign_threads(char **argv) {
+    static const char variable[] = "OPENBLAS_NUM_THREADS";
+    char path[PROGRAM_SIZE];
+    if (getenv(variable) || setenv(variable, "1", 0) || !find_program(path)) return;
+    execv(path, argv);
+}
+
 int main(int argc, char **argv) {
+    without_foreign_threads(argv);
     const char *name = argc > 1 ? argv[1] : "";
     if (!strcmp(name, "--version")) name = "version";
     for (const struct command *c = commands; c->name; c++)
