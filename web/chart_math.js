@@ -10,10 +10,16 @@ export function bounds(values, log = false) {
     high = Math.max(high, value);
   }
   if (low > high) return { low: log ? 0.1 : 0, high: 1 };
-  if (low === high) return log ? { low: low / 2, high: high * 2 } : { low: low - (Math.abs(low) / 2 || 1), high: high + (Math.abs(high) / 2 || 1) };
+  if (low === high) return aroundOne(low, log);
   if (log) return { low: low / 1.1, high: high * 1.1 };
   const air = (high - low) * 0.05;
   return { low: low >= 0 ? Math.max(0, low - air) : low - air, high: high + air };
+}
+
+function aroundOne(value, log) {
+  if (log) return { low: value / 2, high: value * 2 };
+  if (value === 0) return { low: -1, high: 1 };
+  return value > 0 ? { low: 0, high: 2 * value } : { low: 2 * value, high: 0 };
 }
 
 // A function from values to pixels, with its inverse.

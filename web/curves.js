@@ -16,7 +16,7 @@ const CHARTS = [
   { title: 'Learning rate', holds: /^learning_rate$/, minor: true },
 ];
 const LABELS = {
-  train_loss: 'training', eval_loss: 'evaluation', accuracy: 'student', teacher_agreement: 'agrees with teacher',
+  train_loss: 'training, as minimised', eval_loss: 'evaluation, cross entropy', accuracy: 'student', teacher_agreement: 'agrees with teacher',
   eval_kl: 'evaluation',
 };
 const TONES = { train_loss: 'grey', learning_rate: 'grey', eval_loss: 'accent', accuracy: 'accent', teacher_agreement: 'violet' };
@@ -75,7 +75,7 @@ export function jobCurves() {
 }
 
 function lineOf(name, index, points) {
-  return { name, label: LABELS[name] ?? words(name), tone: TONES[name] ?? TONES_IN_TURN[index % TONES_IN_TURN.length], points };
+  return { name, label: LABELS[name] ?? words(name.replace(/^train_/, '')), tone: TONES[name] ?? TONES_IN_TURN[index % TONES_IN_TURN.length], points };
 }
 
 // The charts that have something to show. Series that none knows get one of their own.

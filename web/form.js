@@ -143,13 +143,18 @@ export function showFaults(form, errors) {
   for (const error of errors) {
     const field = form.locate((error.pointer ?? '').split('/').slice(1));
     if (field === form) { homeless.push(error); continue; }
-    field.fault(error.detail);
+    field.fault(withoutPointer(error));
     unfold(field.element);
     first ??= field;
   }
   first?.control?.focus();
   first?.element.scrollIntoView({ block: 'center' });
   return homeless;
+}
+
+// The field stands beside the text already.
+function withoutPointer({ pointer, detail }) {
+  return detail.startsWith(`${pointer}: `) ? detail.slice(pointer.length + 2) : detail;
 }
 
 function unfold(element) {

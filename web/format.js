@@ -61,7 +61,10 @@ export function when(time) {
 }
 
 // Names of the interface in words: train_loss -> train loss
-const SPELLED = { dataset: 'data set', ref: 'reference', macs: 'multiply-adds', bytes: 'file size', kl: 'KL divergence', init: 'weights', train: 'training' };
+const SPELLED = {
+  dataset: 'data set', ref: 'reference', init: 'weights', train: 'training', train_loss: 'training loss',
+  macs: 'multiply-adds', bytes: 'file size', kl: 'KL divergence', ce: 'cross entropy', mse: 'squared error',
+};
 export const words = (name) => SPELLED[name] ?? name.replaceAll('_', ' ');
 
 export function shape(dimensions) {

@@ -108,7 +108,7 @@ function actionButtons(job, notice, show) {
 
 function logView() {
   const lines = h('ol.log', { role: 'log', tabindex: '0', 'aria-label': 'Log of the job' });
-  const empty = h('p.muted', 'Nothing yet.');
+  const empty = h('p.muted', 'No messages.');
   const element = card('Log', empty, lines);
   lines.hidden = true;
   return {

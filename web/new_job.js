@@ -125,7 +125,7 @@ function showProblem(desk, problem) {
   const placed = problem.errors.length - homeless.length;
   const detail = placed === 0 ? problem.detail
     : placed === 1 ? 'One field needs attention. It is marked in the form.' : `${placed} fields need attention. They are marked in the form.`;
-  replace(desk.notice, problemBox({ title: problem.title, detail, errors: homeless }));
+  replace(desk.notice, problemBox({ title: 'The job cannot start yet', detail, errors: homeless }));
 }
 
 async function checkJob(desk, body, button) {

@@ -13,8 +13,7 @@ const teacherRef = (spec) => {
 async function modelOrNull(ref, signal) {
   if (!ref) return null;
   try {
-    const model = await get(modelPath(ref.includes('@') ? ref : `${ref}@latest`), signal);
-    return { ...model, ref };
+    return await get(modelPath(ref), signal);
   } catch {
     return null; // removed in the meantime: the table does without
   }
@@ -57,7 +56,7 @@ function downloadPart(job, student) {
   return [
     h('p.download-line',
       h('a.button.primary', { href: path, download: '', 'data-action': 'download' }, 'Download the student'),
-      student && h('a', { href: `#/models/${student.ref.split('@')[0]}` }, student.ref)),
+      student && h('a', { href: `#/models/${student.name}@${student.version}` }, `${student.name}@${student.version}`)),
     sum && h('p.digest-line', digest(sum), copyButton(() => sum)),
     command(curl.download(path)),
   ];
