@@ -79,6 +79,7 @@ static int prepare(struct distillation *d, struct distill_spec *s, const struct 
     if (!status) status = teachers_load(&d->teachers, s->teacher, s->n_teachers, host, e);
     if (status) return status;
     const struct network *teacher = &d->teachers.nets[0];
+    if (s->has_evaluate) material_inherit(&s->evaluate, &s->dataset);
     struct material_spec wish = {&s->dataset, s->has_evaluate ? &s->evaluate : NULL, s->holdout, (uint64_t)s->train.seed};
     status = material_open(&d->material, &wish, host, &teacher->input, teacher->classes, e);
     if (!status) status = check_training(d, s, e);
@@ -124,17 +125,6 @@ static int ask_teachers(struct distill_run *r, struct err *e) {
     return status;
 }
 
-static void say(const struct host *host, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(const struct host *host, const char *format, ...) {
-    struct text line;
-    text_init(&line, 4096);
-    va_list args;
-    va_start(args, format);
-    if (text_vformat(&line, format, args) == 0) host->log(host->context, line.data);
-    va_end(args);
-    text_free(&line);
-}
-
 /* Scores the teachers where the student will be scored (on all training data when nothing is held out). */
 static int judge_teachers(struct distill_run *r, struct err *e) {
     const struct material *m = &r->d.material;
@@ -150,10 +140,10 @@ static int judge_teachers(struct distill_run *r, struct err *e) {
         const char *name = r->spec->teacher[i].model;
         r->guessing[i] = teacher_is_guessing(accuracy, majority, classes, s->n);
         if (r->guessing[i])
-            say(r->host, "warning: teacher %s scores %.4f on %s, no better than chance: check scale, mean, std, layout and "
+            report_log(r->host, "warning: the teacher, %s, scores %.4f on %s, no better than chance: check scale, mean, std, layout and "
                          "the order of the classes", name, accuracy, m->described);
         else
-            say(r->host, "teacher %s scores %.4f on %s", name, accuracy, m->described);
+            report_log(r->host, "the teacher, %s, scores %.4f on %s", name, accuracy, m->described);
     }
     return status;
 }

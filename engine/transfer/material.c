@@ -27,25 +27,22 @@ int examples_open(struct examples *out, const struct dataset_spec *spec, const s
     return at(pointer, dataset_open(&out->data, spec, &inputs, out->labels ? &labels : NULL, input, classes, e), e);
 }
 
-/* Forgetting to repeat the preprocessing is the most frequent mistake: without any, that of the other. */
-static struct dataset_spec with_preprocessing(const struct dataset_spec *evaluate, const struct dataset_spec *train) {
-    struct dataset_spec s = *evaluate;
-    bool plain = s.scale == 1 && s.n_mean == 0 && s.n_std == 0 && s.layout == 0;
-    if (!plain) return s;
-    s = *train;
+void material_inherit(struct dataset_spec *evaluate, const struct dataset_spec *train) {
+    bool plain = evaluate->scale == 1 && evaluate->n_mean == 0 && evaluate->n_std == 0 && evaluate->layout == 0;
+    if (!plain) return;
+    struct dataset_spec s = *train;
     memcpy(s.ref, evaluate->ref, sizeof s.ref);
     s.limit = evaluate->limit;
-    return s;
+    *evaluate = s;
 }
 
 static int open_evaluation(struct material *m, const struct material_spec *spec, const struct host *host,
                            const struct shape *input, int64_t classes, struct err *e) {
-    struct dataset_spec s = with_preprocessing(spec->evaluate, spec->dataset);
-    int status = examples_open(&m->eval_set, &s, host, input, classes, "/evaluate", e);
+    int status = examples_open(&m->eval_set, spec->evaluate, host, input, classes, "/evaluate", e);
     m->train = (struct selection){&m->train_set.data, NULL, m->train_set.data.samples};
     m->eval = (struct selection){&m->eval_set.data, NULL, m->eval_set.data.samples};
     m->evaluated = &m->eval_set;
-    text_print(m->described, sizeof m->described, "%s", s.ref);
+    text_print(m->described, sizeof m->described, "%s", spec->evaluate->ref);
     return status;
 }
 

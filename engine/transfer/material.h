@@ -37,7 +37,10 @@ struct material {
     char described[2 * REFERENCE_SIZE]; /* what is evaluated on, for reports */
 };
 
-/* An evaluation set without preprocessing of its own is treated as the training set is. */
+/* Forgetting to repeat the preprocessing is the most frequent mistake: an evaluation set without any
+ * (scale 1, no mean, no std, NCHW) gets that of the training set. "mean":0 keeps it as it is. */
+void material_inherit(struct dataset_spec *evaluate, const struct dataset_spec *train);
+
 int material_open(struct material *out, const struct material_spec *spec, const struct host *host,
                   const struct shape *input, int64_t classes, struct err *e);
 void material_fini(struct material *m);

@@ -66,6 +66,16 @@ int report_check(const struct outcome *o, struct err *e) {
     return 0;
 }
 
+void report_log(const struct host *host, const char *format, ...) {
+    struct text line;
+    text_init(&line, 4096);
+    va_list args;
+    va_start(args, format);
+    if (text_vformat(&line, format, args) == 0) host->log(host->context, line.data);
+    va_end(args);
+    text_free(&line);
+}
+
 struct train_hooks report_hooks(const struct host *host) {
     return (struct train_hooks){
         .context = host->context,

@@ -36,6 +36,9 @@ int report_check(const struct outcome *o, struct err *e);
 /* The hooks of a training run, all from the host. */
 struct train_hooks report_hooks(const struct host *host);
 
+/* A line for the reader of the job. */
+void report_log(const struct host *host, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* Writes a name for the result into `output` (room bytes) when it is empty: the name of the reference,
  * without its version, and an ending like "-student". */
 void report_output(char *output, size_t room, const char *reference, const char *ending);

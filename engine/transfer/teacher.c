@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "engine/nn/net.h"
+#include "engine/transfer/report.h"
 
 #define ANSWER_BATCH 128
 #define CACHE_VERSION "teacher-logits-1" /* to be raised when the engine's numbers change */
@@ -105,17 +106,17 @@ static int answer(real **out, const struct network *n, const struct examples *x,
     struct digest key = cache_key(n, x);
     struct err miss = {0};
     if (host->cache_get(logits, bytes, host->context, &key, &miss) == 0) {
-        host->log(host->context, "the teacher's outputs are known from an earlier run");
+        report_log(host, "the teacher's outputs for %s are known from an earlier run", x->spec.ref);
         *out = logits;
         return 0;
     }
-    host->log(host->context, "working out the teacher's outputs");
+    report_log(host, "working out the teacher's outputs for %zu samples of %s", x->data.samples, x->spec.ref);
     int status = compute(logits, n, x, host, crew, e);
     if (!status) status = check_finite(logits, count, (size_t)n->classes, e);
     /* A cache that cannot be written costs time later on, not this job. */
     struct err unkept = {0};
     if (!status && host->cache_put(logits, bytes, host->context, &key, &unkept) != 0)
-        host->log(host->context, "the teacher's outputs could not be kept");
+        report_log(host, "the teacher's outputs could not be kept: %s", unkept.text);
     if (status) {
         mem_free(logits);
         return status;

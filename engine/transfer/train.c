@@ -130,6 +130,7 @@ static int prepare(struct course *c, struct train_method_spec *s, const struct h
     *c = (struct course){0};
     int status = load_net(c, s, host, sizes_only, e);
     if (status) return status;
+    if (s->has_evaluate) material_inherit(&s->evaluate, &s->dataset);
     struct material_spec wish = {&s->dataset, s->has_evaluate ? &s->evaluate : NULL, s->holdout, (uint64_t)s->train.seed};
     status = material_open(&c->material, &wish, host, &c->net.input, c->net.classes, e);
     if (!status && !c->material.train_set.labels)

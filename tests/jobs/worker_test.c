@@ -125,14 +125,15 @@ TEST(cancelling_ends_a_running_job) {
 
 /* As kill -9 does it, in a process of its own: no farewell, the lease runs out. */
 static void act_die(struct store *s, int64_t job) {
-    (void)s, (void)job;
+    struct store_checkpoint c;
+    while (store_checkpoint_get(&c, s, job, 0, NULL)) clock_sleep_ms(5);
     _exit(3);
 }
 
 TEST(a_killed_worker_is_replaced) {
     struct store *s = factory_with_teacher();
     char request[1024];
-    snprintf(request, sizeof request, LONG, 60);
+    snprintf(request, sizeof request, LONG, 150);
     int64_t undisturbed = submit(s, request, NULL);
     work_once(s, options());
     struct digest expected = made_by(s, undisturbed, STORE_JOB_SUCCEEDED);
@@ -142,7 +143,7 @@ TEST(a_killed_worker_is_replaced) {
     pid_t child = fork();
     if (child == 0) {
         struct store *mine = factory_open();
-        struct meddler m = {id, 100, act_die};
+        struct meddler m = {id, 20, act_die};
         pthread_t thread;
         pthread_create(&thread, NULL, meddle, &m);
         struct worker_options o = options();
