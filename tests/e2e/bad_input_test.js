@@ -62,11 +62,11 @@ const table = [
   ['a value out of range', job(distil({ student: { width: -1 } })), [400, 422], [], '/student/width'],
   ['an unknown method', job(distil({ method: 'distil' })), [404, 422], [/distil/, /distill/], '/method'],
   ['a teacher that is not there', job(distil({ teacher: 'nobody' })), [404, 422], [/nobody/], '/teacher'],
-  ['a version that is not there', job(distil({ teacher: 'teacher@9' })), [404, 422], [/teacher@9/], '/teacher'],
+  ['a version that is not there', job(distil({ teacher: 'teacher@9' })), [404, 422], [/teacher/, /\b9\b/], '/teacher'],
   ['no teacher at all', job({ method: 'distill', dataset: 'fashion', student: { width: 0.5 } }), [400, 422], [/teacher/], '/teacher'],
   ['a data set that is not there', job(distil({ dataset: 'nothing' })), [404, 422], [/nothing/], '/dataset'],
   ['images of another shape than the network takes', job(distil({ dataset: 'flat' })), [422], [/28/, /\b7\b/], '/dataset'],
-  ['labels out of range', job(distil({ dataset: 'mislabelled' })), [422], [/label/i, /\b12\b/, /\b10\b/], '/dataset'],
+  ['labels out of range', job(distil({ dataset: 'mislabelled' })), [422], [/label/i, /\b12\b/, /\b17\b/, /\b10\b|\b9\b/], '/dataset'],
   ['fewer labels than images', job(distil({ dataset: 'short' })), [422], [/\b40\b/, /\b30\b/], '/dataset'],
   ['a job that is not there', () => server.get('/v1/jobs/999'), [404], [/999/]],
   ['a path that is not there', () => server.get('/v1/nothing'), [404], []],
@@ -79,9 +79,9 @@ test('start, with a teacher and some data', async () => {
   cleanup(() => server.stop());
   await server.fashion(500);
   const images = (n, h, w) => npyWrite([n, 1, h, w], new Uint8Array(n * h * w));
-  const labels = (n, k) => npyWrite([n], Uint8Array.from({ length: n }, (_, i) => i % k));
-  for (const [name, inputs, labels_] of [['flat', images(40, 7, 9), labels(40, 10)],
-    ['mislabelled', images(40, 28, 28), labels(40, 13)], ['short', images(40, 28, 28), labels(30, 10)]]) {
+  const labels = (n, seventeenth = 7) => npyWrite([n], Uint8Array.from({ length: n }, (_, i) => (i === 17 ? seventeenth : i % 10)));
+  for (const [name, inputs, labels_] of [['flat', images(40, 7, 9), labels(40)],
+    ['mislabelled', images(40, 28, 28), labels(40, 12)], ['short', images(40, 28, 28), labels(30)]]) {
     await server.must(201, server.put(`/v1/datasets/${name}/inputs`, inputs));
     const r = await server.put(`/v1/datasets/${name}/labels`, labels_);
     ok([201, 422].includes(r.status), `labels of ${name}: ${r.status}`); // too few may be refused right here
