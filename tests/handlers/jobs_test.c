@@ -1,0 +1,196 @@
+/* jobs_test.c - jobs as clients see them, without sockets and without an engine that would run them. */
+#include "tests/handlers/asking.h"
+
+#include "store/events.h"
+#include "store/leases.h"
+
+static int64_t new_job(struct asking *a) {
+    int64_t job = 0;
+    struct store_job_new new = {.method = "distill", .spec = "{\"method\":\"distill\",\"output\":\"s\"}"};
+    ok(!store_job_create(&job, NULL, a->store, &new, NULL), "create");
+    return job;
+}
+
+static struct store_lease claim(struct asking *a) {
+    struct store_lease lease = {0};
+    bool found = false;
+    ok(!store_lease_claim(&lease, &found, a->store, "w", 60000, NULL) && found, "claim");
+    return lease;
+}
+
+TEST(a_job_and_a_list) {
+    struct asking a;
+    need(asking_start(&a), "start");
+    new_job(&a), new_job(&a);
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1", NULL) == 200 && !strcmp(text_at(&a, "state"), "queued"), "%s", a.out.body.data);
+    ok(number_at(&a, "progress.fraction") == 0 && !strcmp(text_at(&a, "spec.output"), "s"), "its parts");
+    ok(ask(&a, HTTP_GET, "/v1/jobs?limit=1", NULL) == 200 && json_count(member(&a, "items")) == 1, "list");
+    ok(*text_at(&a, "next") && strstr(answer_header(&a, "Link"), "limit=1&after="), "%s", answer_header(&a, "Link"));
+    ok(ask(&a, HTTP_GET, "/v1/jobs?state=running", NULL) == 200 && json_count(member(&a, "items")) == 0, "by state");
+    ok(ask(&a, HTTP_GET, "/v1/jobs?state=lost", NULL) == 422, "no such state");
+    ok(ask(&a, HTTP_GET, "/v1/jobs?method=distill", NULL) == 200 && json_count(member(&a, "items")) == 2, "by method");
+    ok(ask(&a, HTTP_GET, "/v1/jobs/99", NULL) == 404 && ask(&a, HTTP_GET, "/v1/jobs/x", NULL) == 404, "unknown");
+    ok(ask(&a, HTTP_GET, "/v1/jobs/-1", NULL) == 404 && ask(&a, HTTP_GET, "/v1/jobs/99999999999999999999", NULL) == 404,
+       "odd");
+    asking_stop(&a);
+}
+
+TEST(waiting_is_a_response_too) {
+    struct asking a;
+    need(asking_start(&a), "start");
+    new_job(&a);
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1?wait=5", NULL) == 0 && a.out.wait_ms == 5000, "%lld", (long long)a.out.wait_ms);
+    a.request.waited_ms = 4000;
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1?wait=5", NULL) == 0 && a.out.wait_ms == 1000, "the rest of the time");
+    a.request.waited_ms = 5000;
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1?wait=5", NULL) == 200, "time is up");
+    asking_header(&a, "Prefer", "wait=9");
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1", NULL) == 0 && a.out.wait_ms == 9000, "Prefer");
+    asking_header(&a, "Prefer", "wait=9");
+    a.request.waited_ms = INT64_MAX;
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1", NULL) == 200, "the server stops");
+    ok(!strcmp(answer_header(&a, "Preference-Applied"), "wait=9"), "applied");
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1?wait=600", NULL) == 0 && ask(&a, HTTP_GET, "/v1/jobs/1?wait=-1", NULL) == 422,
+       "range");
+    ok(ask(&a, HTTP_GET, "/v1/jobs/7?wait=5", NULL) == 404, "nobody waits for what is not there");
+    store_job_cancel(NULL, a.store, 1, NULL);
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1?wait=5", NULL) == 200 && !strcmp(text_at(&a, "state"), "cancelled"), "ended");
+    asking_stop(&a);
+}
+
+TEST(cancel_and_retry) {
+    struct asking a;
+    need(asking_start(&a), "start");
+    new_job(&a);
+    ok(ask(&a, HTTP_POST, "/v1/jobs/1/retry", NULL) == 409, "not yet");
+    ok(ask(&a, HTTP_POST, "/v1/jobs/1/cancel", "{}") == 200 && !strcmp(text_at(&a, "state"), "cancelled"), "%s",
+       a.out.body.data);
+    ok(ask(&a, HTTP_POST, "/v1/jobs/1/retry", NULL) == 202 && !strcmp(text_at(&a, "state"), "queued"), "%s",
+       a.out.body.data);
+    ok(ask(&a, HTTP_POST, "/v1/jobs/1/cancel", "[]") == 422 && ask(&a, HTTP_POST, "/v1/jobs/1/cancel", "{") == 400,
+       "bodies");
+    claim(&a);
+    ok(ask(&a, HTTP_POST, "/v1/jobs/1/cancel", NULL) == 200 && !strcmp(text_at(&a, "state"), "running"), "asked");
+    ok(member(&a, "cancel_requested") && json_bool(member(&a, "cancel_requested")), "and remembered");
+    ok(ask(&a, HTTP_POST, "/v1/jobs/9/cancel", NULL) == 404 && ask(&a, HTTP_POST, "/v1/jobs/9/retry", NULL) == 404,
+       "unknown");
+    asking_stop(&a);
+}
+
+TEST(students) {
+    struct asking a;
+    struct store_version v;
+    need(asking_start(&a), "start");
+    new_job(&a);
+    const char *student = "/v1/jobs/1/student/onnx";
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1/student/onnx?wait=3", NULL) == 0, "waits");
+    ok(ask(&a, HTTP_GET, student, NULL) == 409 && strstr(text_at(&a, "detail"), "wait="), "%s", text_at(&a, "detail"));
+    struct store_lease lease = claim(&a);
+    struct store_blob blob;
+    need(!store_blob_put(&blob, a.store, "NET 3", 5, NULL), "blob");
+    struct store_model_new model = {.name = "s", .blob = blob, .parameters = 3, .job = lease.job};
+    need(!store_lease_succeed(&v, a.store, &lease, &model, "{\"model\":\"s@1\"}", NULL), "succeed");
+    ok(ask(&a, HTTP_GET, student, NULL) == 200 && !strcmp(a.body, "NET 3"), "%s", a.body);
+    ok(!strcmp(answer_header(&a, "Content-Disposition"), "attachment; filename=\"s-v1.onnx\""), "curl -OJ");
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1", NULL) == 200 && !strcmp(text_at(&a, "result.model"), "s@1"), "result");
+    ok(number_at(&a, "progress.fraction") == 1, "all of it");
+
+    new_job(&a);
+    lease = claim(&a);
+    need(!store_lease_fail(a.store, &lease, "{\"detail\":\"the loss is not a number\"}", NULL), "fail");
+    ok(ask(&a, HTTP_GET, "/v1/jobs/2/student/onnx?wait=600", NULL) == 409, "failed");
+    ok(strstr(text_at(&a, "detail"), "the loss is not a number") != NULL, "%s", text_at(&a, "detail"));
+    new_job(&a);
+    lease = claim(&a);
+    need(!store_lease_succeed(NULL, a.store, &lease, NULL, "{}", NULL), "no output");
+    ok(ask(&a, HTTP_GET, "/v1/jobs/3/student/onnx", NULL) == 404, "makes none");
+    asking_stop(&a);
+}
+
+static void tell(struct asking *a, const struct store_lease *lease, const char *type, const char *data) {
+    struct store_event_new event = {type, data};
+    ok(!store_event_append(NULL, a->store, lease, &event, 1, NULL), "append");
+}
+
+TEST(events_as_streams_and_lines) {
+    struct asking a;
+    need(asking_start(&a), "start");
+    new_job(&a);
+    struct store_lease lease = claim(&a);
+    tell(&a, &lease, "log", "{\"text\":\"one\"}");
+    tell(&a, &lease, "metric", "{\n\"name\":\"loss\",\r\n\"step\":1,\"value\":2}");
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1/events", NULL) == 200 && !strcmp(a.out.type, "text/event-stream"), "%s",
+       a.out.type);
+    ok(strstr(a.body, "retry: 2000\n\nid: 1\nevent: state\ndata: {") == a.body, "%.60s", a.body);
+    ok(strstr(a.body, "event: metric\ndata: { \"name\":\"loss\",  \"step\":1,\"value\":2}\n\n") != NULL,
+       "one line each: %s", a.body);
+    char last[16] = "";
+    for (const char *id = a.body; (id = strstr(id, "id: ")); id += 4)
+        text_print(last, sizeof last, "%.*s", (int)strcspn(id + 4, "\n"), id + 4);
+    asking_header(&a, "Last-Event-ID", last);
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1/events", NULL) == 200 && !strstr(a.body, "id: "), "nothing new: %s", a.body);
+    need(!store_lease_fail(a.store, &lease, "{}", NULL), "fail");
+    char target[64];
+    text_print(target, sizeof target, "/v1/jobs/1/events?after=%s", last);
+    asking_header(&a, "Accept", "application/x-ndjson");
+    ok(ask(&a, HTTP_GET, target, NULL) == 200 && !strcmp(a.out.type, "application/x-ndjson"), "lines");
+    ok(strstr(a.body, "\"event\":\"end\"") && !strstr(a.body, "metric"), "only what is new: %s", a.body);
+    asking_header(&a, "Last-Event-ID", "x");
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1/events", NULL) == 400 && ask(&a, HTTP_GET, "/v1/jobs/9/events", NULL) == 404,
+       "refused");
+    asking_stop(&a);
+}
+
+TEST(a_stream_ends_with_the_job_and_not_before) {
+    struct asking a;
+    struct text t;
+    bool done = false;
+    need(asking_start(&a), "start");
+    new_job(&a);
+    store_job_cancel(NULL, a.store, 1, NULL);
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1/events", NULL) == 200 && strstr(a.body, "event: end"), "%s", a.body);
+    store_job_retry(a.store, 1, NULL);
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1/events", NULL) == 200, "again");
+    text_init(&t, 10000);
+    a.out.events.next(&t, &done, a.out.events.state, a.store, NULL);
+    ok(!done && t.length == 0, "the end in the middle is not the end: %s", t.data);
+    store_job_cancel(NULL, a.store, 1, NULL);
+    for (int i = 0; i < 3 && !done; i++) a.out.events.next(&t, &done, a.out.events.state, a.store, NULL);
+    ok(done && strstr(t.data, "event: end"), "now it is: %s", t.data);
+    text_free(&t);
+    asking_stop(&a);
+}
+
+TEST(series) {
+    struct asking a;
+    need(asking_start(&a), "start");
+    new_job(&a);
+    struct store_lease lease = claim(&a);
+    struct store_point_new points[] = {{"loss", {1, 2.5}}, {"loss", {2, (double)NAN}}, {"accuracy", {1, 0.5}}};
+    need(!store_metric_append(a.store, &lease, points, 3, NULL), "append");
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1/metrics", NULL) == 200, "%s", a.out.body.data);
+    ok(strstr(a.out.body.data, "\"loss\":[[1,2.5],[2,null]]") && member(&a, "series.accuracy"), "%s", a.out.body.data);
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1/metrics?series=loss&after=1", NULL) == 200 && !member(&a, "series.accuracy"),
+       "one");
+    ok(json_count(member(&a, "series.loss")) == 1, "later ones: %s", a.out.body.data);
+    ok(ask(&a, HTTP_GET, "/v1/jobs/9/metrics", NULL) == 404, "unknown");
+    asking_stop(&a);
+}
+
+TEST(posting) {
+    struct asking a;
+    need(asking_start(&a), "start");
+    ok(ask(&a, HTTP_POST, "/v1/jobs", "") == 400 && ask(&a, HTTP_POST, "/v1/jobs", "{} x") == 400, "no JSON");
+    ok(ask(&a, HTTP_POST, "/v1/jobs", "[]") == 422, "no object: %s", a.out.body.data);
+    ok(ask(&a, HTTP_POST, "/v1/jobs", "{\"method\":\"distil\"}") == 404 && strstr(text_at(&a, "detail"), "distill"),
+       "%s", text_at(&a, "detail"));
+    ok(strstr(a.out.body.data, "\"pointer\":\"/method\"") != NULL, "%s", a.out.body.data);
+    ok(ask(&a, HTTP_POST, "/v1/jobs?dry_run=1", "{\"method\":\"distill\",\"teacher\":\"nobody\"}") / 100 == 4, "%s",
+       a.out.body.data);
+    ok(ask(&a, HTTP_POST, "/v1/jobs?dry_run=maybe", "{\"method\":\"distill\"}") == 422, "no truth");
+    ok(ask(&a, HTTP_GET, "/v1/methods", NULL) == 200 && json_count(member(&a, "items")) > 0, "methods");
+    ok(ask(&a, HTTP_GET, "/v1/jobs", NULL) == 200 && json_count(member(&a, "items")) == 0, "nothing was started");
+    asking_stop(&a);
+}
+
+TEST_MAIN

@@ -1,0 +1,152 @@
+/* models_test.c - models, versions and aliases, without sockets. */
+#include "tests/handlers/asking.h"
+
+static bool put(struct asking *a, const char *name, const char *bytes, int status) {
+    char target[128];
+    text_print(target, sizeof target, "/v1/models/%s/onnx", name);
+    int found = ask(a, HTTP_PUT, target, bytes);
+    return ok(found == status, "%s: %d: %s", target, found, a->out.body.data);
+}
+
+TEST(a_model_goes_in_and_comes_out) {
+    struct asking a;
+    need(asking_start(&a), "start");
+    put(&a, "teacher", "NET 7 first", 201);
+    ok(!strcmp(answer_header(&a, "Location"), "/v1/models/teacher@1"), "%s", answer_header(&a, "Location"));
+    ok(number_at(&a, "version") == 1 && number_at(&a, "parameters") == 7 && number_at(&a, "bytes") == 11,
+       "the version");
+    put(&a, "teacher", "NET 7 first", 200);
+    ok(number_at(&a, "version") == 1, "the same bytes, the same version");
+    put(&a, "teacher", "NET 8 second", 201);
+    ok(number_at(&a, "version") == 2, "other bytes, another version");
+
+    ok(ask(&a, HTTP_GET, "/v1/models/teacher/onnx", NULL) == 200 && !strcmp(a.body, "NET 8 second"), "%s", a.body);
+    ok(!strcmp(answer_header(&a, "Content-Disposition"), "attachment; filename=\"teacher-v2.onnx\""), "name");
+    ok(!strcmp(answer_header(&a, "Content-Location"), "/v1/models/teacher@2/onnx"), "%s",
+       answer_header(&a, "Content-Location"));
+    ok(!strcmp(answer_header(&a, "Cache-Control"), "no-cache"), "latest moves");
+    ok(a.out.source.has_digest, "digest");
+    ok(ask(&a, HTTP_GET, "/v1/models/teacher@1/onnx", NULL) == 200 && !strcmp(a.body, "NET 7 first"), "%s", a.body);
+    ok(strstr(answer_header(&a, "Cache-Control"), "immutable") != NULL, "a number never moves");
+    ok(ask(&a, HTTP_GET, "/v1/models/teacher@1/onnx.sha256", NULL) == 200, "sum");
+    char hex[DIGEST_HEX_SIZE], line[128], target[160];
+    struct digest d = digest_of("NET 7 first", 11);
+    digest_to_hex(hex, &d);
+    text_print(line, sizeof line, "%s  teacher-v1.onnx\n", hex);
+    ok(!strcmp(a.out.body.data, line), "%s", a.out.body.data);
+    text_print(target, sizeof target, "/v1/models/teacher@sha256:%s/onnx", hex);
+    ok(ask(&a, HTTP_GET, target, NULL) == 200 && !strcmp(a.body, "NET 7 first"), "by digest");
+    ok(ask(&a, HTTP_GET, "/v1/models/teacher/graph", NULL) == 200, "graph");
+    asking_stop(&a);
+}
+
+TEST(summaries_and_versions) {
+    struct asking a;
+    need(asking_start(&a), "start");
+    put(&a, "m", "NET 1", 201);
+    put(&a, "m", "NET 2", 201);
+    ok(ask(&a, HTTP_GET, "/v1/models/m", NULL) == 200 && json_count(member(&a, "versions")) == 2, "summary");
+    ok(number_at(&a, "version") == 2 && number_at(&a, "version_count") == 2, "latest");
+    ok(!strncmp(answer_header(&a, "ETag"), "\"r", 2), "%s", answer_header(&a, "ETag"));
+    ok(ask(&a, HTTP_GET, "/v1/models/m@1", NULL) == 200 && number_at(&a, "version") == 1 && !member(&a, "versions"),
+       "version");
+    ok(!strncmp(text_at(&a, "digest"), "sha256:", 7) && strlen(text_at(&a, "digest")) == 71, "digest");
+    ok(ask(&a, HTTP_GET, "/v1/models/m@9", NULL) == 404 && strstr(text_at(&a, "detail"), "9"), "%s",
+       text_at(&a, "detail"));
+    ok(ask(&a, HTTP_GET, "/v1/models/nobody", NULL) == 404 && strstr(text_at(&a, "detail"), "nobody"), "unknown");
+    ok(ask(&a, HTTP_GET, "/v1/models/UPPER", NULL) == 422, "bad name");
+    asking_stop(&a);
+}
+
+TEST(refused_uploads_leave_nothing) {
+    struct asking a;
+    need(asking_start(&a), "start");
+    put(&a, "m", "<html>", 422);
+    ok(strstr(text_at(&a, "detail"), "no network"), "%s", text_at(&a, "detail"));
+    put(&a, "m", "", 422);
+    put(&a, "UPPER", "NET 1", 422);
+    put(&a, "m@2", "NET 1", 422);
+    put(&a, "a--b", "NET 1", 422);
+    ok(ask(&a, HTTP_GET, "/v1/models", NULL) == 200 && json_count(member(&a, "items")) == 0, "nothing is there");
+    asking_stop(&a);
+}
+
+TEST(pages) {
+    struct asking a;
+    char name[16], next[64];
+    need(asking_start(&a), "start");
+    for (int i = 0; i < 5; i++) text_print(name, sizeof name, "model%d", i), put(&a, name, "NET 1", 201);
+    ok(ask(&a, HTTP_GET, "/v1/models?limit=2&q=model", NULL) == 200 && json_count(member(&a, "items")) == 2, "first");
+    text_print(next, sizeof next, "rel=\"next\"");
+    const char *link = answer_header(&a, "Link");
+    ok(!strncmp(link, "<http://box:1/v1/models", 23) && strstr(link, "q=model") && strstr(link, ">; rel=\"next\""),
+       "%s", link);
+    char target[128];
+    int seen = 2;
+    for (int i = 0; i < 5 && *text_at(&a, "next"); i++) {
+        text_print(target, sizeof target, "/v1/models?limit=2&after=%s", text_at(&a, "next"));
+        ok(ask(&a, HTTP_GET, target, NULL) == 200, "next");
+        seen += (int)json_count(member(&a, "items"));
+    }
+    ok(seen == 5, "%d", seen);
+    ok(ask(&a, HTTP_GET, "/v1/models?limit=0", NULL) == 422 && ask(&a, HTTP_GET, "/v1/models?limit=1001", NULL) == 422,
+       "limits");
+    ok(ask(&a, HTTP_GET, "/v1/models?after=x", NULL) == 422, "a broken cursor");
+    asking_stop(&a);
+}
+
+TEST(aliases_move_under_conditions) {
+    struct asking a;
+    char tag[64];
+    need(asking_start(&a), "start");
+    put(&a, "m", "NET 1", 201);
+    put(&a, "m", "NET 2", 201);
+    const char *alias = "/v1/models/m/aliases/champion";
+    ok(ask(&a, HTTP_GET, alias, NULL) == 404, "not yet");
+    asking_header(&a, "If-None-Match", "*");
+    ok(ask(&a, HTTP_PUT, alias, "{\"version\":1}") == 201 && number_at(&a, "version") == 1, "made: %s",
+       a.out.body.data);
+    text_copy(tag, sizeof tag, answer_header(&a, "ETag"));
+    asking_header(&a, "If-None-Match", "*");
+    ok(ask(&a, HTTP_PUT, alias, "{\"version\":2}") == 412, "it exists now");
+    asking_header(&a, "If-Match", "\"r999999\"");
+    ok(ask(&a, HTTP_PUT, alias, "{\"version\":2}") == 412, "another tag");
+    asking_header(&a, "If-Match", tag);
+    ok(ask(&a, HTTP_PUT, alias, "{\"version\":2}") == 200 && number_at(&a, "version") == 2, "moved");
+    ok(strcmp(tag, answer_header(&a, "ETag")) != 0, "the tag moved too");
+    ok(ask(&a, HTTP_PUT, "/v1/models/m/aliases/champion?strict=1", "{\"version\":1}") == 428, "strict");
+    ok(ask(&a, HTTP_PUT, alias, "{\"version\":9}") == 404, "no such version");
+    ok(ask(&a, HTTP_PUT, alias, "{}") == 422 && strstr(a.out.body.data, "/version"), "no version");
+    ok(ask(&a, HTTP_PUT, alias, "{\"version\":1,\"x\":2}") == 422, "unknown member");
+    ok(ask(&a, HTTP_PUT, alias, "{") == 400, "broken JSON");
+    ok(ask(&a, HTTP_PUT, "/v1/models/m/aliases/latest", "{\"version\":1}") == 422, "a reserved word");
+    ok(ask(&a, HTTP_GET, "/v1/models/m@champion/onnx", NULL) == 200 && !strcmp(a.body, "NET 2"),
+       "the alias is a version");
+    ok(!strcmp(answer_header(&a, "Content-Location"), "/v1/models/m@2/onnx"), "pinned");
+    ok(ask(&a, HTTP_GET, "/v1/models/m", NULL) == 200 && number_at(&a, "aliases.champion") == 2, "in the summary");
+    ok(ask(&a, HTTP_GET, "/v1/models/m/aliases/champion/history", NULL) == 200 && json_count(member(&a, "items")) == 2,
+       "history");
+    ok(ask(&a, HTTP_DELETE, alias, NULL) == 204 && ask(&a, HTTP_DELETE, alias, NULL) == 404, "gone");
+    asking_stop(&a);
+}
+
+TEST(deleting) {
+    struct asking a;
+    int64_t job, version;
+    struct store_version v;
+    need(asking_start(&a), "start");
+    put(&a, "m", "NET 1", 201);
+    put(&a, "m", "NET 2", 201);
+    ok(ask(&a, HTTP_DELETE, "/v1/models/m@1", NULL) == 200 && number_at(&a, "removed") == 1, "one version");
+    ok(ask(&a, HTTP_GET, "/v1/models/m@1/onnx", NULL) == 404, "it is gone");
+    need(!store_resolve(&v, a.store, STORE_MODEL, "m", NULL), "resolve");
+    version = v.id;
+    struct store_job_new new = {.method = "x", .spec = "{}", .inputs = &version, .n_inputs = 1};
+    need(!store_job_create(&job, NULL, a.store, &new, NULL), "job");
+    ok(ask(&a, HTTP_DELETE, "/v1/models/m", NULL) == 409, "a job uses it");
+    need(!store_job_cancel(NULL, a.store, job, NULL), "cancel");
+    ok(ask(&a, HTTP_DELETE, "/v1/models/m", NULL) == 200 && ask(&a, HTTP_DELETE, "/v1/models/m", NULL) == 404, "all");
+    asking_stop(&a);
+}
+
+TEST_MAIN
