@@ -57,7 +57,9 @@ int describe_graph(struct description *out, const struct graph *g, struct err *e
     out->macs = size.macs;
     put_ports(&out->inputs, g, g->inputs, g->n_inputs);
     put_ports(&out->outputs, g, g->outputs, g->n_outputs);
-    int failed = out->operators.failed ? out->operators.failed : out->inputs.failed ? out->inputs.failed : out->outputs.failed;
+    int failed = out->operators.failed ? out->operators.failed
+                 : out->inputs.failed  ? out->inputs.failed
+                                       : out->outputs.failed;
     return failed ? err_set(e, failed, "the description of the network is too long") : 0;
 }
 

@@ -10,6 +10,7 @@
 
 #define SMALL_ARRAY ((size_t)32 << 20) /* larger ones are mapped from a scratch file */
 #define NS_PER_MS 1000000
+#define STOP_GRACE_MS 3000
 
 /* ---- stopping ---- */
 
@@ -22,12 +23,15 @@ static int must_stop(const struct job_host *h, struct err *e) {
 }
 
 /* A worker that shall end lets the method make one more checkpoint: it is asked after every step
- * whether one is due. A method that is not stepping yet is given one more call. */
+ * whether one is due. Before the first step there is nothing to keep, and a step or an evaluation
+ * that takes too long is not waited for. */
 static int must_release(struct job_host *h, struct err *e) {
     if (!*h->options.stop) return 0;
-    if (h->stop_patient || h->stop_seen) return err_set(e, E_CANCELLED, "the worker is stopping");
-    h->stop_patient = true;
-    return 0;
+    int64_t now = clock_monotonic_ns();
+    if (!h->stop_ns) h->stop_ns = now;
+    bool late = now - h->stop_ns > (int64_t)STOP_GRACE_MS * NS_PER_MS;
+    if (!h->stop_seen && !late && h->teller.steps > 0) return 0;
+    return err_set(e, E_CANCELLED, "the worker is stopping");
 }
 
 static int progress(void *context, int64_t step, int64_t steps, struct err *e) {
@@ -165,8 +169,8 @@ void job_host_init(struct job_host *h, struct store *s, const struct store_lease
     h->lease = *lease;
     h->options = *options;
     h->checkpoint_ns = clock_monotonic_ns();
-    struct loader_options loading = {.folder = options->folder, .small = SMALL_ARRAY, .memory = options->memory,
-                                     .tick = loading_tick, .context = h};
+    struct loader_options loading = {
+        .folder = options->folder, .small = SMALL_ARRAY, .memory = options->memory, .tick = loading_tick, .context = h};
     loader_init(&h->loader, s, references, &loading);
     teller_init(&h->teller, s, lease);
     h->host = (struct host){

@@ -19,8 +19,8 @@ struct job_host_options {
     const char *folder;
     int threads;
     size_t memory;
-    int64_t checkpoint_ms;            /* < 0: after every step */
-    struct pulse *pulse;              /* borrowed */
+    int64_t checkpoint_ms;             /* < 0: after every step */
+    struct pulse *pulse;               /* borrowed */
     const volatile sig_atomic_t *stop; /* set when the worker shall end */
 };
 
@@ -33,8 +33,8 @@ struct job_host {
     struct teller teller;
     int64_t checkpoint_ns; /* when the last one was made, or the run began */
     int64_t step;          /* told last */
-    bool stop_seen;    /* the method was asked for a checkpoint since the worker shall end */
-    bool stop_patient; /* and has had its chance to make one */
+    int64_t stop_ns;       /* when it was noticed that the worker shall end; 0 = it shall not */
+    bool stop_seen;        /* the method has been asked for a last checkpoint */
 };
 
 /* Borrows all it is given. */

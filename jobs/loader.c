@@ -150,8 +150,8 @@ static int fetch_data(struct loaded_array *out, struct loader *l, const struct s
 
 static int describe(struct loaded_array *out, const struct store_array *a, struct err *e) {
     if (a->rank > SHAPE_MAX_RANK || !dtype_from_name(&out->array.type, a->dtype))
-        return err_set(e, E_UNSUPPORTED, "array %s has type %s and %d dimensions, which the engine does not take", a->name,
-                       a->dtype, a->rank);
+        return err_set(e, E_UNSUPPORTED, "array %s has type %s and %d dimensions, which the engine does not take",
+                       a->name, a->dtype, a->rank);
     out->array.shape.rank = a->rank;
     for (int d = 0; d < a->rank; d++) out->array.shape.dim[d] = a->shape[d];
     out->source = (struct source){a->digest, (uint64_t)a->bytes};
@@ -166,15 +166,16 @@ static int describe(struct loaded_array *out, const struct store_array *a, struc
 static int no_array(const struct store_dataset *d, const char *reference, const char *name, struct err *e) {
     char names[512] = "none";
     size_t used = 0;
-    for (size_t i = 0; i < d->n && text_print(names + used, sizeof names - used, "%s\"%s\"", i ? ", " : "", d->arrays[i].name);
-         i++)
+    for (size_t i = 0;
+         i < d->n && text_print(names + used, sizeof names - used, "%s\"%s\"", i ? ", " : "", d->arrays[i].name); i++)
         used = strlen(names);
     return err_set(e, E_NOT_FOUND, "data set %s has no array \"%s\"; it has %s", reference, name, names);
 }
 
 /* Room for one more; zeroed. */
 static int add_array(struct loaded_array **out, struct loader *l, struct err *e) {
-    if (l->n_arrays == LOADER_MAX_ARRAYS) return err_set(e, E_TOO_LARGE, "a job with more than %d arrays", LOADER_MAX_ARRAYS);
+    if (l->n_arrays == LOADER_MAX_ARRAYS)
+        return err_set(e, E_TOO_LARGE, "a job with more than %d arrays", LOADER_MAX_ARRAYS);
     struct loaded_array *moved = mem_resize(l->arrays, l->n_arrays + 1, sizeof *moved);
     if (!moved) return err_memory(e, (l->n_arrays + 1) * sizeof *moved);
     l->arrays = moved;
@@ -194,7 +195,7 @@ static int load(struct loaded_array **out, struct loader *l, const struct store_
     if (!status) status = fetch_data(*out, l, a, e);
     if (!status) {
         (*out)->version = version->id;
-        text_copy((*out)->name, sizeof (*out)->name, name);
+        text_copy((*out)->name, sizeof(*out)->name, name);
         l->n_arrays++;
     } else if (a && *out) {
         drop_array(*out);

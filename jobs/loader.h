@@ -27,8 +27,8 @@ struct loaded_array {
     char name[65];
     struct data_array array;
     struct source source;
-    void *block;   /* from mem_alloc, or NULL */
-    void *map;     /* mapped, or NULL */
+    void *block; /* from mem_alloc, or NULL */
+    void *map;   /* mapped, or NULL */
     size_t mapped;
 };
 

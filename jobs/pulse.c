@@ -48,7 +48,8 @@ static void *pulse_main(void *context) {
     pthread_mutex_lock(&p->mutex);
     while (!p->stop && !atomic_load(&p->lost)) {
         struct timespec until = in_ms(p->lease_ms / BEATS_PER_LEASE);
-        while (!p->stop && pthread_cond_timedwait(&p->wake, &p->mutex, &until) != ETIMEDOUT) {}
+        while (!p->stop && pthread_cond_timedwait(&p->wake, &p->mutex, &until) != ETIMEDOUT) {
+        }
         if (p->stop) break;
         pthread_mutex_unlock(&p->mutex);
         beat(p);
@@ -106,5 +107,9 @@ void pulse_stop(struct pulse *p) {
     pulse_free(p);
 }
 
-bool pulse_cancelled(const struct pulse *p) { return atomic_load(&p->cancelled); }
-bool pulse_lost(const struct pulse *p) { return atomic_load(&p->lost); }
+bool pulse_cancelled(const struct pulse *p) {
+    return atomic_load(&p->cancelled);
+}
+bool pulse_lost(const struct pulse *p) {
+    return atomic_load(&p->lost);
+}

@@ -29,8 +29,7 @@ static int walk_value(struct references *out, const struct param *row, const cha
     return add(out, strcmp(row->refers_to, "dataset") == 0 ? STORE_DATASET : STORE_MODEL, at, value, e);
 }
 
-static int walk_list(struct references *out, const struct param *row, const char *base, const char *at,
-                     struct err *e) {
+static int walk_list(struct references *out, const struct param *row, const char *base, const char *at, struct err *e) {
     int count, status = 0;
     memcpy(&count, base + row->count_offset, sizeof count);
     for (int i = 0; i < count && !status; i++) {

@@ -65,8 +65,10 @@ static int write_student(struct store_blob *out, struct running *r, struct err *
 
 /* {"teacher":[...],"dataset":[...],"job":7}, with the versions that were used. */
 static void write_lineage(struct text *out, const struct running *r) {
-    static const struct { enum store_kind kind; const char *name; } kinds[] = {{STORE_MODEL, "teacher"},
-                                                                              {STORE_DATASET, "dataset"}};
+    static const struct {
+        enum store_kind kind;
+        const char *name;
+    } kinds[] = {{STORE_MODEL, "teacher"}, {STORE_DATASET, "dataset"}};
     struct json_writer w = json_writer(out);
     json_open_object(&w, NULL);
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
@@ -84,7 +86,9 @@ static void write_lineage(struct text *out, const struct running *r) {
     json_close_object(&w);
 }
 
-static const char *or_null(const struct text *t) { return t->length ? t->data : NULL; }
+static const char *or_null(const struct text *t) {
+    return t->length ? t->data : NULL;
+}
 
 static void write_result(struct text *out, const struct running *r, const struct store_blob *student) {
     struct json_writer w = json_writer(out);
@@ -130,11 +134,15 @@ static int publish(struct running *r, struct err *e) {
         if (lineage.failed || result.failed) status = err_set(e, E_TOO_LARGE, "the result's description is too long");
     }
     if (!status) {
-        struct store_model_new output = {.name = r->output, .blob = blob,
-                                         .parameters = description.parameters, .macs = description.macs,
+        struct store_model_new output = {.name = r->output,
+                                         .blob = blob,
+                                         .parameters = description.parameters,
+                                         .macs = description.macs,
                                          .operators = or_null(&description.operators),
-                                         .inputs = or_null(&description.inputs), .outputs = or_null(&description.outputs),
-                                         .lineage = lineage.data, .metrics = or_null(&r->outcome.metrics)};
+                                         .inputs = or_null(&description.inputs),
+                                         .outputs = or_null(&description.outputs),
+                                         .lineage = lineage.data,
+                                         .metrics = or_null(&r->outcome.metrics)};
         status = succeed(r, student ? &output : NULL, result.data, e);
     }
     description_free(&description);

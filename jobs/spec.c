@@ -27,12 +27,18 @@ int spec_method(const struct method **out, const struct json *body, struct err *
                       json_string(member), near ? ", did you mean \"" : "", near ? near : "", near ? "\"" : "");
 }
 
-static size_t name_offset(const struct method *m) { return (m->spec_size + 15) / 16 * 16; }
+static size_t name_offset(const struct method *m) {
+    return (m->spec_size + 15) / 16 * 16;
+}
 
 static void whole_table(struct param out[SPEC_MAX_MEMBERS + 2], const struct method *m) {
     size_t n = 0;
-    out[0] = (struct param){.name = "method", .type = PARAM_TYPE_STRING, .offset = name_offset(m), .size = NAME_SIZE,
-                            .present_offset = PARAM_NO_PRESENT, .help = "what to do"};
+    out[0] = (struct param){.name = "method",
+                            .type = PARAM_TYPE_STRING,
+                            .offset = name_offset(m),
+                            .size = NAME_SIZE,
+                            .present_offset = PARAM_NO_PRESENT,
+                            .help = "what to do"};
     for (; m->params[n].name; n++) {
         assert(n < SPEC_MAX_MEMBERS);
         out[n + 1] = m->params[n];

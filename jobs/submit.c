@@ -54,8 +54,8 @@ static int write_spec(struct submission *out, const void *spec, struct err *e) {
     return status || out->spec ? status : err_memory(e, 0);
 }
 
-int submit_check(struct submission *out, struct store *s, const struct json *body,
-                 const struct submit_options *options, struct err *e) {
+int submit_check(struct submission *out, struct store *s, const struct json *body, const struct submit_options *options,
+                 struct err *e) {
     *out = (struct submission){0};
     void *spec = NULL;
     int status = spec_method(&out->method, body, e);

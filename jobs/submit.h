@@ -13,9 +13,9 @@
 
 struct submission {
     const struct method *method;
-    char *spec;                     /* JSON object with every default filled in, "method" first; owned */
-    struct graph_size student;      /* zeros when the method makes none */
-    struct references references;   /* resolved */
+    char *spec;                           /* JSON object with every default filled in, "method" first; owned */
+    struct graph_size student;            /* zeros when the method makes none */
+    struct references references;         /* resolved */
     int64_t inputs[STORE_JOB_INPUTS_MAX]; /* ids of their versions, for store_job_new */
     size_t n_inputs;
 };
@@ -27,8 +27,8 @@ struct submit_options {
 /* Checks a request completely and starts nothing: unknown method (E_NOT_FOUND at /method with the
  * nearest name), fields, references, shapes, sizes. Errors carry a JSON pointer. Loads the networks
  * that the method wants to look at, but of data sets only shapes and small arrays. */
-int submit_check(struct submission *out, struct store *s, const struct json *body,
-                 const struct submit_options *options, struct err *e);
+int submit_check(struct submission *out, struct store *s, const struct json *body, const struct submit_options *options,
+                 struct err *e);
 void submission_free(struct submission *out);
 
 #endif

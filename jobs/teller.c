@@ -29,7 +29,9 @@ static void clear_events(struct teller *t) {
     t->n_events = 0;
 }
 
-void teller_fini(struct teller *t) { clear_events(t); }
+void teller_fini(struct teller *t) {
+    clear_events(t);
+}
 
 /* The next event's text; one place stays free for progress. */
 static struct json_writer new_event(struct teller *t, const char *type) {

@@ -24,11 +24,14 @@ struct teller {
     char series[TELLER_BATCH][STORE_SERIES_SIZE];
     struct store_point points[TELLER_BATCH];
     size_t n_points;
-    struct { char name[STORE_SERIES_SIZE]; double value; } latest[TELLER_SERIES];
+    struct {
+        char name[STORE_SERIES_SIZE];
+        double value;
+    } latest[TELLER_SERIES];
     size_t n_latest;
-    int64_t step, steps;              /* told last */
-    int64_t shown_step, shown_steps;  /* written last */
-    int64_t first_step, first_ns;     /* when this attempt began to step, for the time left */
+    int64_t step, steps;             /* told last */
+    int64_t shown_step, shown_steps; /* written last */
+    int64_t first_step, first_ns;    /* when this attempt began to step, for the time left */
     int64_t flushed_ns;
     bool lost;
 };

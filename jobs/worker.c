@@ -20,7 +20,9 @@
 
 static volatile sig_atomic_t stop;
 
-void worker_stop(void) { stop = 1; }
+void worker_stop(void) {
+    stop = 1;
+}
 
 static void on_signal(int signal_number) {
     (void)signal_number;
@@ -34,7 +36,9 @@ static void take_signals(void) {
     sigaction(SIGINT, &action, NULL);
 }
 
-static int64_t or_standard(int64_t value, int64_t standard) { return value ? value : standard; }
+static int64_t or_standard(int64_t value, int64_t standard) {
+    return value ? value : standard;
+}
 
 static void choose_name(char out[NAME_SIZE], const struct worker_options *options) {
     char host[48] = "host";

@@ -10,14 +10,14 @@
 #include "store/store.h"
 
 struct worker_options {
-    const char *folder;     /* data folder of the store */
-    const char *name;       /* owner of leases, at most 63 bytes; NULL = "host:pid" */
-    int threads;            /* of the engine; 0 = one per processor */
-    size_t memory;          /* bytes one job may take; 0 = no limit */
-    int64_t lease_ms;       /* how long a job stays ours without a sign of life; 0 = WORKER_LEASE_MS */
-    int64_t checkpoint_ms;  /* between two checkpoints; 0 = WORKER_CHECKPOINT_MS, < 0 = after every step */
-    int64_t poll_ms;        /* longest sleep between two looks at an empty queue; 0 = WORKER_POLL_MS */
-    bool until_idle;        /* return when the queue is empty, for tests and for cron */
+    const char *folder;    /* data folder of the store */
+    const char *name;      /* owner of leases, at most 63 bytes; NULL = "host:pid" */
+    int threads;           /* of the engine; 0 = one per processor */
+    size_t memory;         /* bytes one job may take; 0 = no limit */
+    int64_t lease_ms;      /* how long a job stays ours without a sign of life; 0 = WORKER_LEASE_MS */
+    int64_t checkpoint_ms; /* between two checkpoints; 0 = WORKER_CHECKPOINT_MS, < 0 = after every step */
+    int64_t poll_ms;       /* longest sleep between two looks at an empty queue; 0 = WORKER_POLL_MS */
+    bool until_idle;       /* return when the queue is empty, for tests and for cron */
 };
 
 #define WORKER_LEASE_MS 10000

@@ -4,20 +4,32 @@
 #include <math.h>
 
 static const struct param mean_params[] = {
-    {.name = "mean", .type = PARAM_TYPE_REAL, .size = sizeof(double), .present_offset = PARAM_NO_PRESENT,
+    {.name = "mean",
+     .type = PARAM_TYPE_REAL,
+     .size = sizeof(double),
+     .present_offset = PARAM_NO_PRESENT,
      .help = "of one channel, after scaling"},
     PARAM_END,
 };
 
 static const struct param std_params[] = {
-    {.name = "std", .type = PARAM_TYPE_REAL, .size = sizeof(double), .present_offset = PARAM_NO_PRESENT, .low = 1e-12,
-     .high = 1e12, .help = "of one channel, after scaling"},
+    {.name = "std",
+     .type = PARAM_TYPE_REAL,
+     .size = sizeof(double),
+     .present_offset = PARAM_NO_PRESENT,
+     .low = 1e-12,
+     .high = 1e12,
+     .help = "of one channel, after scaling"},
     PARAM_END,
 };
 
 const struct param dataset_params[] = {
-    {.name = "ref", .type = PARAM_TYPE_STRING, PARAM_AT(struct dataset_spec, ref), .required = true,
-     .refers_to = "dataset", .help = "name[@version] of a data set"},
+    {.name = "ref",
+     .type = PARAM_TYPE_STRING,
+     PARAM_AT(struct dataset_spec, ref),
+     .required = true,
+     .refers_to = "dataset",
+     .help = "name[@version] of a data set"},
     PARAM_REAL(struct dataset_spec, scale, "1", 1e-12, 1e12, "raw values are divided by it first"),
     PARAM_LIST(struct dataset_spec, mean, n_mean, mean_params, "subtracted, per channel or one for all"),
     PARAM_LIST(struct dataset_spec, std, n_std, std_params, "divided by, per channel or one for all"),
@@ -26,7 +38,8 @@ const struct param dataset_params[] = {
     PARAM_END,
 };
 
-#define to_real(out, type, from, n) _Generic((real)0, float: dtype_to_float, double: dtype_to_double)(out, type, from, n)
+#define to_real(out, type, from, n) \
+    _Generic((real)0, float : dtype_to_float, double : dtype_to_double)(out, type, from, n)
 
 /* ---- opening ---- */
 
@@ -58,8 +71,8 @@ static int mismatch(const struct dataset *d, const struct dataset_spec *spec, co
     const char *hint = "";
     if (d->inputs.shape.rank > 0 && holds(&d->inputs.shape, &d->sample, !d->channels_last))
         hint = d->channels_last ? "; with \"layout\":\"NCHW\" it would fit" : "; with \"layout\":\"NHWC\" it would fit";
-    return err_set(e, E_INVALID, "the inputs of data set %s have shape %s, the network takes %s%s", spec->ref, have, want,
-                   hint);
+    return err_set(e, E_INVALID, "the inputs of data set %s have shape %s, the network takes %s%s", spec->ref, have,
+                   want, hint);
 }
 
 static int fit_inputs(struct dataset *d, const struct dataset_spec *spec, const struct shape *input, struct err *e) {
@@ -88,8 +101,9 @@ static int fit_inputs(struct dataset *d, const struct dataset_spec *spec, const 
 
 static int check_channels(const struct dataset *d, const char *name, int n, struct err *e) {
     if (n <= 1 || (size_t)n == d->channels) return 0;
-    return err_set(e, E_INVALID, "\"%s\" has %d values, but the samples have %zu channels: give one per channel, or one",
-                   name, n, d->channels);
+    return err_set(e, E_INVALID,
+                   "\"%s\" has %d values, but the samples have %zu channels: give one per channel, or one", name, n,
+                   d->channels);
 }
 
 /* (x / scale - mean) / std as x * gain + shift. */
@@ -115,8 +129,9 @@ static int fit_labels(struct dataset *d, const struct dataset_spec *spec, const 
         char have[128], inputs[128];
         shape_print(have, sizeof have, s);
         shape_print(inputs, sizeof inputs, &d->inputs.shape);
-        return err_set(e, E_INVALID, "the labels of data set %s have shape %s, its inputs %s: one label per sample is "
-                                     "expected, shape [%lld]",
+        return err_set(e, E_INVALID,
+                       "the labels of data set %s have shape %s, its inputs %s: one label per sample is "
+                       "expected, shape [%lld]",
                        spec->ref, have, inputs, (long long)d->inputs.shape.dim[0]);
     }
     d->labels = *labels;
@@ -133,8 +148,9 @@ static int check_labels(const struct dataset *d, const struct dataset_spec *spec
     for (size_t i = 0; i < d->samples; i++) {
         double label = label_value(d, i);
         if (!(label >= 0 && label < (double)classes) || label != floor(label))
-            return err_set(e, E_INVALID, "label %g of sample %zu of data set %s is not a whole number from 0 to %lld: the "
-                                         "network has %lld outputs",
+            return err_set(e, E_INVALID,
+                           "label %g of sample %zu of data set %s is not a whole number from 0 to %lld: the "
+                           "network has %lld outputs",
                            label, i, spec->ref, (long long)classes - 1, (long long)classes);
     }
     return 0;
@@ -198,4 +214,6 @@ void dataset_fetch(const struct dataset *d, real *out, const uint32_t *samples, 
     for (size_t i = 0; i < n; i++) fetch_row(d, out + i * d->row, samples ? samples[i] : first + i);
 }
 
-int64_t dataset_label(const struct dataset *d, size_t sample) { return (int64_t)label_value(d, sample); }
+int64_t dataset_label(const struct dataset *d, size_t sample) {
+    return (int64_t)label_value(d, sample);
+}

@@ -29,7 +29,7 @@ struct dataset_spec {
     int n_mean;
     double std[DATASET_MAX_CHANNELS];
     int n_std;
-    int layout; /* 0 = NCHW, 1 = NHWC: of the stored samples; networks always take NCHW */
+    int layout;    /* 0 = NCHW, 1 = NHWC: of the stored samples; networks always take NCHW */
     int64_t limit; /* first so many samples; PARAM_ABSENT = all */
 };
 extern const struct param dataset_params[]; /* bare: "ref" */

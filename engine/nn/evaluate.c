@@ -12,8 +12,7 @@ int selection_split(struct selection *train, struct selection *held_out, uint32_
                     double fraction, uint64_t seed, struct err *e) {
     size_t n = data->samples, held = (size_t)llround(fraction * (double)n);
     if (fraction > 0 && held == 0) held = 1;
-    if (held >= n)
-        return err_set(e, E_INVALID, "holding out %g of %zu samples leaves none to train on", fraction, n);
+    if (held >= n) return err_set(e, E_INVALID, "holding out %g of %zu samples leaves none to train on", fraction, n);
     uint32_t *order = mem_alloc(n * sizeof *order), *split = mem_alloc(n * sizeof *split);
     bool *is_held = mem_calloc(n, sizeof *is_held);
     if (!order || !split || !is_held) {

@@ -7,7 +7,10 @@
 #define HARD_WEIGHT 0.1 /* of a lone kl when there are labels */
 
 const struct param loss_params[] = {
-    {.name = "kind", .type = PARAM_TYPE_CHOICE, PARAM_AT(struct loss_spec, kind), .standard = "\"kl\"",
+    {.name = "kind",
+     .type = PARAM_TYPE_CHOICE,
+     PARAM_AT(struct loss_spec, kind),
+     .standard = "\"kl\"",
      .choices = "kl ce mse",
      .help = "kl: divergence from the teacher; ce: cross entropy with labels; mse: squared error of logits"},
     PARAM_REAL(struct loss_spec, weight, "1", 0, 1e6, "factor of this term"),
@@ -83,8 +86,11 @@ static double add_mse(const struct loss_rows *r, double temperature, double scal
 }
 
 const struct loss loss_table[] = {
-    [LOSS_KL] = {.name = "kl", .help = "T^2 KL(softmax(z_T/T) || softmax(z/T))", .needs_targets = true, .tempered = true,
-     .add = add_kl},
+    [LOSS_KL] = {.name = "kl",
+                 .help = "T^2 KL(softmax(z_T/T) || softmax(z/T))",
+                 .needs_targets = true,
+                 .tempered = true,
+                 .add = add_kl},
     [LOSS_CE] = {.name = "ce", .help = "-log softmax(z)[label]", .needs_labels = true, .add = add_ce},
     [LOSS_MSE] = {.name = "mse", .help = "mean over classes of (z - z_T)^2", .needs_targets = true, .add = add_mse},
     {.name = NULL},
@@ -108,8 +114,7 @@ static int check_needs(const struct loss *loss, bool labels, bool targets, int i
     text_print(at, sizeof at, "/loss/%d/kind", i);
     if (loss->needs_labels && !labels)
         return err_set_at(e, E_INVALID, at, "loss %s needs labels, and the data set has none", loss->name);
-    if (loss->needs_targets && !targets)
-        return err_set_at(e, E_INVALID, at, "loss %s needs a teacher", loss->name);
+    if (loss->needs_targets && !targets) return err_set_at(e, E_INVALID, at, "loss %s needs a teacher", loss->name);
     return 0;
 }
 
@@ -131,7 +136,9 @@ int loss_plan(struct loss_plan *out, struct loss_spec *specs, int n_specs, bool 
     return 0;
 }
 
-size_t loss_scratch(size_t classes) { return classes; }
+size_t loss_scratch(size_t classes) {
+    return classes;
+}
 
 void loss_run(const struct loss_plan *plan, const struct loss_rows *rows, size_t batch, real *d_logits, double *sums) {
     memset(d_logits, 0, rows->n * rows->classes * sizeof *d_logits);

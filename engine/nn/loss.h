@@ -29,7 +29,7 @@ struct loss_spec {
 };
 extern const struct param loss_params[]; /* fields of one loss_spec; "bare" is kind */
 
-#define LOSS_MAX_TERMS 8     /* in a request */
+#define LOSS_MAX_TERMS 8 /* in a request */
 #define LOSS_MAX_TEACHERS 16
 
 /* Rows of a batch as a term sees them. */
@@ -38,9 +38,9 @@ struct loss_rows {
     const real *const *targets; /* [teachers][n, classes]: logits of the teachers; NULL without */
     const double *shares;       /* [teachers], sum 1 */
     int teachers;
-    const int32_t *labels;      /* [n]; NULL without */
+    const int32_t *labels; /* [n]; NULL without */
     size_t n, classes;
-    double *scratch;            /* loss_scratch(classes) elements of the calling thread */
+    double *scratch; /* loss_scratch(classes) elements of the calling thread */
 };
 
 struct loss_term {

@@ -58,10 +58,18 @@ const struct optimizer_rule optimizer_table[] = {
     {.name = "sgd", .help = "v = momentum v + g; p -= rate v", .copies = 1, .momentum = 0.9, .update = update_sgd},
     {.name = "adam",
      .help = "m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= rate m^ / (sqrt(v^) + eps), b1 = momentum",
-     .copies = 2, .momentum = 0.9, .smoothing = 0.999, .epsilon = 1e-8, .update = update_adam},
+     .copies = 2,
+     .momentum = 0.9,
+     .smoothing = 0.999,
+     .epsilon = 1e-8,
+     .update = update_adam},
     {.name = "rmsprop",
      .help = "v = 0.99 v + 0.01 g^2; b = momentum b + g / (sqrt(v) + eps); p -= rate b",
-     .copies = 2, .momentum = 0, .smoothing = 0.99, .epsilon = 1e-8, .update = update_rmsprop},
+     .copies = 2,
+     .momentum = 0,
+     .smoothing = 0.99,
+     .epsilon = 1e-8,
+     .update = update_rmsprop},
     {.name = NULL},
 };
 
@@ -105,7 +113,9 @@ void optimizer_fini(struct optimizer *o) {
     *o = (struct optimizer){0};
 }
 
-size_t optimizer_state_count(const struct optimizer *o) { return (size_t)o->rule->copies * o->n; }
+size_t optimizer_state_count(const struct optimizer *o) {
+    return (size_t)o->rule->copies * o->n;
+}
 
 /* What the units of one step share. */
 struct step {

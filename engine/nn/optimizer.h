@@ -18,12 +18,12 @@
 
 /* What a rule is given for one block. */
 struct optimizer_update {
-    real rate;          /* learning rate of this step */
-    real scale;         /* multiplies gradients first: clipping */
-    real decay;         /* weight decay */
-    real momentum;      /* sgd, rmsprop: of the step; adam: beta 1 */
-    real smoothing;     /* adam: beta 2; rmsprop: alpha */
-    real rest[2];       /* 1 - momentum, 1 - smoothing, rounded once: 1 - 0.999f is off by 5e-5 */
+    real rate;      /* learning rate of this step */
+    real scale;     /* multiplies gradients first: clipping */
+    real decay;     /* weight decay */
+    real momentum;  /* sgd, rmsprop: of the step; adam: beta 1 */
+    real smoothing; /* adam: beta 2; rmsprop: alpha */
+    real rest[2];   /* 1 - momentum, 1 - smoothing, rounded once: 1 - 0.999f is off by 5e-5 */
     real epsilon;
     real correction[2]; /* adam: 1 - beta1^t, sqrt(1 - beta2^t) */
 };
@@ -31,8 +31,8 @@ struct optimizer_update {
 /* A row of the table. */
 struct optimizer_rule {
     const char *name;
-    const char *help; /* formula, one line */
-    int copies;       /* state arrays as long as the parameters, all starting at 0 */
+    const char *help;                    /* formula, one line */
+    int copies;                          /* state arrays as long as the parameters, all starting at 0 */
     double momentum, smoothing, epsilon; /* standard values */
     void (*update)(const struct optimizer_update *u, real *p, const real *g, real *const *state, size_t n);
 };
@@ -42,10 +42,10 @@ extern const struct optimizer_rule optimizer_table[]; /* ended by name NULL */
 struct optimizer {
     const struct optimizer_rule *rule;
     double momentum, smoothing, epsilon, weight_decay;
-    size_t n;       /* parameters */
-    real *state;    /* [copies][n] */
+    size_t n;        /* parameters */
+    real *state;     /* [copies][n] */
     double *partial; /* sums of squares, one per block */
-    uint64_t steps; /* taken so far */
+    uint64_t steps;  /* taken so far */
 };
 
 /* State for n parameters. `momentum` NaN takes the rule's standard. Free with optimizer_fini. */

@@ -9,8 +9,13 @@
 #define ONECYCLE_END 1e4
 
 static const struct param drop_params[] = {
-    {.name = "epoch", .type = PARAM_TYPE_INT, .size = sizeof(int64_t), .present_offset = PARAM_NO_PRESENT, .low = 1,
-     .high = 1e6, .help = "an epoch"},
+    {.name = "epoch",
+     .type = PARAM_TYPE_INT,
+     .size = sizeof(int64_t),
+     .present_offset = PARAM_NO_PRESENT,
+     .low = 1,
+     .high = 1e6,
+     .help = "an epoch"},
     PARAM_END,
 };
 
@@ -40,7 +45,9 @@ int schedule_check(struct schedule_spec *spec, int64_t warmup, struct err *e) {
 }
 
 /* From a to b along half a cosine, at fraction x. */
-static double anneal(double a, double b, double x) { return b + (a - b) / 2 * (1 + cos(M_PI * x)); }
+static double anneal(double a, double b, double x) {
+    return b + (a - b) / 2 * (1 + cos(M_PI * x));
+}
 
 static double onecycle(double peak, double step, double steps) {
     double start = peak / ONECYCLE_START, end = start / ONECYCLE_END;

@@ -14,7 +14,7 @@ struct schedule_spec {
     int kind;                         /* enum schedule_kind */
     int64_t step[SCHEDULE_MAX_DROPS]; /* epochs after which the rate drops, rising */
     int n_step;
-    double gamma;                     /* by this factor */
+    double gamma; /* by this factor */
 };
 extern const struct param schedule_params[]; /* bare: "kind" */
 
@@ -23,10 +23,10 @@ enum schedule_kind { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_ONECYCLE, SCHE
 /* A schedule for a run of known length. */
 struct schedule {
     struct schedule_spec spec;
-    double peak;             /* learning_rate of the request */
-    int64_t steps;           /* of the whole run */
+    double peak;   /* learning_rate of the request */
+    int64_t steps; /* of the whole run */
     int64_t steps_per_epoch;
-    int64_t warmup;          /* steps that rise linearly: peak/warmup, 2 peak/warmup, ... */
+    int64_t warmup; /* steps that rise linearly: peak/warmup, 2 peak/warmup, ... */
 };
 
 /* Completes a spec (a list of steps makes the kind "step") and checks that it makes sense. */

@@ -11,8 +11,8 @@
 #include "engine/nn/optimizer.h"
 
 #define MAX_TERMS (2 * LOSS_MAX_TERMS)
-#define LOSS_BLOCK 32      /* rows whose loss one unit computes */
-#define CURVE_POINTS 400   /* of train_loss over the whole run, about */
+#define LOSS_BLOCK 32    /* rows whose loss one unit computes */
+#define CURVE_POINTS 400 /* of train_loss over the whole run, about */
 #define EVAL_BATCH_MIN 32
 #define EVAL_BATCH_MAX 256
 
@@ -94,7 +94,9 @@ static int plan_steps(struct trainer *t, struct err *e) {
     return 0;
 }
 
-static size_t clamp(size_t x, size_t low, size_t high) { return x < low ? low : x > high ? high : x; }
+static size_t clamp(size_t x, size_t low, size_t high) {
+    return x < low ? low : x > high ? high : x;
+}
 
 static int open_nets(struct trainer *t, const struct graph *g, struct err *e) {
     size_t memory = t->task->memory;
@@ -131,8 +133,7 @@ static int take_buffers(struct trainer *t, struct err *e) {
         status = take(&t->targets[m], t->batch, t->classes, sizeof(real), e);
     if (!status) status = take(&t->scratch, threads, loss_scratch(t->classes), sizeof(double), e);
     if (!status) status = take(&t->sums, blocks, MAX_TERMS, sizeof(double), e);
-    if (!status && t->spec->has_early_stop)
-        status = take(&t->best, net_parameter_count(t->net), 1, sizeof(real), e);
+    if (!status && t->spec->has_early_stop) status = take(&t->best, net_parameter_count(t->net), 1, sizeof(real), e);
     if (!status && t->eval) status = take(&t->eval_logits, task->eval.n, t->classes, sizeof(real), e);
     return status;
 }
@@ -287,8 +288,7 @@ static int diverged(const struct trainer *t, const char *what, double value, str
 /* The samples of this step: the next ones of the epoch's permutation. */
 static void choose_samples(struct trainer *t) {
     size_t place = (size_t)(t->now.step % t->steps_per_epoch) * t->batch;
-    for (size_t i = 0; i < t->batch; i++)
-        t->samples[i] = selection_sample(&t->task->train, t->order[place + i]);
+    for (size_t i = 0; i < t->batch; i++) t->samples[i] = selection_sample(&t->task->train, t->order[place + i]);
 }
 
 static void shuffle(struct trainer *t) {

@@ -71,10 +71,10 @@ struct train_task {
 };
 
 struct train_result {
-    struct score score;     /* of the parameters kept, on the evaluation set */
-    int64_t steps, epochs;  /* done */
-    int64_t best_epoch;     /* whose parameters were kept (from 1); the last one without early_stop */
-    double loss;            /* mean over the last epoch */
+    struct score score;               /* of the parameters kept, on the evaluation set */
+    int64_t steps, epochs;            /* done */
+    int64_t best_epoch;               /* whose parameters were kept (from 1); the last one without early_stop */
+    double loss;                      /* mean over the last epoch */
     double terms[2 * LOSS_MAX_TERMS]; /* the same for each term of the loss, unweighted */
 };
 

@@ -49,8 +49,9 @@ static int check_early_stop(const struct train_spec *spec, bool labels, bool tea
 int train_check(struct train_spec *spec, bool labels, bool teacher, struct err *e) {
     bool epochs = spec->epochs != PARAM_ABSENT, steps = spec->steps != PARAM_ABSENT;
     if (epochs && steps)
-        return err_set_at(e, E_INVALID, "/train/steps", "both epochs (%lld) and steps (%lld) are given; give one of them",
-                          (long long)spec->epochs, (long long)spec->steps);
+        return err_set_at(e, E_INVALID, "/train/steps",
+                          "both epochs (%lld) and steps (%lld) are given; give one of them", (long long)spec->epochs,
+                          (long long)spec->steps);
     if (!epochs && !steps) spec->epochs = DEFAULT_EPOCHS;
     if (isnan(spec->momentum)) spec->momentum = optimizer_table[spec->optimizer].momentum;
     int status = schedule_check(&spec->schedule, spec->warmup_steps, e);

@@ -76,7 +76,8 @@ static int make_pick(struct pick *p, const struct channels *c, const struct grap
                      const struct channel_map *maps, struct err *e) {
     for (int i = 0; i < axis->list.n && axis->parts > 1; i++)
         if (maps[c->segments[axis->list.first + i].group].from)
-            return err_set(e, E_UNSUPPORTED, "node '%s' (%s) is a grouped convolution: its channels cannot be rearranged",
+            return err_set(e, E_UNSUPPORTED,
+                           "node '%s' (%s) is a grouped convolution: its channels cannot be rearranged",
                            g->nodes[axis->node].name, g->nodes[axis->node].op->name);
     p->size = new_count(c, axis->list, maps) / axis->parts;
     p->from = mem_calloc((size_t)p->size + 1, sizeof *p->from);
@@ -177,8 +178,7 @@ double channels_elements(const struct channels *c, const struct graph *g, const 
         if (!first) continue;
         double old = (double)g->values[axis->value].constant->count;
         double factor = (double)new_count(c, axis->list, maps) / (double)channels_count(c, axis->list);
-        if (paired)
-            factor *= (double)new_count(c, axis[1].list, maps) / (double)channels_count(c, axis[1].list);
+        if (paired) factor *= (double)new_count(c, axis[1].list, maps) / (double)channels_count(c, axis[1].list);
         total += old * factor - old;
     }
     return total;
@@ -251,14 +251,15 @@ static int check_maps(const struct channels *c, const struct graph *g, const str
             return err_set(e, E_INVALID, "%lld channels cannot become %lld: %s needs them as they are",
                            (long long)group->size, (long long)maps[i].size, reason);
         if (maps[i].size % group->multiple)
-            return err_set(e, E_INVALID, "%lld channels cannot become %lld: grouped convolutions need a multiple of %lld",
+            return err_set(e, E_INVALID,
+                           "%lld channels cannot become %lld: grouped convolutions need a multiple of %lld",
                            (long long)group->size, (long long)maps[i].size, (long long)group->multiple);
     }
     return 0;
 }
 
-int channels_resize(struct graph **out, const struct channels *c, const struct graph *g,
-                    const struct channel_map *maps, struct err *e) {
+int channels_resize(struct graph **out, const struct channels *c, const struct graph *g, const struct channel_map *maps,
+                    struct err *e) {
     struct graph *copy = NULL;
     int status = check_maps(c, g, maps, e);
     if (!status) status = graph_clone(&copy, g, e);

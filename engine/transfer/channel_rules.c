@@ -8,10 +8,14 @@
 #include "engine/nn/op.h"
 #include "engine/transfer/channel_finder.h"
 
-static const struct node *node_of(const struct finder *f, int node) { return &f->graph->nodes[node]; }
+static const struct node *node_of(const struct finder *f, int node) {
+    return &f->graph->nodes[node];
+}
 
 /* Input k, or VALUE_NONE. */
-static int input_of(const struct node *n, int k) { return k < n->n_inputs ? n->inputs[k] : VALUE_NONE; }
+static int input_of(const struct node *n, int k) {
+    return k < n->n_inputs ? n->inputs[k] : VALUE_NONE;
+}
 
 static const struct shape *shape_of(const struct finder *f, int value) {
     const struct value *v = &f->graph->values[value];

@@ -80,8 +80,8 @@ struct channel_map {
 /* A copy of the graph with other channels: maps[group], size 0 = leave the group alone. Rewrites constants,
  * the group count of depthwise convolutions and the target of reshapes; names stay. E_INVALID when
  * a fixed group is to change; E_UNSUPPORTED names the node that stands in the way. */
-int channels_resize(struct graph **out, const struct channels *c, const struct graph *g,
-                    const struct channel_map *maps, struct err *e);
+int channels_resize(struct graph **out, const struct channels *c, const struct graph *g, const struct channel_map *maps,
+                    struct err *e);
 
 /* Elements of all constants after channels_resize with these maps; a double, since it may be absurd. */
 double channels_elements(const struct channels *c, const struct graph *g, const struct channel_map *maps);

@@ -25,25 +25,53 @@ struct distill_spec {
 };
 
 static const struct param loss_element[] = {
-    {.name = "term", .type = PARAM_TYPE_OBJECT, .size = sizeof(struct loss_spec), .present_offset = PARAM_NO_PRESENT,
-     .fields = loss_params, .bare = "kind", .help = "one term of the loss"},
+    {.name = "term",
+     .type = PARAM_TYPE_OBJECT,
+     .size = sizeof(struct loss_spec),
+     .present_offset = PARAM_NO_PRESENT,
+     .fields = loss_params,
+     .bare = "kind",
+     .help = "one term of the loss"},
     PARAM_END,
 };
 
 static const struct param distill_params[] = {
-    {.name = "teacher", .type = PARAM_TYPE_LIST, .required = true, .offset = offsetof(struct distill_spec, teacher),
-     .size = sizeof(struct teacher_spec), .count_offset = offsetof(struct distill_spec, n_teachers), .max = TARGETS_MAX,
-     .present_offset = PARAM_NO_PRESENT, .fields = teacher_list_params, .help = "the network to learn from, or several"},
-    {.name = "dataset", .type = PARAM_TYPE_OBJECT, PARAM_AT(struct distill_spec, dataset), .required = true,
-     .fields = dataset_params, .bare = "ref", .help = "what to train on: inputs, and labels if there are any"},
+    {.name = "teacher",
+     .type = PARAM_TYPE_LIST,
+     .required = true,
+     .offset = offsetof(struct distill_spec, teacher),
+     .size = sizeof(struct teacher_spec),
+     .count_offset = offsetof(struct distill_spec, n_teachers),
+     .max = TARGETS_MAX,
+     .present_offset = PARAM_NO_PRESENT,
+     .fields = teacher_list_params,
+     .help = "the network to learn from, or several"},
+    {.name = "dataset",
+     .type = PARAM_TYPE_OBJECT,
+     PARAM_AT(struct distill_spec, dataset),
+     .required = true,
+     .fields = dataset_params,
+     .bare = "ref",
+     .help = "what to train on: inputs, and labels if there are any"},
     PARAM_OPTIONAL(struct distill_spec, evaluate, has_evaluate, dataset_params, "ref",
                    "what to evaluate on after every epoch; prepared like dataset unless it says how"),
-    PARAM_REAL(struct distill_spec, holdout, "0.1", 0, 0.9, "share of dataset kept for evaluation when evaluate is not given"),
-    {.name = "student", .type = PARAM_TYPE_OBJECT, PARAM_AT(struct distill_spec, student), .required = true,
-     .fields = student_params, .help = "the network that learns"},
-    {.name = "loss", .type = PARAM_TYPE_LIST, .offset = offsetof(struct distill_spec, loss),
-     .size = sizeof(struct loss_spec), .count_offset = offsetof(struct distill_spec, n_loss), .max = LOSS_MAX_TERMS,
-     .present_offset = PARAM_NO_PRESENT, .fields = loss_element, .standard = "[{\"kind\":\"kl\"}]",
+    PARAM_REAL(struct distill_spec, holdout, "0.1", 0, 0.9,
+               "share of dataset kept for evaluation when evaluate is not given"),
+    {.name = "student",
+     .type = PARAM_TYPE_OBJECT,
+     PARAM_AT(struct distill_spec, student),
+     .required = true,
+     .fields = student_params,
+     .help = "the network that learns"},
+    {.name = "loss",
+     .type = PARAM_TYPE_LIST,
+     .offset = offsetof(struct distill_spec, loss),
+     .size = sizeof(struct loss_spec),
+     .count_offset = offsetof(struct distill_spec, n_loss),
+     .max = LOSS_MAX_TERMS,
+     .present_offset = PARAM_NO_PRESENT,
+     .fields = loss_element,
+     .standard = "[{\"kind\":\"kl\"}]",
      .help = "what is minimised: a term, or a list of weighted ones"},
     PARAM_OBJECT(struct distill_spec, train, train_params, NULL, "how to train"),
     PARAM_STRING(struct distill_spec, output, NULL, "name of the student; <teacher>-student when not given"),
@@ -68,7 +96,8 @@ static int check_training(struct distillation *d, struct distill_spec *s, struct
     bool evaluates = d->material.eval.n > 0;
     int status = loss_plan(&d->plan, s->loss, s->n_loss, d->material.train_set.labels, true, e);
     if (!status && s->train.has_early_stop && !evaluates)
-        status = err_set_at(e, E_INVALID, "/train/early_stop", "without an evaluation nothing says when to stop: give evaluate or holdout");
+        status = err_set_at(e, E_INVALID, "/train/early_stop",
+                            "without an evaluation nothing says when to stop: give evaluate or holdout");
     return status ? status : train_check(&s->train, d->material.evaluated->labels, true, e);
 }
 
@@ -80,11 +109,15 @@ static int prepare(struct distillation *d, struct distill_spec *s, const struct 
     if (status) return status;
     const struct network *teacher = &d->teachers.nets[0];
     if (s->has_evaluate) material_inherit(&s->evaluate, &s->dataset);
-    struct material_spec wish = {&s->dataset, s->has_evaluate ? &s->evaluate : NULL, s->holdout, (uint64_t)s->train.seed};
+    struct material_spec wish = {&s->dataset, s->has_evaluate ? &s->evaluate : NULL, s->holdout,
+                                 (uint64_t)s->train.seed};
     status = material_open(&d->material, &wish, host, &teacher->input, teacher->classes, e);
     if (!status) status = check_training(d, s, e);
-    struct student_origin origin = {.template = teacher, .input = teacher->input, .classes = teacher->classes,
-                                    .seed = (uint64_t)s->train.seed, .sizes_only = sizes_only};
+    struct student_origin origin = {.template = teacher,
+                                    .input = teacher->input,
+                                    .classes = teacher->classes,
+                                    .seed = (uint64_t)s->train.seed,
+                                    .sizes_only = sizes_only};
     if (!status) status = student_build(&d->student, &s->student, &origin, host, e);
     if (!status) report_output(s->output, sizeof s->output, s->teacher[0].model, "-student");
     return status;
@@ -131,8 +164,8 @@ static int judge_teachers(struct distill_run *r, struct err *e) {
     const struct selection *s = m->eval.n ? &m->eval : &m->train;
     size_t classes = (size_t)r->d.student.classes;
     double majority = 1;
-    int status = teachers_score(r->teacher_scores, &r->d.teachers, m->eval.n ? targets_of_eval(r) : &r->train_targets, s,
-                                r->crew, e);
+    int status = teachers_score(r->teacher_scores, &r->d.teachers, m->eval.n ? targets_of_eval(r) : &r->train_targets,
+                                s, r->crew, e);
     if (status || !s->data->labels.data) return status;
     status = evaluate_majority(&majority, s, classes, e);
     for (int i = 0; i < r->d.teachers.n && !status; i++) {
@@ -140,8 +173,11 @@ static int judge_teachers(struct distill_run *r, struct err *e) {
         const char *name = r->spec->teacher[i].model;
         r->guessing[i] = teacher_is_guessing(accuracy, majority, classes, s->n);
         if (r->guessing[i])
-            report_log(r->host, "warning: the teacher, %s, scores %.4f on %s, no better than chance: check scale, mean, std, layout and "
-                         "the order of the classes", name, accuracy, m->described);
+            report_log(
+                r->host,
+                "warning: the teacher, %s, scores %.4f on %s, no better than chance: check scale, mean, std, layout and "
+                "the order of the classes",
+                name, accuracy, m->described);
         else
             report_log(r->host, "the teacher, %s, scores %.4f on %s", name, accuracy, m->described);
     }
@@ -167,7 +203,8 @@ static void write_warnings(struct json_writer *w, const struct distill_run *r) {
     for (int i = 0; i < r->d.teachers.n; i++) {
         if (!r->guessing[i]) continue;
         char line[REFERENCE_SIZE + 160];
-        text_print(line, sizeof line, "teacher %s scores %.4f, no better than chance: its data is probably prepared differently",
+        text_print(line, sizeof line,
+                   "teacher %s scores %.4f, no better than chance: its data is probably prepared differently",
                    r->spec->teacher[i].model, r->teacher_scores[i].accuracy);
         json_put_string(w, NULL, line);
     }

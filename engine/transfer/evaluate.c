@@ -16,8 +16,13 @@ struct evaluate_spec {
 
 static const struct param evaluate_params[] = {
     PARAM_MODEL(struct evaluate_spec, model, true, "the network to measure"),
-    {.name = "dataset", .type = PARAM_TYPE_OBJECT, PARAM_AT(struct evaluate_spec, dataset), .required = true,
-     .fields = dataset_params, .bare = "ref", .help = "inputs and labels to measure it on"},
+    {.name = "dataset",
+     .type = PARAM_TYPE_OBJECT,
+     PARAM_AT(struct evaluate_spec, dataset),
+     .required = true,
+     .fields = dataset_params,
+     .bare = "ref",
+     .help = "inputs and labels to measure it on"},
     PARAM_END,
 };
 
@@ -57,8 +62,8 @@ static int measure(struct score *out, const struct network *n, const struct exam
     struct selection all = {&x->data, NULL, x->data.samples};
     size_t width = (size_t)n->classes, batch = all.n < BATCH ? all.n : BATCH, bytes;
     if (!mem_mul(&bytes, all.n, width * sizeof(real)) || (host->memory && bytes > host->memory / 2))
-        return err_set(e, E_TOO_LARGE, "the answers to %zu samples do not fit into the memory of a job: limit the data set",
-                       all.n);
+        return err_set(e, E_TOO_LARGE,
+                       "the answers to %zu samples do not fit into the memory of a job: limit the data set", all.n);
     struct count count = {host, 0, (int64_t)((all.n + batch - 1) / batch)};
     struct crew *crew = NULL;
     struct net *net = NULL;

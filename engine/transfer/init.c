@@ -8,7 +8,9 @@
 #include "base/random.h"
 #include "engine/nn/op.h"
 
-static bool is_op(const struct node *n, const char *name) { return strcmp(n->op->name, name) == 0; }
+static bool is_op(const struct node *n, const char *name) {
+    return strcmp(n->op->name, name) == 0;
+}
 
 static bool is_any(const struct node *n, const char *const *names) {
     for (; *names; names++)
@@ -30,8 +32,7 @@ static int find_readers(int **out, const struct graph *g, struct err *e) {
 
 static int activations_of(const struct graph *g, const struct node *n) {
     int count = 0;
-    for (int k = 0; k < n->n_inputs; k++)
-        count += n->inputs[k] != VALUE_NONE && !g->values[n->inputs[k]].constant;
+    for (int k = 0; k < n->n_inputs; k++) count += n->inputs[k] != VALUE_NONE && !g->values[n->inputs[k]].constant;
     return count;
 }
 

@@ -62,8 +62,9 @@ int layers_check_trainable(const struct graph *g, struct err *e) {
 /* ---- a new head ---- */
 
 static int no_head(struct err *e) {
-    return err_set_at(e, E_UNSUPPORTED, "/new_head",
-                      "the network's outputs do not come straight from one convolution or dense layer that could be replaced");
+    return err_set_at(
+        e, E_UNSUPPORTED, "/new_head",
+        "the network's outputs do not come straight from one convolution or dense layer that could be replaced");
 }
 
 /* The group behind the outputs, when it is all that they are; -1 otherwise. */

@@ -50,9 +50,9 @@ static int hold_out(struct material *m, const struct material_spec *spec, struct
     struct random all = random_seed(spec->seed), random = random_split(&all, RANDOM_HOLDOUT);
     m->evaluated = &m->train_set;
     text_print(m->described, sizeof m->described, "%g %% of %s, held out", 100 * spec->holdout, spec->dataset->ref);
-    return at("/holdout",
-              selection_split(&m->train, &m->eval, &m->split, &m->train_set.data, spec->holdout, random_u64(&random), e),
-              e);
+    return at(
+        "/holdout",
+        selection_split(&m->train, &m->eval, &m->split, &m->train_set.data, spec->holdout, random_u64(&random), e), e);
 }
 
 int material_open(struct material *out, const struct material_spec *spec, const struct host *host,

@@ -68,10 +68,10 @@ struct host {
 
 /* What a run leaves. */
 struct outcome {
-    struct graph *student;     /* NULL for methods that only measure; owned by the caller */
-    struct text metrics;       /* JSON object of the result's numbers: {"accuracy":0.93,...} */
+    struct graph *student;       /* NULL for methods that only measure; owned by the caller */
+    struct text metrics;         /* JSON object of the result's numbers: {"accuracy":0.93,...} */
     struct text teacher_metrics; /* the same for the teacher, "" without one */
-    struct text report;        /* JSON object: what a reader wants to know beside the numbers */
+    struct text report;          /* JSON object: what a reader wants to know beside the numbers */
 };
 
 struct method {

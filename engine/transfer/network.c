@@ -35,8 +35,9 @@ static int free_batch(struct graph *g, struct err *e) {
     status = graph_finish(g, &why);
     if (status == E_NOMEM) return err_memory(e, 0);
     if (status || g->values[g->outputs[0]].shape.dim[0] != DIM_BATCH)
-        return err_set(e, E_INVALID, "the network was exported for batches of exactly %lld%s%s: export it with a free "
-                                     "first dimension (PyTorch: dynamic_axes)",
+        return err_set(e, E_INVALID,
+                       "the network was exported for batches of exactly %lld%s%s: export it with a free "
+                       "first dimension (PyTorch: dynamic_axes)",
                        (long long)batch, why.text[0] ? "; with others, " : "", why.text);
     return 0;
 }
@@ -61,14 +62,15 @@ static int check_ends(struct network *n, struct err *e) {
     char text[128];
     shape_print(text, sizeof text, out);
     if (out->rank < 2)
-        return err_set(e, E_UNSUPPORTED, "the network's output has shape %s; one row of answers per sample is expected, "
-                                         "as [N,10]",
+        return err_set(e, E_UNSUPPORTED,
+                       "the network's output has shape %s; one row of answers per sample is expected, "
+                       "as [N,10]",
                        text);
     n->classes = 1;
     for (int d = 1; d < out->rank; d++) n->classes *= out->dim[d];
     if (n->classes < 2 || n->classes > 1 << 24)
-        return err_set(e, E_UNSUPPORTED, "the network's output has shape %s; at least two answers per sample are expected",
-                       text);
+        return err_set(e, E_UNSUPPORTED,
+                       "the network's output has shape %s; at least two answers per sample are expected", text);
     return 0;
 }
 
@@ -137,8 +139,9 @@ int network_agree(const char *what, const struct network *n, const struct networ
         return err_set_at(e, E_INVALID, pointer, "%s takes inputs of shape %s, the teacher %s", what, one, two);
     }
     if (n->classes != other->classes)
-        return err_set_at(e, E_INVALID, pointer, "%s answers with %lld values per sample ([N,%lld]), the teacher with %lld ([N,%lld])",
-                          what, (long long)n->classes, (long long)n->classes, (long long)other->classes,
+        return err_set_at(e, E_INVALID, pointer,
+                          "%s answers with %lld values per sample ([N,%lld]), the teacher with %lld ([N,%lld])", what,
+                          (long long)n->classes, (long long)n->classes, (long long)other->classes,
                           (long long)other->classes);
     return 0;
 }

@@ -7,12 +7,12 @@
 #include "engine/transfer/method.h"
 
 struct network {
-    struct graph *graph;   /* owned; its output is the logits, see below */
-    struct source source;  /* zeros when it was not loaded */
+    struct graph *graph;  /* owned; its output is the logits, see below */
+    struct source source; /* zeros when it was not loaded */
     struct graph_size size;
-    struct shape input;    /* [N, ...] */
-    int64_t classes;       /* elements of one row of the output */
-    int answer;            /* the output of the network as stored: the graph's, or a final Softmax of it */
+    struct shape input; /* [N, ...] */
+    int64_t classes;    /* elements of one row of the output */
+    int answer;         /* the output of the network as stored: the graph's, or a final Softmax of it */
 };
 
 /* Loads the network of a reference. One that was exported for a fixed batch gets a free one. A final

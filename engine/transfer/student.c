@@ -9,16 +9,25 @@
 #include "engine/transfer/init.h"
 
 static const struct param layer_element[] = {
-    {.name = "layer", .type = PARAM_TYPE_OBJECT, .size = sizeof(struct layer_spec), .present_offset = PARAM_NO_PRESENT,
-     .fields = layer_params, .bare = "op", .help = "one layer"},
+    {.name = "layer",
+     .type = PARAM_TYPE_OBJECT,
+     .size = sizeof(struct layer_spec),
+     .present_offset = PARAM_NO_PRESENT,
+     .fields = layer_params,
+     .bare = "op",
+     .help = "one layer"},
     PARAM_END,
 };
 
 const struct param student_params[] = {
-    PARAM_REAL(struct student_spec, width, NULL, 0.001, 16, "the given network with its channels times this, rounded up"),
+    PARAM_REAL(struct student_spec, width, NULL, 0.001, 16,
+               "the given network with its channels times this, rounded up"),
     PARAM_LIST(struct student_spec, layers, n_layers, layer_element, "a chain of layers"),
     PARAM_MODEL(struct student_spec, model, false, "a stored network"),
-    {.name = "init", .type = PARAM_TYPE_CHOICE, PARAM_AT(struct student_spec, init), .choices = "keep random",
+    {.name = "init",
+     .type = PARAM_TYPE_CHOICE,
+     PARAM_AT(struct student_spec, init),
+     .choices = "keep random",
      .help = "weights of a stored network: as they are (the default), or new"},
     PARAM_END,
 };
@@ -32,7 +41,8 @@ int student_check(struct student_spec *spec, struct err *e) {
                           "%s: give one of {\"width\":0.25}, {\"layers\":[...]} and {\"model\":\"name\"}",
                           forms ? "the student is described more than once" : "what the student is like is missing");
     if (spec->init >= 0 && !spec->model[0])
-        return err_set_at(e, E_INVALID, "/student/init", "only a student of the form {\"model\":\"name\"} has weights to keep");
+        return err_set_at(e, E_INVALID, "/student/init",
+                          "only a student of the form {\"model\":\"name\"} has weights to keep");
     if (spec->model[0] && spec->init < 0) spec->init = INIT_KEEP;
     return student_check_layers(spec->layers, spec->n_layers, e);
 }
@@ -57,8 +67,9 @@ static int nothing_smaller(const struct graph *g, const struct channels *c, doub
                           "width %g makes nothing smaller: %lld channels must stay as %s needs them", width,
                           (long long)group->size, reason);
     }
-    return err_set_at(e, E_INVALID, "/student/width", "width %g makes nothing smaller: the network has no hidden channels "
-                                                      "that are more than one",
+    return err_set_at(e, E_INVALID, "/student/width",
+                      "width %g makes nothing smaller: the network has no hidden channels "
+                      "that are more than one",
                       width);
 }
 
@@ -70,8 +81,8 @@ static int check_room(const struct channels *c, const struct graph *g, const str
                       size_t room, struct err *e) {
     double count = channels_elements(c, g, maps);
     if (count <= (double)room) return 0;
-    return err_set_at(e, E_TOO_LARGE, "/student/width", "width %g makes %.0f weights, more than fits into the memory of a job",
-                      width, count);
+    return err_set_at(e, E_TOO_LARGE, "/student/width",
+                      "width %g makes %.0f weights, more than fits into the memory of a job", width, count);
 }
 
 int student_scale(struct graph **out, const struct graph *g, double width, size_t room, struct err *e) {
@@ -99,8 +110,9 @@ int student_scale(struct graph **out, const struct graph *g, double width, size_
 static int build_scaled(struct graph **out, const struct student_spec *spec, const struct student_origin *origin,
                         size_t room, struct err *e) {
     if (!origin->template)
-        return err_set_at(e, E_INVALID, "/student/width", "width scales a given network, and none is given: name a \"model\", "
-                                                          "or describe the student by \"layers\"");
+        return err_set_at(e, E_INVALID, "/student/width",
+                          "width scales a given network, and none is given: name a \"model\", "
+                          "or describe the student by \"layers\"");
     /* The stored output, so that a student of a network that ends with Softmax does, too. */
     const struct network *t = origin->template;
     struct graph *copy = NULL;
@@ -115,7 +127,8 @@ static int build_scaled(struct graph **out, const struct student_spec *spec, con
 static int check_answer(const struct network *n, const struct student_origin *origin, struct err *e) {
     if (origin->template) return network_agree("the student", n, origin->template, "/student", e);
     if (origin->classes && n->classes != origin->classes)
-        return err_set_at(e, E_INVALID, "/student", "the student answers with %lld values per sample ([N,%lld]), [N,%lld] is needed",
+        return err_set_at(e, E_INVALID, "/student",
+                          "the student answers with %lld values per sample ([N,%lld]), [N,%lld] is needed",
                           (long long)n->classes, (long long)n->classes, (long long)origin->classes);
     return 0;
 }

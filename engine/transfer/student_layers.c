@@ -17,7 +17,10 @@ enum layer_op { LAYER_BATCHNORM = 6, LAYER_FLATTEN = 7, LAYER_GLOBAL_AVGPOOL = 8
 static const char *const simple_ops[] = {"Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSwish", "Softmax"};
 
 const struct param layer_params[] = {
-    {.name = "op", .type = PARAM_TYPE_CHOICE, PARAM_AT(struct layer_spec, op), .choices = LAYER_OPS,
+    {.name = "op",
+     .type = PARAM_TYPE_CHOICE,
+     PARAM_AT(struct layer_spec, op),
+     .choices = LAYER_OPS,
      .help = "a layer without numbers of its own"},
     PARAM_INT(struct layer_spec, conv, NULL, 1, 1 << 20, "convolution with so many output channels"),
     PARAM_INT(struct layer_spec, dense, NULL, 1, 1 << 24, "dense layer with so many outputs"),
@@ -26,13 +29,20 @@ const struct param layer_params[] = {
     PARAM_REAL(struct layer_spec, dropout, NULL, 0, 0.99, "share of values dropped while training"),
     PARAM_INT(struct layer_spec, kernel, NULL, 1, 1 << 12, "of conv: pixels each way; 3 when not given"),
     PARAM_INT(struct layer_spec, stride, NULL, 1, 1 << 12, "of conv: 1, of pools: their size when not given"),
-    {.name = "pad", .type = PARAM_TYPE_INT, PARAM_AT(struct layer_spec, pad), .low = 0, .high = 1 << 12,
-     .choices = "same", .help = "of conv: zeros on each side; \"same\", the default, keeps the size at stride 1"},
+    {.name = "pad",
+     .type = PARAM_TYPE_INT,
+     PARAM_AT(struct layer_spec, pad),
+     .low = 0,
+     .high = 1 << 12,
+     .choices = "same",
+     .help = "of conv: zeros on each side; \"same\", the default, keeps the size at stride 1"},
     PARAM_INT(struct layer_spec, groups, NULL, 1, 1 << 20, "of conv: groups of channels; 1 when not given"),
     PARAM_END,
 };
 
-static bool given(int64_t x) { return x != PARAM_ABSENT; }
+static bool given(int64_t x) {
+    return x != PARAM_ABSENT;
+}
 
 static int check_layer(struct layer_spec *l, const char *at, struct err *e) {
     bool conv = given(l->conv), pool = given(l->maxpool) || given(l->avgpool);
@@ -73,7 +83,9 @@ struct chain {
     size_t left;        /* elements that parameters may still take */
 };
 
-static int channels_of(const struct chain *c) { return (int)c->shape.dim[1]; }
+static int channels_of(const struct chain *c) {
+    return (int)c->shape.dim[1];
+}
 
 /* A parameter of zeros named "<stem><number>.<part>". */
 static int add_weights(int *out, struct chain *c, const char *stem, const char *part, const struct shape *shape,
@@ -125,8 +137,8 @@ static int need_pixels(const struct chain *c, const char *what, struct err *e) {
     if (c->shape.rank == 3 || c->shape.rank == 4) return 0;
     char text[128];
     shape_print(text, sizeof text, &c->shape);
-    return err_set_at(e, E_INVALID, c->at, "%s works on images [N,C,H,W] or signals [N,C,L]; what arrives here is %s", what,
-                      text);
+    return err_set_at(e, E_INVALID, c->at, "%s works on images [N,C,H,W] or signals [N,C,L]; what arrives here is %s",
+                      what, text);
 }
 
 static int set_window(struct chain *c, int node, int64_t kernel, int64_t stride, int64_t before, int64_t after,

@@ -18,8 +18,13 @@ static const struct param teacher_params[] = {
 };
 
 const struct param teacher_list_params[] = {
-    {.name = "teacher", .type = PARAM_TYPE_OBJECT, .size = sizeof(struct teacher_spec),
-     .present_offset = PARAM_NO_PRESENT, .fields = teacher_params, .bare = "model", .help = "a network that teaches"},
+    {.name = "teacher",
+     .type = PARAM_TYPE_OBJECT,
+     .size = sizeof(struct teacher_spec),
+     .present_offset = PARAM_NO_PRESENT,
+     .fields = teacher_params,
+     .bare = "model",
+     .help = "a network that teaches"},
     PARAM_END,
 };
 
@@ -87,7 +92,8 @@ static int compute(real *out, const struct network *n, const struct examples *x,
 static int check_finite(const real *logits, size_t count, size_t classes, struct err *e) {
     for (size_t i = 0; i < count; i++)
         if (!isfinite(logits[i]))
-            return err_set(e, E_INVALID, "the teacher answers sample %zu with %g: its weights or the preprocessing are broken",
+            return err_set(e, E_INVALID,
+                           "the teacher answers sample %zu with %g: its weights or the preprocessing are broken",
                            i / classes, (double)logits[i]);
     return 0;
 }

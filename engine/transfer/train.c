@@ -32,25 +32,41 @@ struct train_method_spec {
 };
 
 static const struct param pattern_params[] = {
-    {.name = "layer", .type = PARAM_TYPE_STRING, .size = LAYER_PATTERN_SIZE, .present_offset = PARAM_NO_PRESENT,
+    {.name = "layer",
+     .type = PARAM_TYPE_STRING,
+     .size = LAYER_PATTERN_SIZE,
+     .present_offset = PARAM_NO_PRESENT,
      .help = "name of a layer or parameter; * and ? stand for any"},
     PARAM_END,
 };
 
 static const struct param head_params[] = {
-    {.name = "classes", .type = PARAM_TYPE_INT, PARAM_AT(struct head_spec, classes), .required = true, .low = 2,
-     .high = 1 << 20, .help = "outputs of the new last layer"},
+    {.name = "classes",
+     .type = PARAM_TYPE_INT,
+     PARAM_AT(struct head_spec, classes),
+     .required = true,
+     .low = 2,
+     .high = 1 << 20,
+     .help = "outputs of the new last layer"},
     PARAM_END,
 };
 
 static const struct param train_method_params[] = {
-    PARAM_MODEL(struct train_method_spec, model, false, "the network to go on training, or whose shape student.width scales"),
-    PARAM_OPTIONAL(struct train_method_spec, student, has_student, student_params, NULL, "a network of another shape, with new weights"),
-    {.name = "dataset", .type = PARAM_TYPE_OBJECT, PARAM_AT(struct train_method_spec, dataset), .required = true,
-     .fields = dataset_params, .bare = "ref", .help = "inputs and labels to train on"},
+    PARAM_MODEL(struct train_method_spec, model, false,
+                "the network to go on training, or whose shape student.width scales"),
+    PARAM_OPTIONAL(struct train_method_spec, student, has_student, student_params, NULL,
+                   "a network of another shape, with new weights"),
+    {.name = "dataset",
+     .type = PARAM_TYPE_OBJECT,
+     PARAM_AT(struct train_method_spec, dataset),
+     .required = true,
+     .fields = dataset_params,
+     .bare = "ref",
+     .help = "inputs and labels to train on"},
     PARAM_OPTIONAL(struct train_method_spec, evaluate, has_evaluate, dataset_params, "ref",
                    "what to evaluate on after every epoch; prepared like dataset unless it says how"),
-    PARAM_REAL(struct train_method_spec, holdout, "0.1", 0, 0.9, "share of dataset kept for evaluation when evaluate is not given"),
+    PARAM_REAL(struct train_method_spec, holdout, "0.1", 0, 0.9,
+               "share of dataset kept for evaluation when evaluate is not given"),
     PARAM_LIST(struct train_method_spec, freeze, n_freeze, pattern_params, "layers that stay as they are"),
     PARAM_OPTIONAL(struct train_method_spec, new_head, has_new_head, head_params, NULL, "a fresh last layer"),
     PARAM_OBJECT(struct train_method_spec, train, train_params, NULL, "how to train"),
@@ -131,15 +147,17 @@ static int prepare(struct course *c, struct train_method_spec *s, const struct h
     int status = load_net(c, s, host, sizes_only, e);
     if (status) return status;
     if (s->has_evaluate) material_inherit(&s->evaluate, &s->dataset);
-    struct material_spec wish = {&s->dataset, s->has_evaluate ? &s->evaluate : NULL, s->holdout, (uint64_t)s->train.seed};
+    struct material_spec wish = {&s->dataset, s->has_evaluate ? &s->evaluate : NULL, s->holdout,
+                                 (uint64_t)s->train.seed};
     status = material_open(&c->material, &wish, host, &c->net.input, c->net.classes, e);
     if (!status && !c->material.train_set.labels)
-        status = err_set_at(e, E_INVALID, "/dataset", "data set %s has no array \"labels\", which this method learns from",
-                            s->dataset.ref);
+        status = err_set_at(e, E_INVALID, "/dataset",
+                            "data set %s has no array \"labels\", which this method learns from", s->dataset.ref);
     struct loss_spec ce = {.kind = LOSS_CE, .weight = 1, .temperature = 1};
     if (!status) status = loss_plan(&c->plan, &ce, 1, true, false, e);
     if (!status && s->train.has_early_stop && c->material.eval.n == 0)
-        status = err_set_at(e, E_INVALID, "/train/early_stop", "without an evaluation nothing says when to stop: give evaluate or holdout");
+        status = err_set_at(e, E_INVALID, "/train/early_stop",
+                            "without an evaluation nothing says when to stop: give evaluate or holdout");
     if (!status) status = train_check(&s->train, c->material.evaluated->labels, false, e);
     const char *stem = s->model[0] ? s->model : s->student.model[0] ? s->student.model : s->dataset.ref;
     if (!status) report_output(s->output, sizeof s->output, stem, "-trained");
@@ -174,7 +192,10 @@ static int learn(struct outcome *out, struct course *c, const struct train_metho
                  struct err *e) {
     struct crew *crew = NULL;
     struct train_result result;
-    struct train_task task = {.spec = &s->train, .loss = &c->plan, .train = c->material.train, .eval = c->material.eval,
+    struct train_task task = {.spec = &s->train,
+                              .loss = &c->plan,
+                              .train = c->material.train,
+                              .eval = c->material.eval,
                               .memory = host->memory};
     struct train_hooks hooks = report_hooks(host);
     int status = crew_new(&crew, host->threads, e);

@@ -20,7 +20,7 @@ static struct shape shape_of(int rank, const int64_t *dim) {
 static struct dataset_spec plain_spec(void) {
     struct dataset_spec s;
     memset(&s, 0, sizeof s);
-    strcpy(s.ref, "data");
+    snprintf(s.ref, sizeof s.ref, "data");
     s.scale = 1;
     s.limit = PARAM_ABSENT;
     return s;
@@ -110,7 +110,10 @@ TEST(labels_are_checked) {
 }
 
 TEST(misfits_show_both_shapes) {
-    struct { struct data_array inputs; struct shape input; } cases[] = {
+    struct {
+        struct data_array inputs;
+        struct shape input;
+    } cases[] = {
         {ARRAY(DT_UINT8, "", 10, 28, 28), SHAPE(DIM_BATCH, 3, 28, 28)},
         {ARRAY(DT_UINT8, "", 10, 28, 28), SHAPE(DIM_BATCH, 784)},
         {ARRAY(DT_UINT8, "", 10, 784), SHAPE(DIM_BATCH, 1, 28, 28)},
@@ -134,9 +137,12 @@ TEST(misfits_show_both_shapes) {
 }
 
 TEST(requests) {
-    const char *json = "{\"d\":{\"ref\":\"fashion\",\"scale\":255,\"mean\":[0.1,0.2,0.3],\"std\":0.5,\"layout\":\"NHWC\","
-                       "\"limit\":100}}";
-    struct wrap { struct dataset_spec d; } w;
+    const char *json =
+        "{\"d\":{\"ref\":\"fashion\",\"scale\":255,\"mean\":[0.1,0.2,0.3],\"std\":0.5,\"layout\":\"NHWC\","
+        "\"limit\":100}}";
+    struct wrap {
+        struct dataset_spec d;
+    } w;
     static const struct param table[] = {PARAM_OBJECT(struct wrap, d, dataset_params, "ref", ""), PARAM_END};
     struct json *root;
     struct err e = {0};

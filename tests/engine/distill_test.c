@@ -3,6 +3,7 @@
 #include "engine/nn/evaluate.h"
 #include "engine/transfer/init.h"
 #include "engine/transfer/student.h"
+#include "tests/base/starve.h"
 #include "tests/engine/memory_host.h"
 
 #define SAMPLES 600
@@ -42,8 +43,7 @@ static void answer(struct graph *g) {
     for (int i = 0; i < SAMPLES; i++)
         for (int k = 0; k < FEATURES; k++) net_input(net, 0)[i * FEATURES + k] = (real)inputs[i][k];
     net_forward(net, SAMPLES, random_seed(0), NULL, NULL);
-    for (int i = 0; i < SAMPLES; i++)
-        labels[i] = (int64_t)evaluate_argmax(net_output(net, 0) + i * CLASSES, CLASSES);
+    for (int i = 0; i < SAMPLES; i++) labels[i] = (int64_t)evaluate_argmax(net_output(net, 0) + i * CLASSES, CLASSES);
     net_free(net);
     crew_free(crew);
 }
@@ -63,7 +63,11 @@ static void open_school(struct school *s, int threads) {
     s->host = memory_host_open(&s->world, threads);
 }
 
-static void close_school(struct school *s) { memory_host_close(&s->world); }
+static struct memory_host world_of_all; /* for tests that have no argument */
+
+static void close_school(struct school *s) {
+    memory_host_close(&s->world);
+}
 
 /* Parses and checks a request; *spec is to be freed. */
 static int check(void **spec, const struct method **method, struct school *s, const char *name, const char *json,
@@ -107,7 +111,9 @@ TEST(a_linear_teacher_is_learnt) {
     open_school(&s, 2);
     need(run(&o, &s, "distill",
              "{\"teacher\":\"linear\",\"dataset\":\"points\",\"student\":{\"layers\":[{\"dense\":64},\"relu\","
-             "{\"dense\":4}]}," TRAINING "}", &e) == 0, "%s", e.text);
+             "{\"dense\":4}]}," TRAINING "}",
+             &e) == 0,
+         "%s", e.text);
     ok(o.student != NULL, "student");
     ok(number_in(&o.metrics, "kl") < 0.01, "KL %g", number_in(&o.metrics, "kl"));
     ok(number_in(&o.metrics, "agreement") > 0.93, "%s", o.metrics.data);
@@ -127,10 +133,13 @@ TEST(every_loss_learns) {
         struct err e = {0};
         char json[1024];
         open_school(&s, 1);
-        snprintf(json, sizeof json, "{\"teacher\":\"linear\",\"dataset\":\"points\",\"loss\":%s,\"student\":{\"layers\":"
-                 "[{\"dense\":64},\"relu\",{\"dense\":4}]}," TRAINING "}", losses[i]);
+        snprintf(json, sizeof json,
+                 "{\"teacher\":\"linear\",\"dataset\":\"points\",\"loss\":%s,\"student\":{\"layers\":"
+                 "[{\"dense\":64},\"relu\",{\"dense\":4}]}," TRAINING "}",
+                 losses[i]);
         ok(run(&o, &s, "distill", json, &e) == 0, "%s", e.text);
-        ok(number_in(&o.metrics, "agreement") > 0.85, "%s: agreement %g", losses[i], number_in(&o.metrics, "agreement"));
+        ok(number_in(&o.metrics, "agreement") > 0.85, "%s: agreement %g", losses[i],
+           number_in(&o.metrics, "agreement"));
         outcome_free(&o);
         close_school(&s);
     }
@@ -160,15 +169,17 @@ TEST(teachers_are_asked_once) {
     struct outcome o;
     struct err e = {0};
     open_school(&s, 1);
-    const char *json = "{\"teacher\":\"deep\",\"dataset\":\"points\",\"student\":{\"width\":0.5},\"train\":{\"epochs\":1}}";
+    const char *json =
+        "{\"teacher\":\"deep\",\"dataset\":\"points\",\"student\":{\"width\":0.5},\"train\":{\"epochs\":1}}";
     need(run(&o, &s, "distill", json, &e) == 0, "%s", e.text);
     ok(s.world.cache_hits == 0 && s.world.n_cache == 1, "first run");
     outcome_free(&o);
     need(run(&o, &s, "distill", json, &e) == 0, "%s", e.text);
     ok(s.world.cache_hits == 1 && s.world.n_cache == 1, "second run");
     outcome_free(&o);
-    const char *scaled = "{\"teacher\":\"deep\",\"dataset\":{\"ref\":\"points\",\"scale\":2},\"student\":{\"width\":0.5},"
-                         "\"train\":{\"epochs\":1}}";
+    const char *scaled =
+        "{\"teacher\":\"deep\",\"dataset\":{\"ref\":\"points\",\"scale\":2},\"student\":{\"width\":0.5},"
+        "\"train\":{\"epochs\":1}}";
     need(run(&o, &s, "distill", scaled, &e) == 0, "%s", e.text);
     ok(s.world.cache_hits == 1 && s.world.n_cache == 2, "other preprocessing");
     outcome_free(&o);
@@ -181,8 +192,9 @@ TEST(interrupted_jobs_end_in_the_same_student) {
     struct err e = {0};
     open_school(&whole, 1);
     open_school(&parts, 2);
-    const char *json = "{\"teacher\":\"linear\",\"dataset\":\"points\",\"student\":{\"layers\":[{\"dense\":16},\"relu\","
-                       "{\"dropout\":0.2},{\"dense\":4}]},\"train\":{\"epochs\":4,\"batch\":64,\"optimizer\":\"sgd\"}}";
+    const char *json =
+        "{\"teacher\":\"linear\",\"dataset\":\"points\",\"student\":{\"layers\":[{\"dense\":16},\"relu\","
+        "{\"dropout\":0.2},{\"dense\":4}]},\"train\":{\"epochs\":4,\"batch\":64,\"optimizer\":\"sgd\"}}";
     need(run(&a, &whole, "distill", json, &e) == 0, "%s", e.text);
     parts.world.checkpoint_every = 3;
     parts.world.stop_at = 17;
@@ -203,8 +215,11 @@ TEST(a_guessing_teacher_is_reported) {
     struct err e = {0};
     open_school(&s, 1);
     for (int i = 0; i < SAMPLES; i++) labels[i] = i % CLASSES;
-    need(run(&o, &s, "distill", "{\"teacher\":\"deep\",\"dataset\":\"points\",\"student\":{\"width\":0.5},"
-             "\"train\":{\"epochs\":1}}", &e) == 0, "%s", e.text);
+    need(run(&o, &s, "distill",
+             "{\"teacher\":\"deep\",\"dataset\":\"points\",\"student\":{\"width\":0.5},"
+             "\"train\":{\"epochs\":1}}",
+             &e) == 0,
+         "%s", e.text);
     ok(strstr(o.report.data, "no better than chance") != NULL, "%s", o.report.data);
     outcome_free(&o);
     close_school(&s);
@@ -215,8 +230,10 @@ TEST(without_labels_the_teacher_suffices) {
     struct outcome o;
     struct err e = {0};
     open_school(&s, 1);
-    need(run(&o, &s, "distill", "{\"teacher\":\"linear\",\"dataset\":\"bare\",\"student\":{\"layers\":[{\"dense\":4}]},"
-             TRAINING "}", &e) == 0, "%s", e.text);
+    need(run(&o, &s, "distill",
+             "{\"teacher\":\"linear\",\"dataset\":\"bare\",\"student\":{\"layers\":[{\"dense\":4}]}," TRAINING "}",
+             &e) == 0,
+         "%s", e.text);
     ok(isnan(number_in(&o.metrics, "accuracy")) && number_in(&o.metrics, "agreement") > 0.9, "%s", o.metrics.data);
     outcome_free(&o);
     close_school(&s);
@@ -227,12 +244,16 @@ TEST(training_on_labels) {
     struct outcome o;
     struct err e = {0};
     open_school(&s, 1);
-    need(run(&o, &s, "train", "{\"student\":{\"layers\":[{\"dense\":4}]},\"dataset\":\"points\"," TRAINING "}", &e) == 0,
+    need(run(&o, &s, "train", "{\"student\":{\"layers\":[{\"dense\":4}]},\"dataset\":\"points\"," TRAINING "}", &e) ==
+             0,
          "%s", e.text);
     ok(number_in(&o.metrics, "accuracy") > 0.85, "%s", o.metrics.data);
     outcome_free(&o);
-    need(run(&o, &s, "train", "{\"model\":\"deep\",\"freeze\":[\"dense1*\"],\"new_head\":{\"classes\":4},"
-             "\"dataset\":\"points\",\"train\":{\"epochs\":2}}", &e) == 0, "%s", e.text);
+    need(run(&o, &s, "train",
+             "{\"model\":\"deep\",\"freeze\":[\"dense1*\"],\"new_head\":{\"classes\":4},"
+             "\"dataset\":\"points\",\"train\":{\"epochs\":2}}",
+             &e) == 0,
+         "%s", e.text);
     int w = graph_find_value(o.student, "dense1.weight");
     const struct graph *deep = s.world.models[1].graph;
     ok(!memcmp(o.student->values[w].constant->data, deep->values[w].constant->data, 32 * FEATURES * 4), "frozen");
@@ -252,20 +273,29 @@ TEST(evaluating) {
 }
 
 TEST(checks_point_at_the_field) {
-    static const struct { const char *method, *json, *pointer; } cases[] = {
+    static const struct {
+        const char *method, *json, *pointer;
+    } cases[] = {
         {"distill", "{\"teacher\":\"nobody\",\"dataset\":\"points\",\"student\":{\"width\":0.5}}", "/teacher/0/model"},
         {"distill", "{\"teacher\":\"deep\",\"dataset\":\"none\",\"student\":{\"width\":0.5}}", "/dataset"},
-        {"distill", "{\"teacher\":\"deep\",\"dataset\":\"points\",\"evaluate\":\"none\",\"student\":{\"width\":0.5}}", "/evaluate"},
+        {"distill", "{\"teacher\":\"deep\",\"dataset\":\"points\",\"evaluate\":\"none\",\"student\":{\"width\":0.5}}",
+         "/evaluate"},
         {"distill", "{\"teacher\":\"deep\",\"dataset\":\"points\",\"student\":{\"width\":0.99}}", "/student/width"},
         {"distill", "{\"teacher\":\"deep\",\"dataset\":\"points\",\"student\":{}}", "/student"},
         {"distill", "{\"teacher\":\"deep\",\"dataset\":\"points\"}", "/student"},
-        {"distill", "{\"teacher\":\"deep\",\"dataset\":\"points\",\"student\":{\"layers\":[{\"dense\":5}]}}", "/student"},
-        {"distill", "{\"teacher\":\"deep\",\"dataset\":\"bare\",\"student\":{\"width\":0.5},\"loss\":\"ce\"}", "/loss/0/kind"},
-        {"distill", "{\"teacher\":\"deep\",\"dataset\":\"bare\",\"student\":{\"width\":0.5},\"train\":{\"early_stop\":{}}}",
+        {"distill", "{\"teacher\":\"deep\",\"dataset\":\"points\",\"student\":{\"layers\":[{\"dense\":5}]}}",
+         "/student"},
+        {"distill", "{\"teacher\":\"deep\",\"dataset\":\"bare\",\"student\":{\"width\":0.5},\"loss\":\"ce\"}",
+         "/loss/0/kind"},
+        {"distill",
+         "{\"teacher\":\"deep\",\"dataset\":\"bare\",\"student\":{\"width\":0.5},\"train\":{\"early_stop\":{}}}",
          "/train/early_stop/metric"},
-        {"distill", "{\"teacher\":\"deep\",\"dataset\":\"points\",\"holdout\":0,\"student\":{\"width\":0.5},"
-         "\"train\":{\"early_stop\":{}}}", "/train/early_stop"},
-        {"distill", "{\"teacher\":\"deep\",\"dataset\":\"points\",\"student\":{\"width\":0.5},\"train\":{\"epoch\":3}}", "/train/epoch"},
+        {"distill",
+         "{\"teacher\":\"deep\",\"dataset\":\"points\",\"holdout\":0,\"student\":{\"width\":0.5},"
+         "\"train\":{\"early_stop\":{}}}",
+         "/train/early_stop"},
+        {"distill", "{\"teacher\":\"deep\",\"dataset\":\"points\",\"student\":{\"width\":0.5},\"train\":{\"epoch\":3}}",
+         "/train/epoch"},
         {"train", "{\"dataset\":\"points\"}", "/model"},
         {"train", "{\"model\":\"deep\",\"dataset\":\"bare\"}", "/dataset"},
         {"train", "{\"model\":\"deep\",\"dataset\":\"points\",\"freeze\":\"conv*\"}", "/freeze/0"},
@@ -295,26 +325,61 @@ TEST(checks_complete_the_specification) {
     struct graph_size size;
     struct text out;
     open_school(&s, 1);
-    need(check(&spec, &method, &s, "distill", "{\"teacher\":\"deep@latest\",\"dataset\":\"points\",\"student\":{\"width\":0.25}}",
-               &size, &e) == E_NOT_FOUND, "unknown to this world");
+    need(check(&spec, &method, &s, "distill",
+               "{\"teacher\":\"deep@latest\",\"dataset\":\"points\",\"student\":{\"width\":0.25}}", &size,
+               &e) == E_NOT_FOUND,
+         "unknown to this world");
     free(spec);
     err_clear(&e);
-    need(check(&spec, &method, &s, "distill", "{\"teacher\":\"deep\",\"dataset\":\"points\",\"student\":{\"width\":0.25}}",
-               &size, &e) == 0, "%s", e.text);
+    need(check(&spec, &method, &s, "distill",
+               "{\"teacher\":\"deep\",\"dataset\":\"points\",\"student\":{\"width\":0.25}}", &size, &e) == 0,
+         "%s", e.text);
     ok(size.parameters == 6 * 8 + 8 + 8 * 4 + 4, "%lld parameters", (long long)size.parameters);
     text_init(&out, 1 << 16);
     struct json_writer w = json_writer(&out);
     json_open_object(&w, NULL);
     param_write(&w, method->params, spec);
     json_close_object(&w);
-    ok(strstr(out.data, "\"epochs\":10") && strstr(out.data, "\"hard_weight\":0.1") && strstr(out.data, "\"momentum\":0.9") &&
-       strstr(out.data, "\"output\":\"deep-student\""), "%s", out.data);
+    ok(strstr(out.data, "\"epochs\":10") && strstr(out.data, "\"hard_weight\":0.1") &&
+           strstr(out.data, "\"momentum\":0.9") && strstr(out.data, "\"output\":\"deep-student\""),
+       "%s", out.data);
     void *again;
     ok(check(&again, &method, &s, "distill", out.data, &size, &e) == 0, "the written specification is one: %s", e.text);
     ok(!memcmp(spec, again, method->spec_size), "and the same one");
     text_free(&out);
     free(spec);
     free(again);
+    close_school(&s);
+}
+
+/* ---- out of memory ---- */
+
+static int distil_once(void) {
+    struct school s;
+    struct outcome o = {0};
+    struct err e = {0};
+    void *spec = NULL;
+    const struct method *method;
+    memset(&s, 0, sizeof s);
+    s.world = world_of_all;
+    s.world.n_cache = 0;
+    s.host = memory_host_open(&s.world, 1);
+    int status = check(&spec, &method, &s, "distill",
+                       "{\"teacher\":\"deep\",\"dataset\":{\"ref\":\"points\",\"limit\":40},"
+                       "\"student\":{\"width\":0.25},\"train\":{\"steps\":1,\"batch\":16,\"early_stop\":{}}}",
+                       NULL, &e);
+    if (!status) status = method->run(&o, spec, &s.host, &e);
+    free(spec);
+    outcome_free(&o);
+    for (int i = 0; i < s.world.n_cache; i++) mem_free(s.world.cache[i].bytes);
+    return status;
+}
+
+TEST(memory_may_run_out) {
+    struct school s;
+    open_school(&s, 1);
+    world_of_all = s.world;
+    starve("distill", distil_once);
     close_school(&s);
 }
 

@@ -15,8 +15,14 @@ static double one(int kind, double temperature, const real *z, const real *const
     double scratch[16], sums[2 * LOSS_MAX_TERMS];
     struct loss_plan plan = {.n_terms = 1};
     plan.terms[0] = (struct loss_term){.loss = &loss_table[kind], .weight = 1, .temperature = temperature};
-    struct loss_rows rows = {.logits = z, .targets = targets, .shares = shares, .teachers = teachers, .labels = label,
-                             .n = 1, .classes = classes, .scratch = scratch};
+    struct loss_rows rows = {.logits = z,
+                             .targets = targets,
+                             .shares = shares,
+                             .teachers = teachers,
+                             .labels = label,
+                             .n = 1,
+                             .classes = classes,
+                             .scratch = scratch};
     loss_run(&plan, &rows, 1, gradient, sums);
     return sums[0];
 }
@@ -109,13 +115,25 @@ TEST(blocks_add_up_to_the_batch) {
     ok(plan.terms[0].weight == 1.5 && plan.terms[1].weight == 0.5, "weights");
     double scratch[N_CLASSES], sums[2], first[2], second[2];
     const real *targets[] = {t}, *rest[] = {t + 2 * N_CLASSES};
-    struct loss_rows rows = {.logits = z, .targets = targets, .shares = whole, .teachers = 1, .labels = labels, .n = N,
-                             .classes = N_CLASSES, .scratch = scratch};
+    struct loss_rows rows = {.logits = z,
+                             .targets = targets,
+                             .shares = whole,
+                             .teachers = 1,
+                             .labels = labels,
+                             .n = N,
+                             .classes = N_CLASSES,
+                             .scratch = scratch};
     loss_run(&plan, &rows, N, whole_d, sums);
     rows.n = 2;
     loss_run(&plan, &rows, N, part_d, first);
-    rows = (struct loss_rows){.logits = z + 2 * N_CLASSES, .targets = rest, .shares = whole, .teachers = 1,
-                              .labels = labels + 2, .n = 3, .classes = N_CLASSES, .scratch = scratch};
+    rows = (struct loss_rows){.logits = z + 2 * N_CLASSES,
+                              .targets = rest,
+                              .shares = whole,
+                              .teachers = 1,
+                              .labels = labels + 2,
+                              .n = 3,
+                              .classes = N_CLASSES,
+                              .scratch = scratch};
     loss_run(&plan, &rows, N, part_d + 2 * N_CLASSES, second);
     ok(memcmp(whole_d, part_d, sizeof whole_d) == 0, "gradients");
     for (int i = 0; i < 2; i++) ok(fabs(sums[i] - first[i] - second[i]) < 1e-12, "sum %d", i);

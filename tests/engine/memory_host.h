@@ -10,10 +10,20 @@
 #include "tests/test.h"
 
 struct memory_host {
-    struct { const char *name; struct graph *graph; } models[8];
-    struct { const char *name, *array; struct data_array data; } arrays[16];
+    struct {
+        const char *name;
+        struct graph *graph;
+    } models[8];
+    struct {
+        const char *name, *array;
+        struct data_array data;
+    } arrays[16];
     int n_models, n_arrays;
-    struct { struct digest key; void *bytes; size_t size; } cache[8];
+    struct {
+        struct digest key;
+        void *bytes;
+        size_t size;
+    } cache[8];
     int n_cache, cache_hits;
     void *checkpoint;
     size_t checkpoint_size;
@@ -23,7 +33,8 @@ struct memory_host {
     double last_loss;
 };
 
-static int mh_load_graph(struct graph **out, struct source *source, void *context, const char *reference, struct err *e) {
+static int mh_load_graph(struct graph **out, struct source *source, void *context, const char *reference,
+                         struct err *e) {
     struct memory_host *h = context;
     for (int i = 0; i < h->n_models; i++)
         if (!strcmp(h->models[i].name, reference)) {
@@ -110,10 +121,18 @@ static void mh_log(void *context, const char *text) {
 }
 
 static inline struct host memory_host_open(struct memory_host *h, int threads) {
-    return (struct host){.context = h, .load_graph = mh_load_graph, .load_array = mh_load_array,
-                         .cache_get = mh_cache_get, .cache_put = mh_cache_put, .checkpoint_load = mh_checkpoint_load,
-                         .checkpoint_due = mh_checkpoint_due, .checkpoint_save = mh_checkpoint_save,
-                         .progress = mh_progress, .metric = mh_metric, .log = mh_log, .threads = threads};
+    return (struct host){.context = h,
+                         .load_graph = mh_load_graph,
+                         .load_array = mh_load_array,
+                         .cache_get = mh_cache_get,
+                         .cache_put = mh_cache_put,
+                         .checkpoint_load = mh_checkpoint_load,
+                         .checkpoint_due = mh_checkpoint_due,
+                         .checkpoint_save = mh_checkpoint_save,
+                         .progress = mh_progress,
+                         .metric = mh_metric,
+                         .log = mh_log,
+                         .threads = threads};
 }
 
 static inline void memory_host_add_model(struct memory_host *h, const char *name, struct graph *g) {

@@ -4,14 +4,14 @@
 
 #define STEPS 20
 
-static const double onecycle[STEPS] = {
-    0.004, 0.0131671843, 0.0371671843, 0.0668328157, 0.0908328157, 0.1, 0.0987464006, 0.0950484632, 0.0890916178,
-    0.0811745654, 0.0716943002, 0.0611262022, 0.0500002, 0.0388741978, 0.0283060998, 0.0188258346, 0.0109087822,
-    0.0049519368, 0.00125399938, 4e-07};
-static const double cosine[STEPS] = {
-    0.1, 0.099384417, 0.0975528258, 0.0945503262, 0.0904508497, 0.0853553391, 0.0793892626, 0.072699525, 0.0654508497,
-    0.0578217233, 0.05, 0.0421782767, 0.0345491503, 0.027300475, 0.0206107374, 0.0146446609, 0.00954915028,
-    0.00544967379, 0.00244717419, 0.00061558297};
+static const double onecycle[STEPS] = {0.004,        0.0131671843, 0.0371671843, 0.0668328157,  0.0908328157,
+                                       0.1,          0.0987464006, 0.0950484632, 0.0890916178,  0.0811745654,
+                                       0.0716943002, 0.0611262022, 0.0500002,    0.0388741978,  0.0283060998,
+                                       0.0188258346, 0.0109087822, 0.0049519368, 0.00125399938, 4e-07};
+static const double cosine[STEPS] = {0.1,          0.099384417,   0.0975528258,  0.0945503262,  0.0904508497,
+                                     0.0853553391, 0.0793892626,  0.072699525,   0.0654508497,  0.0578217233,
+                                     0.05,         0.0421782767,  0.0345491503,  0.027300475,   0.0206107374,
+                                     0.0146446609, 0.00954915028, 0.00544967379, 0.00244717419, 0.00061558297};
 
 static void compare(const struct schedule *s, const double *expected) {
     for (int t = 0; t < STEPS; t++) {
@@ -57,14 +57,20 @@ TEST(short_runs_are_finite) {
 }
 
 TEST(requests) {
-    struct { const char *json; bool good; int kind; } cases[] = {
+    struct {
+        const char *json;
+        bool good;
+        int kind;
+    } cases[] = {
         {"{\"schedule\":\"cosine\"}", true, SCHEDULE_COSINE},
         {"{\"schedule\":{\"step\":[30,60],\"gamma\":0.1}}", true, SCHEDULE_STEP},
         {"{\"schedule\":{\"step\":[60,30]}}", false, 0},
         {"{\"schedule\":\"step\"}", false, 0},
         {"{\"schedule\":{\"kind\":\"cosine\",\"step\":[3]}}", false, 0},
     };
-    struct wrap { struct schedule_spec schedule; };
+    struct wrap {
+        struct schedule_spec schedule;
+    };
     static const struct param table[] = {PARAM_OBJECT(struct wrap, schedule, schedule_params, "kind", ""), PARAM_END};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct json *root = NULL;

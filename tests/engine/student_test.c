@@ -5,6 +5,7 @@
 #include "engine/transfer/channels.h"
 #include "engine/transfer/init.h"
 #include "engine/transfer/layers.h"
+#include "tests/base/starve.h"
 #include "tests/engine/memory_host.h"
 
 /* ---- a small language for building graphs ---- */
@@ -26,7 +27,10 @@ static int constant(int rank, const int64_t *dim, bool positive) {
     graph_add_constant_take(&value, g, name, a, NULL);
     return value;
 }
-#define DIMS(...) sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), (int64_t[]){__VA_ARGS__}
+#define DIMS(...) \
+    sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), (int64_t[]) { \
+        __VA_ARGS__ \
+    }
 
 static int add(const char *op, int n, const int *inputs) {
     int out = -1;
@@ -39,7 +43,9 @@ static int add(const char *op, int n, const int *inputs) {
 }
 #define NODE(op, ...) add(op, sizeof((int[]){__VA_ARGS__}) / sizeof(int), (int[]){__VA_ARGS__})
 
-static void set_int(const char *name, int64_t x) { graph_set_int(g, g->n_nodes - 1, name, x, NULL); }
+static void set_int(const char *name, int64_t x) {
+    graph_set_int(g, g->n_nodes - 1, name, x, NULL);
+}
 
 static int conv(int x, int64_t in, int64_t out, int64_t kernel, int64_t groups) {
     int y = NODE("Conv", x, constant(DIMS(out, in / groups, kernel, kernel), false), constant(DIMS(out), false));
@@ -159,7 +165,8 @@ TEST(duplicated_channels_keep_the_function) {
     run_net(all, 5, one, 4);
     run_net(wide, 5, two, 4);
     for (int i = 0; i < 20; i++)
-        ok(fabs((double)(one[i] - two[i])) < 1e-4 * (1 + fabs((double)one[i])), "output %d: %g, then %g", i, (double)one[i], (double)two[i]);
+        ok(fabs((double)(one[i] - two[i])) < 1e-4 * (1 + fabs((double)one[i])), "output %d: %g, then %g", i,
+           (double)one[i], (double)two[i]);
     channels_free(c);
     graph_free(wide);
     graph_free(all);
@@ -208,7 +215,8 @@ TEST(scaling_fits_everywhere) {
 
 TEST(grouped_convolutions_stay_divisible) {
     int x = start(4, 4);
-    struct graph *grouped = finish(conv(NODE("Relu", conv(conv(x, 4, 12, 1, 1), 12, 8, 3, 4)), 8, 3, 1, 1)), *student = NULL;
+    struct graph *grouped = finish(conv(NODE("Relu", conv(conv(x, 4, 12, 1, 1), 12, 8, 3, 4)), 8, 3, 1, 1)),
+                 *student = NULL;
     struct err e = {0};
     need(student_scale(&student, grouped, 0.2, 100000, &e) == 0, "%s", e.text);
     real out[2 * 3 * 16];
@@ -261,13 +269,20 @@ static int parse_student(struct student_spec *s, const char *json, struct err *e
 }
 
 TEST(chains_are_built_and_refused) {
-    static const struct { const char *json; bool good; int64_t parameters; const char *pointer; } cases[] = {
+    static const struct {
+        const char *json;
+        bool good;
+        int64_t parameters;
+        const char *pointer;
+    } cases[] = {
         {"{\"layers\":[{\"conv\":32,\"kernel\":3,\"stride\":1,\"pad\":\"same\"},\"relu\",{\"maxpool\":2},\"batchnorm\","
-         "\"flatten\",{\"dense\":10}]}", true, 32 * 9 + 32 + 4 * 32 + 14 * 14 * 32 * 10 + 10, ""},
+         "\"flatten\",{\"dense\":10}]}",
+         true, 32 * 9 + 32 + 4 * 32 + 14 * 14 * 32 * 10 + 10, ""},
         {"{\"layers\":[{\"conv\":8},\"batchnorm\",\"relu\",\"global_avgpool\",{\"dense\":10}]}", true,
          8 * 9 + 4 * 8 + 8 * 10 + 10, ""},
         {"{\"layers\":[{\"conv\":8,\"stride\":2,\"kernel\":4},\"leaky_relu\",{\"avgpool\":2},{\"dropout\":0.5},"
-         "\"tanh\",\"hardswish\",\"sigmoid\",{\"dense\":10},\"softmax\"]}", true, 8 * 16 + 8 + 7 * 7 * 8 * 10 + 10, ""},
+         "\"tanh\",\"hardswish\",\"sigmoid\",{\"dense\":10},\"softmax\"]}",
+         true, 8 * 16 + 8 + 7 * 7 * 8 * 10 + 10, ""},
         {"{\"layers\":[{\"dense\":10}]}", true, 7850, ""},
         {"{\"layers\":[{\"dense\":10},{\"conv\":3}]}", false, 0, "/student/layers/1"},
         {"{\"layers\":[{\"conv\":3,\"dense\":3}]}", false, 0, "/student/layers/0"},
@@ -293,8 +308,10 @@ TEST(chains_are_built_and_refused) {
         int status = parse_student(&s, cases[i].json, &e);
         if (!status) status = student_build(&n, &s, &origin, &host, &e);
         ok((status == 0) == cases[i].good, "%s: %s", cases[i].json, e.text);
-        if (!status) ok(n.size.parameters == cases[i].parameters, "%s: %lld", cases[i].json, (long long)n.size.parameters);
-        else ok(!strncmp(e.pointer, cases[i].pointer, strlen(cases[i].pointer)), "%s at %s", cases[i].json, e.pointer);
+        if (!status)
+            ok(n.size.parameters == cases[i].parameters, "%s: %lld", cases[i].json, (long long)n.size.parameters);
+        else
+            ok(!strncmp(e.pointer, cases[i].pointer, strlen(cases[i].pointer)), "%s at %s", cases[i].json, e.pointer);
         network_fini(&n);
     }
 }
@@ -308,7 +325,8 @@ TEST(fresh_weights_keep_the_scale) {
     const struct array *w = all->values[graph_find_value(all, "w0")].constant;
     double sum = 0;
     for (size_t i = 0; i < w->count; i++) sum += (double)((float *)w->data)[i] * (double)((float *)w->data)[i];
-    ok(fabs(sum / (double)w->count / (2.0 / 27) - 1) < 0.4, "variance %g, expected %g", sum / (double)w->count, 2.0 / 27);
+    ok(fabs(sum / (double)w->count / (2.0 / 27) - 1) < 0.4, "variance %g, expected %g", sum / (double)w->count,
+       2.0 / 27);
     struct graph *again = everything(), *other = everything();
     init_graph(again, 1, NULL);
     init_graph(other, 2, NULL);
@@ -364,10 +382,46 @@ TEST(freezing_takes_layers_out) {
     struct err e = {0};
     ok(layers_freeze(all, "nothing*", "/freeze/0", &e) == E_INVALID && strstr(e.text, "Conv"), "%s", e.text);
     err_clear(&e);
-    ok(layers_freeze(all, "Conv*", "/freeze/0", &e) == 0 && !all->values[graph_find_value(all, "w0")].trainable, "by name of node");
+    ok(layers_freeze(all, "Conv*", "/freeze/0", &e) == 0 && !all->values[graph_find_value(all, "w0")].trainable,
+       "by name of node");
     ok(layers_check_trainable(all, &e) == 0, "%s", e.text);
-    ok(layers_freeze(all, "w*", "/freeze/0", &e) == 0 && layers_check_trainable(all, &e) == E_INVALID, "by name of parameter");
+    ok(layers_freeze(all, "w*", "/freeze/0", &e) == 0 && layers_check_trainable(all, &e) == E_INVALID,
+       "by name of parameter");
     graph_free(all);
+}
+
+/* ---- out of memory ---- */
+
+static struct graph *starved;
+
+static int scale_once(void) {
+    struct graph *out = NULL;
+    struct err e = {0};
+    int status = student_scale(&out, starved, 0.5, 100000, &e);
+    graph_free(out);
+    return status;
+}
+
+static int chain_once(void) {
+    static const char json[] =
+        "{\"layers\":[{\"conv\":2},\"batchnorm\",\"relu\",{\"dropout\":0.1},{\"maxpool\":2},{\"dense\":3}]}";
+    struct student_spec s;
+    struct network n = {0};
+    struct err e = {0};
+    struct memory_host world = {0};
+    struct host host = memory_host_open(&world, 1);
+    struct student_origin origin = {.input = {.rank = 4, .dim = {DIM_BATCH, 1, 4, 4}}, .classes = 3, .seed = 1};
+    int status = parse_student(&s, json, &e);
+    if (!status) status = student_build(&n, &s, &origin, &host, &e);
+    network_fini(&n);
+    return status;
+}
+
+TEST(memory_may_run_out) {
+    starved = everything();
+    starve("scaling", scale_once);
+    graph_free(starved);
+    starve("a chain", chain_once);
 }
 
 TEST_MAIN

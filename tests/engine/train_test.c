@@ -37,12 +37,21 @@ struct lab {
     struct memory_host world;
 };
 
-static int layer_op(const char *word) { return param_word_index(layer_params[0].choices, word); }
+static int layer_op(const char *word) {
+    return param_word_index(layer_params[0].choices, word);
+}
 
 static struct layer_spec layer(void) {
-    return (struct layer_spec){.op = -1, .conv = PARAM_ABSENT, .dense = PARAM_ABSENT, .maxpool = PARAM_ABSENT,
-                               .avgpool = PARAM_ABSENT, .dropout = (double)NAN, .kernel = PARAM_ABSENT,
-                               .stride = PARAM_ABSENT, .pad = PARAM_ABSENT, .groups = PARAM_ABSENT};
+    return (struct layer_spec){.op = -1,
+                               .conv = PARAM_ABSENT,
+                               .dense = PARAM_ABSENT,
+                               .maxpool = PARAM_ABSENT,
+                               .avgpool = PARAM_ABSENT,
+                               .dropout = (double)NAN,
+                               .kernel = PARAM_ABSENT,
+                               .stride = PARAM_ABSENT,
+                               .pad = PARAM_ABSENT,
+                               .groups = PARAM_ABSENT};
 }
 
 static struct graph *small_net(void) {
@@ -96,9 +105,13 @@ static void lab_close(struct lab *lab) {
 static int lab_run(struct lab *lab, struct train_result *result, int threads, struct err *e) {
     struct crew *crew;
     struct host host = memory_host_open(&lab->world, threads);
-    struct train_hooks hooks = {.context = host.context, .progress = host.progress, .metric = host.metric,
-                                .log = host.log, .checkpoint_due = host.checkpoint_due,
-                                .checkpoint_save = host.checkpoint_save, .checkpoint_load = host.checkpoint_load};
+    struct train_hooks hooks = {.context = host.context,
+                                .progress = host.progress,
+                                .metric = host.metric,
+                                .log = host.log,
+                                .checkpoint_due = host.checkpoint_due,
+                                .checkpoint_save = host.checkpoint_save,
+                                .checkpoint_load = host.checkpoint_load};
     int status = train_check(&lab->spec, true, false, e);
     if (!status) status = crew_new(&crew, threads, e);
     if (status) return status;

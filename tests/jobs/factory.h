@@ -88,14 +88,16 @@ static inline void put_digits(struct store *s) {
 
 static inline struct store *factory_with_teacher(void) {
     struct store *s = factory_open();
-    put_model(s, "teacher",
-              "{\"layers\":[{\"conv\":8},\"batchnorm\",\"relu\",{\"maxpool\":2},{\"dense\":16},\"relu\",{\"dense\":3}]}", 1);
+    put_model(
+        s, "teacher",
+        "{\"layers\":[{\"conv\":8},\"batchnorm\",\"relu\",{\"maxpool\":2},{\"dense\":16},\"relu\",{\"dense\":3}]}", 1);
     put_digits(s);
     return s;
 }
 
-#define DISTIL "{\"method\":\"distill\",\"teacher\":\"teacher\",\"dataset\":{\"ref\":\"digits\",\"scale\":255}," \
-               "\"student\":{\"width\":0.5},\"train\":{\"epochs\":4,\"batch\":32},\"output\":\"student\"}"
+#define DISTIL \
+    "{\"method\":\"distill\",\"teacher\":\"teacher\",\"dataset\":{\"ref\":\"digits\",\"scale\":255}," \
+    "\"student\":{\"width\":0.5},\"train\":{\"epochs\":4,\"batch\":32},\"output\":\"student\"}"
 
 /* Checks and queues a request; 0 when it is refused. */
 static inline int64_t submit(struct store *s, const char *request, struct err *e) {
@@ -105,7 +107,8 @@ static inline int64_t submit(struct store *s, const char *request, struct err *e
     int status = submit_check(&sub, s, root, &(struct submit_options){0}, e);
     json_free(root);
     if (status) return 0;
-    struct store_job_new job = {.method = sub.method->name, .spec = sub.spec, .inputs = sub.inputs, .n_inputs = sub.n_inputs};
+    struct store_job_new job = {
+        .method = sub.method->name, .spec = sub.spec, .inputs = sub.inputs, .n_inputs = sub.n_inputs};
     status = store_job_create(&id, NULL, s, &job, e);
     submission_free(&sub);
     return status ? 0 : id;

@@ -14,24 +14,32 @@ TEST(refusals_point_at_the_field) {
     check_refused(s, "{}", E_INVALID, "/method", "method");
     check_refused(s, "{\"method\":\"distil\"}", E_NOT_FOUND, "/method", "distill");
     check_refused(s, "{\"method\":\"distill\",\"studnet\":{}}", E_INVALID, "/studnet", "student");
-    check_refused(s, "{\"method\":\"distill\",\"teacher\":\"nobody\",\"dataset\":\"digits\",\"student\":{\"width\":0.5}}",
+    check_refused(s,
+                  "{\"method\":\"distill\",\"teacher\":\"nobody\",\"dataset\":\"digits\",\"student\":{\"width\":0.5}}",
                   E_NOT_FOUND, "/teacher", "nobody");
-    check_refused(s, "{\"method\":\"distill\",\"teacher\":\"teacher@9\",\"dataset\":\"digits\",\"student\":{\"width\":0.5}}",
-                  E_NOT_FOUND, "/teacher", "teacher@9");
-    check_refused(s, "{\"method\":\"distill\",\"teacher\":\"teacher\",\"dataset\":\"none\",\"student\":{\"width\":0.5}}",
+    check_refused(
+        s, "{\"method\":\"distill\",\"teacher\":\"teacher@9\",\"dataset\":\"digits\",\"student\":{\"width\":0.5}}",
+        E_NOT_FOUND, "/teacher", "teacher@9");
+    check_refused(s,
+                  "{\"method\":\"distill\",\"teacher\":\"teacher\",\"dataset\":\"none\",\"student\":{\"width\":0.5}}",
                   E_NOT_FOUND, "/dataset", "none");
-    check_refused(s, "{\"method\":\"distill\",\"teacher\":\"teacher\",\"dataset\":\"digits\",\"student\":{\"width\":0.5},"
-                     "\"output\":\"Not A Name\"}", E_INVALID, "/output", "name");
+    check_refused(s,
+                  "{\"method\":\"distill\",\"teacher\":\"teacher\",\"dataset\":\"digits\",\"student\":{\"width\":0.5},"
+                  "\"output\":\"Not A Name\"}",
+                  E_INVALID, "/output", "name");
     int32_t labels[10] = {0, 1, 2, 7};
     uint8_t images[10 * SIDE * SIDE] = {0};
     put_array(s, "wrong", "inputs", "uint8", images, sizeof images, 3, (int64_t[]){10, SIDE, SIDE});
     put_array(s, "wrong", "labels", "int32", labels, sizeof labels, 1, (int64_t[]){10});
-    check_refused(s, "{\"method\":\"evaluate\",\"model\":\"teacher\",\"dataset\":\"wrong\"}", E_INVALID, "/dataset", "label 7");
+    check_refused(s, "{\"method\":\"evaluate\",\"model\":\"teacher\",\"dataset\":\"wrong\"}", E_INVALID, "/dataset",
+                  "label 7");
     put_array(s, "flat", "inputs", "uint8", images, 6 * SIDE, 2, (int64_t[]){SIDE, 6});
-    check_refused(s, "{\"method\":\"distill\",\"teacher\":\"teacher\",\"dataset\":\"flat\",\"student\":{\"width\":0.5}}",
+    check_refused(s,
+                  "{\"method\":\"distill\",\"teacher\":\"teacher\",\"dataset\":\"flat\",\"student\":{\"width\":0.5}}",
                   E_INVALID, "/dataset", "[N,1,6,6]");
     put_array(s, "empty", "other", "uint8", images, 10, 1, (int64_t[]){10});
-    check_refused(s, "{\"method\":\"evaluate\",\"model\":\"teacher\",\"dataset\":\"empty\"}", E_NOT_FOUND, "/dataset", "\"other\"");
+    check_refused(s, "{\"method\":\"evaluate\",\"model\":\"teacher\",\"dataset\":\"empty\"}", E_NOT_FOUND, "/dataset",
+                  "\"other\"");
     store_close(s);
 }
 
@@ -44,9 +52,11 @@ TEST(the_specification_is_filled_in) {
     need(submit_check(&sub, s, root, &(struct submit_options){0}, &e) == 0, "%s", e.text);
     json_free(root);
     ok(strncmp(sub.spec, "{\"method\":\"distill\",", 20) == 0, "%s", sub.spec);
-    ok(strstr(sub.spec, "\"output\":\"teacher-student\"") && strstr(sub.spec, "\"optimizer\":\"adam\""), "%s", sub.spec);
+    ok(strstr(sub.spec, "\"output\":\"teacher-student\"") && strstr(sub.spec, "\"optimizer\":\"adam\""), "%s",
+       sub.spec);
     ok(sub.student.parameters > 0 && sub.student.macs > 0, "size");
-    ok(sub.n_inputs == 3 && sub.inputs[0] == sub.inputs[1] && sub.inputs[2] != sub.inputs[0], "%zu references", sub.n_inputs);
+    ok(sub.n_inputs == 3 && sub.inputs[0] == sub.inputs[1] && sub.inputs[2] != sub.inputs[0], "%zu references",
+       sub.n_inputs);
     root = parse(sub.spec);
     need(submit_check(&again, s, root, &(struct submit_options){0}, &e) == 0, "%s", e.text);
     json_free(root);

@@ -20,7 +20,8 @@ TEST(a_job_is_run_and_published) {
     made_by(s, id, STORE_JOB_SUCCEEDED);
     struct store_model m = {0};
     need(store_model_get(&m, s, "student", &e) == 0, "%s", e.text);
-    ok(m.version.job == id && m.parameters > 0 && strstr(m.lineage, "\"teacher@1\"") && strstr(m.lineage, "\"digits@2\""),
+    ok(m.version.job == id && m.parameters > 0 && strstr(m.lineage, "\"teacher@1\"") &&
+           strstr(m.lineage, "\"digits@2\""),
        "%s", m.lineage);
     ok(strstr(m.operators, "\"Conv\":1") && strstr(m.inputs, "[\"N\",1,6,6]"), "%s %s", m.operators, m.inputs);
     char *bytes = malloc((size_t)m.version.bytes);
@@ -33,7 +34,8 @@ TEST(a_job_is_run_and_published) {
     need(store_job_get(&job, s, id, &e) == 0, "%s", e.text);
     struct json *result = parse(job.result), *metrics = parse(job.metrics);
     ok(json_get(result, "digest") && json_get(result, "metrics") && json_get(result, "teacher_metrics") &&
-       json_get(result, "report"), "%s", job.result);
+           json_get(result, "report"),
+       "%s", job.result);
     ok(json_get(metrics, "train_loss") && json_get(metrics, "eval_accuracy"), "%s", job.metrics);
     ok(job.progress.step == job.progress.steps && job.progress.steps == 4 * (360 / 32), "progress");
     struct store_event_page page;
@@ -89,15 +91,18 @@ static void *meddle(void *context) {
     return NULL;
 }
 
-static void act_cancel(struct store *s, int64_t job) { ok(store_job_cancel(NULL, s, job, NULL) == 0, "cancel"); }
+static void act_cancel(struct store *s, int64_t job) {
+    ok(store_job_cancel(NULL, s, job, NULL) == 0, "cancel");
+}
 
 static void act_stop(struct store *s, int64_t job) {
     (void)s, (void)job;
     worker_stop();
 }
 
-#define LONG "{\"method\":\"distill\",\"teacher\":\"teacher\",\"dataset\":{\"ref\":\"digits\",\"scale\":255}," \
-             "\"student\":{\"width\":0.5},\"train\":{\"epochs\":%d,\"batch\":32},\"output\":\"student\"}"
+#define LONG \
+    "{\"method\":\"distill\",\"teacher\":\"teacher\",\"dataset\":{\"ref\":\"digits\",\"scale\":255}," \
+    "\"student\":{\"width\":0.5},\"train\":{\"epochs\":%d,\"batch\":32},\"output\":\"student\"}"
 
 static int64_t run_meddled(struct store *s, int epochs, int64_t step, void (*act)(struct store *, int64_t)) {
     char request[1024];
@@ -179,7 +184,8 @@ TEST(stopping_gives_the_job_back) {
     int64_t id = run_meddled(s, 1000000, 50, act_stop);
     struct store_job job = {0};
     need(store_job_get(&job, s, id, NULL) == 0, "get");
-    ok(job.state == STORE_JOB_QUEUED && job.attempt == 0, "%s, attempt %d", store_job_state_name(job.state), job.attempt);
+    ok(job.state == STORE_JOB_QUEUED && job.attempt == 0, "%s, attempt %d", store_job_state_name(job.state),
+       job.attempt);
     struct store_checkpoint c;
     ok(store_checkpoint_get(&c, s, id, 0, NULL) == 0 && c.step >= 50, "checkpoint of step %d", (int)c.step);
     store_job_fini(&job);
@@ -189,8 +195,11 @@ TEST(stopping_gives_the_job_back) {
 TEST(failures_are_problems) {
     struct store *s = factory_with_teacher();
     struct err e = {0};
-    int64_t id = submit(s, "{\"method\":\"train\",\"model\":\"teacher\",\"dataset\":\"digits\",\"train\":{\"optimizer\":\"sgd\","
-                           "\"learning_rate\":1000,\"weight_decay\":100,\"epochs\":30}}", &e);
+    int64_t id =
+        submit(s,
+               "{\"method\":\"train\",\"model\":\"teacher\",\"dataset\":\"digits\",\"train\":{\"optimizer\":\"sgd\","
+               "\"learning_rate\":1000,\"weight_decay\":100,\"epochs\":30}}",
+               &e);
     need(id > 0, "%s", e.text);
     work_once(s, options());
     struct store_job job = {0};
@@ -228,8 +237,11 @@ TEST(a_lost_lease_leaves_no_trace) {
 TEST(the_other_methods_run) {
     struct store *s = factory_with_teacher();
     struct err e = {0};
-    int64_t one = submit(s, "{\"method\":\"train\",\"model\":\"teacher\",\"student\":{\"width\":0.5},\"dataset\":\"digits\","
-                            "\"train\":{\"epochs\":2},\"output\":\"plain\"}", &e);
+    int64_t one =
+        submit(s,
+               "{\"method\":\"train\",\"model\":\"teacher\",\"student\":{\"width\":0.5},\"dataset\":\"digits\","
+               "\"train\":{\"epochs\":2},\"output\":\"plain\"}",
+               &e);
     int64_t two = submit(s, "{\"method\":\"evaluate\",\"model\":\"teacher\",\"dataset\":\"digits\"}", &e);
     need(one && two, "%s at %s", e.text, e.pointer);
     struct worker_options o = options();
