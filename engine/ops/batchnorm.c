@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "engine/kernels/loops.h"
-#include "engine/nn/op.h"
+#include "engine/ops/common.h"
 
 enum { DATA, SCALE, SHIFT, MEAN, VARIANCE };
 
@@ -99,6 +99,12 @@ static void norm_gather(const struct call *c, const struct part *p) {
     lane_moments(tensor_at(c->in[DATA], p), rows_in(c, p), s->channels, mean, mean + s->channels);
 }
 
+/* Over the whole batch. */
+static double numbers_per_channel(const struct call *c) {
+    const struct norm_state *s = c->state;
+    return (double)(c->in[DATA]->row * c->in[DATA]->samples / s->channels);
+}
+
 static int lane_samples(const struct call *c, int lane) {
     int left = c->batch - lane * c->lane_size;
     return left < c->lane_size ? left : c->lane_size;
@@ -107,7 +113,7 @@ static int lane_samples(const struct call *c, int lane) {
 /* Mean and variance of one channel over all lanes, in lane order. */
 static void combine(const struct call *c, size_t channel, double *mean, double *variance) {
     const struct norm_state *s = c->state;
-    double plane = (double)(c->in[DATA]->row / s->channels), n = 0, sum_of_squares = 0;
+    double plane = numbers_per_channel(c) / c->batch, n = 0, sum_of_squares = 0;
     *mean = 0;
     for (int l = 0; l < c->lanes; l++) {
         const real *slot = lane_slot(s, l);
@@ -123,7 +129,7 @@ static void combine(const struct call *c, size_t channel, double *mean, double *
 static void norm_normalise(const struct call *c, const struct part *p) {
     struct norm_state *s = c->state;
     real *gain = p->scratch, *offset = p->scratch + s->channels;
-    double n = (double)(c->in[DATA]->row / s->channels) * c->batch;
+    double n = numbers_per_channel(c);
     for (size_t k = 0; k < s->channels; k++) {
         double mean, variance;
         combine(c, k, &mean, &variance);
@@ -173,7 +179,7 @@ VECTORISED static void back_rows(const real *x, const real *dy, real *dx, size_t
 static void norm_back(const struct call *c, const struct part *p) {
     const struct norm_state *s = c->state;
     real *a = p->scratch, *b = a + s->channels, *d = b + s->channels, *sums = d + s->channels;
-    real n = (real)(c->in[DATA]->row / s->channels) * (real)c->batch;
+    real n = (real)numbers_per_channel(c);
     gathering_sum(&s->moments, c->lanes, 0, 2 * s->channels, sums, false);
     for (size_t k = 0; k < s->channels; k++) {
         a[k] = c->in[SCALE]->base[k] * s->deviation[k];
@@ -203,7 +209,10 @@ static int plan_inference(struct norm_state *s, struct plan *p, struct err *e) {
 
 static int norm_plan(struct call *c, struct plan *p, struct err *e) {
     struct norm_state *s = c->state;
+    for (int k = SCALE; k <= VARIANCE; k++)
+        if (!is_constant(c, k)) return err_set(e, E_UNSUPPORTED, "retort normalises by constant scale, shift, mean and variance");
     s->channels = (size_t)c->in[DATA]->shape.dim[1];
+    if (c->in[DATA]->row == 0) return err_set(e, E_INVALID, "the data has no elements");
     s->epsilon = (real)node_real(c->node, "epsilon", 1e-5);
     s->momentum = (real)node_real(c->node, "momentum", 0.9);
     if (!c->training) return plan_inference(s, p, e);

@@ -29,6 +29,14 @@ static inline size_t tensor_rows(const struct tensor *t, const struct part *p) {
     return t->per_sample ? rows * (size_t)p->count / t->samples : rows;
 }
 
+/* At planning, what has its address already is a parameter or another constant. */
+static inline bool is_constant(const struct call *c, int k) { return c->in[k]->base != NULL; }
+
+/* Elements of a lane of the tensor. */
+static inline size_t lane_room(const struct call *c, const struct tensor *t) {
+    return t->per_sample ? t->row * (size_t)c->lane_size : t->row;
+}
+
 /* The gradient by one input of a call. Lanes may write an activation's gradient where it stands;
  * that of a parameter, which all lanes share, is gathered and summed at the end. */
 struct target {

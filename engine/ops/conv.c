@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/kernels/loops.h"
+#include "engine/ops/common.h"
 #include "engine/ops/window.h"
 
 enum { DATA, WEIGHTS, BIAS };
@@ -44,10 +45,11 @@ struct conv_state {
     size_t packed_gradient, kernel_scratch;
 };
 
+/* For a lane of that many samples, of which each may have several images (dimension 0 is theirs all). */
 static struct conv_shape shape_of(const struct call *c, const struct window *w, int samples) {
     const struct shape *x = &c->in[DATA]->shape, *weights = &c->in[WEIGHTS]->shape;
     return (struct conv_shape){
-        .n = samples,
+        .n = (int)(x->dim[0] * samples / c->batch),
         .in_channels = (int)x->dim[1], .in_height = w->in[0], .in_width = w->in[1],
         .out_channels = (int)weights->dim[0], .out_height = w->out[0], .out_width = w->out[1],
         .kernel_height = w->kernel[0], .kernel_width = w->kernel[1],
@@ -136,6 +138,8 @@ static int open_backend(struct call *c, struct conv_state *s, bool has_bias, boo
 
 static int conv_plan(struct call *c, struct plan *p, struct err *e) {
     struct conv_state *s = c->state;
+    if (!is_constant(c, WEIGHTS) || (c->n_in > BIAS && c->in[BIAS] && !is_constant(c, BIAS)) || is_constant(c, DATA))
+        return err_set(e, E_UNSUPPORTED, "retort convolves computed data by constant weights");
     bool train = c->d_out[0] && c->d_in[WEIGHTS], has_bias = c->norm || (c->n_in > BIAS && c->in[BIAS]);
     s->n_weights = c->in[WEIGHTS]->row;
     s->n_out = (size_t)c->in[WEIGHTS]->shape.dim[0];
@@ -149,7 +153,7 @@ static int conv_plan(struct call *c, struct plan *p, struct err *e) {
     if (!status && sizes.packed_backward) status = plan_memory(&s->packed_backward, p, sizes.packed_backward, e);
     if (!status && train) status = plan_gathering(&s->weights_gradient, p, sizes.gradient, e);
     if (!status && train && has_bias) status = plan_gathering(&s->bias_gradient, p, s->n_out, e);
-    plan_scratch(p, s->kernel_scratch + (c->add[DATA] ? c->in[DATA]->row * (size_t)c->lane_size : 0));
+    plan_scratch(p, s->kernel_scratch + (c->add[DATA] ? lane_room(c, c->in[DATA]) : 0));
     plan_scratch(p, s->n_weights > sizes.gradient ? s->n_weights : sizes.gradient);
     if (!status) status = plan_units(p, PHASE_PREPARE, conv_prepare, 1, e);
     if (!status) status = plan_lanes(p, PHASE_FORWARD, conv_forward, false, e);

@@ -6,7 +6,7 @@
 
 #include "engine/kernels/blas.h"
 #include "engine/kernels/loops.h"
-#include "engine/nn/op.h"
+#include "engine/ops/product.h"
 
 enum { DATA, WEIGHTS, BIAS };
 
@@ -17,7 +17,6 @@ struct dense_state {
     int k, n;
     bool transposed; /* weights are [n, k], else [k, n] */
     bool has_bias, train, by_columns;
-    int rows_per_sample;
     int out_units, in_units, weight_units;
     struct gathering weights_gradient, bias_gradient;
 };
@@ -37,7 +36,10 @@ static struct block block_of(int n, int units, int unit) {
     return (struct block){from, border(n, units, unit + 1) - from};
 }
 
-static int rows_in(const struct dense_state *s, const struct part *p) { return s->rows_per_sample * p->count; }
+static int rows_in(const struct call *c, const struct part *p) {
+    const struct dense_state *s = c->state;
+    return (int)(tensor_count(c->in[DATA], p) / (size_t)s->k);
+}
 
 /* ---- the three products, for rows of one part and one block ---- */
 
@@ -74,7 +76,7 @@ static void product_for_weights(const struct dense_state *s, const real *x, cons
 
 static void lanes_forward(const struct call *c, const struct part *p) {
     const struct dense_state *s = c->state;
-    product(c, tensor_at(c->in[DATA], p), tensor_at(c->out[0], p), rows_in(s, p), (struct block){0, s->n});
+    product(c, tensor_at(c->in[DATA], p), tensor_at(c->out[0], p), rows_in(c, p), (struct block){0, s->n});
 }
 
 static void mask(const struct call *c, const struct part *p) {
@@ -85,12 +87,12 @@ static void lanes_backward(const struct call *c, const struct part *p) {
     const struct dense_state *s = c->state;
     if (c->activation == ACTIVATION_RELU) mask(c, p);
     const real *x = tensor_at(c->in[DATA], p), *dy = tensor_at(c->d_out[0], p);
-    if (c->d_in[DATA]) product_for_data(c, dy, tensor_at(c->d_in[DATA], p), rows_in(s, p), (struct block){0, s->k});
+    if (c->d_in[DATA]) product_for_data(c, dy, tensor_at(c->d_in[DATA], p), rows_in(c, p), (struct block){0, s->k});
     if (!s->train) return;
     product_for_weights(s, x, dy, s->weights_gradient.slots + (size_t)p->index * s->weights_gradient.size,
-                        rows_in(s, p), (struct block){0, s->transposed ? s->n : s->k}, false);
+                        rows_in(c, p), (struct block){0, s->transposed ? s->n : s->k}, false);
     if (s->has_bias)
-        loop_column_sums(s->bias_gradient.slots + (size_t)p->index * s->bias_gradient.size, dy, (size_t)rows_in(s, p),
+        loop_column_sums(s->bias_gradient.slots + (size_t)p->index * s->bias_gradient.size, dy, (size_t)rows_in(c, p),
                          (size_t)s->n);
 }
 
@@ -117,14 +119,14 @@ static int plan_by_lanes(struct call *c, struct plan *p, struct err *e) {
 
 static void columns_forward(const struct call *c, const struct part *p) {
     const struct dense_state *s = c->state;
-    product(c, c->in[DATA]->base, c->out[0]->base, rows_in(s, p), block_of(s->n, s->out_units, p->index));
+    product(c, c->in[DATA]->base, c->out[0]->base, rows_in(c, p), block_of(s->n, s->out_units, p->index));
 }
 
 /* Units of the weight gradient first, then those of the data's. */
 static void columns_backward(const struct call *c, const struct part *p) {
     const struct dense_state *s = c->state;
     const real *x = c->in[DATA]->base, *dy = c->d_out[0]->base;
-    int rows = rows_in(s, p);
+    int rows = rows_in(c, p);
     if (p->index >= s->weight_units) {
         struct block b = block_of(s->k, s->in_units, p->index - s->weight_units);
         product_for_data(c, dy, c->d_in[DATA]->base, rows, b);
@@ -157,12 +159,17 @@ static int plan_dense(struct call *c, struct plan *p, bool transposed, struct er
     s->n = (int)w->dim[!transposed];
     s->has_bias = c->n_in > BIAS && c->in[BIAS];
     s->train = c->d_out[0] && c->d_in[WEIGHTS];
-    s->rows_per_sample = (int)(c->in[DATA]->row / (size_t)s->k);
     s->by_columns = (size_t)s->n * (size_t)s->k > LARGE_WEIGHTS;
     return s->by_columns ? plan_by_columns(c, p, e) : plan_by_lanes(c, p, e);
 }
 
 /* ---- Gemm ---- */
+
+/* Memory for either way. */
+union state {
+    struct dense_state dense;
+    struct product_state product;
+};
 
 static int gemm_infer(struct inference *i, struct err *e) {
     const struct shape *a = &i->in[DATA]->shape, *b = &i->in[WEIGHTS]->shape;
@@ -170,6 +177,7 @@ static int gemm_infer(struct inference *i, struct err *e) {
     char left[96], right[96];
     shape_print(left, sizeof left, a);
     shape_print(right, sizeof right, b);
+    if (product_check(i, e)) return E_TOO_LARGE;
     if (a->rank != 2 || b->rank != 2)
         return err_set(e, E_INVALID, "multiplies matrices; got %s and %s", left, right);
     if (a->dim[!ta] != b->dim[tb])
@@ -188,14 +196,19 @@ static int gemm_infer(struct inference *i, struct err *e) {
     return 0;
 }
 
+/* Computed data by a constant matrix (which has its address already): a layer. */
+static bool is_dense(const struct call *c) {
+    return !is_constant(c, DATA) && c->in[DATA]->shape.rank >= 2 && is_constant(c, WEIGHTS) &&
+           c->in[WEIGHTS]->shape.rank == 2 && c->in[WEIGHTS]->row > 0;
+}
+
 static int gemm_plan(struct call *c, struct plan *p, struct err *e) {
     const struct node *n = c->node;
-    bool bias_per_column = c->n_in <= BIAS || !c->in[BIAS] ||
-                           (!c->in[BIAS]->per_sample && c->in[BIAS]->row == (size_t)c->out[0]->shape.dim[1]);
-    if (node_int(n, "transA", 0) || node_real(n, "alpha", 1) != 1.0 || node_real(n, "beta", 1) != 1.0 ||
-        c->in[WEIGHTS]->per_sample || !bias_per_column)
-        return err_set(e, E_UNSUPPORTED, "computes x . w + bias with constant weights and one bias per column only");
-    return plan_dense(c, p, node_int(n, "transB", 0) != 0, e);
+    const struct tensor *bias = c->n_in > BIAS ? c->in[BIAS] : NULL;
+    bool per_column = !bias || (is_constant(c, BIAS) && bias->shape.rank > 0 && bias->row == (size_t)c->out[0]->shape.dim[1] &&
+                                bias->shape.dim[bias->shape.rank - 1] == c->out[0]->shape.dim[1]);
+    bool plain = !node_int(n, "transA", 0) && node_real(n, "alpha", 1) == 1.0 && node_real(n, "beta", 1) == 1.0;
+    return plain && per_column && is_dense(c) ? plan_dense(c, p, node_int(n, "transB", 0) != 0, e) : product_plan(c, p, e);
 }
 
 static int64_t dense_macs(const struct node *n, const struct shape *const *in, const struct shape *const *out) {
@@ -211,6 +224,10 @@ static const struct op_sample gemm_samples[] = {
     {"3x5 4x5", "transB=1", "no bias"},
     {"3x200 130x200 130", "transB=1", "by columns"},
     {"3x130 130x200 200", "", "by columns, [in, out]"},
+    {"5x3 !5x4 !3x4", "transA=1 alpha=0.5 beta=2", "three computed matrices"},
+    {"3x5 !4x5 !1x4", "transB=1 alpha=2", "a row spread"},
+    {"3x5 4x5 !3x1", "transB=1 beta=0.7", "a column spread"},
+    {"3x5 5x4 1", "alpha=0.3", "one number spread, constant weights"},
     {NULL, NULL, NULL},
 };
 
@@ -223,7 +240,7 @@ const struct op op_Gemm = {
     .traits = OP_ACTIVATES,
     .keeps = KEEP_INPUT(DATA) | KEEP_INPUT(WEIGHTS),
     .parameters = 1u << WEIGHTS | 1u << BIAS,
-    .state_size = sizeof(struct dense_state),
+    .state_size = sizeof(union state),
     .infer = gemm_infer,
     .plan = gemm_plan,
     .macs = dense_macs,
@@ -232,28 +249,20 @@ const struct op op_Gemm = {
 
 /* ---- MatMul ---- */
 
-static int matmul_infer(struct inference *i, struct err *e) {
-    const struct shape *a = &i->in[DATA]->shape, *b = &i->in[WEIGHTS]->shape;
-    if (a->rank < 2 || b->rank != 2 || a->dim[a->rank - 1] != b->dim[0]) {
-        char left[96], right[96];
-        shape_print(left, sizeof left, a);
-        shape_print(right, sizeof right, b);
-        return err_set(e, E_UNSUPPORTED, "%s by %s; retort multiplies [..., k] by constant [k, n]", left, right);
-    }
-    i->out[0].shape = *a;
-    i->out[0].shape.dim[a->rank - 1] = b->dim[1];
-    return 0;
-}
-
 static int matmul_plan(struct call *c, struct plan *p, struct err *e) {
-    if (c->in[WEIGHTS]->per_sample) return err_set(e, E_UNSUPPORTED, "multiplies by constant weights only");
-    return plan_dense(c, p, false, e);
+    return is_dense(c) ? plan_dense(c, p, false, e) : product_plan(c, p, e);
 }
 
 static const struct op_sample matmul_samples[] = {
-    {"3x5 5x4", "", "matrices"},
-    {"3x2x5 5x4", "", "rows of a sequence"},
-    {"3x130 130x200", "", "by columns"},
+    {"!3x5 5x4", "", "matrices"},
+    {"!3x2x5 5x4", "", "rows of a sequence"},
+    {"!3x130 130x200", "", "by columns"},
+    {"!2x3x4 !2x4x5", "", "one product per sample"},
+    {"!2x3x4x5 !2x3x5x2", "", "several per sample"},
+    {"!2x3x4x5 !2x1x5x2", "", "the second one spread"},
+    {"2x4 !2x4x3", "", "constants on the left"},
+    {"!2x3x4 4", "", "a vector on the right"},
+    {"!4 !4x3", "", "a vector on the left"},
     {NULL, NULL, NULL},
 };
 
@@ -264,9 +273,9 @@ const struct op op_MatMul = {
     .layout = WISH_PLAIN,
     .traits = OP_ACTIVATES,
     .keeps = KEEP_INPUT(DATA) | KEEP_INPUT(WEIGHTS),
-    .parameters = 1u << WEIGHTS,
-    .state_size = sizeof(struct dense_state),
-    .infer = matmul_infer,
+    .parameters = 1u << DATA | 1u << WEIGHTS,
+    .state_size = sizeof(union state),
+    .infer = product_infer,
     .plan = matmul_plan,
     .macs = dense_macs,
     .samples = matmul_samples,

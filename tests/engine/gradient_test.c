@@ -18,7 +18,7 @@ enum { MOST = 16, BATCH = 5 };
 
 struct input {
     struct shape shape;
-    bool constant, positive, left_out, given;
+    bool constant, computed, positive, left_out, given;
     int below;             /* whole numbers below this; 0: real */
     double values[MOST];   /* when given */
     bool scalar;
@@ -53,6 +53,7 @@ static void read_input(struct input *in, const char *word) {
     }
     if ((in->left_out = *word == '_')) return;
     if (*word == '*') in->constant = true, word++;
+    if (*word == '!') in->computed = true, word++;
     if (*word == '+') in->positive = true, word++;
     if (*word == '#') {
         char *end;
@@ -91,7 +92,7 @@ static struct sample read_sample(const struct op *op, const struct op_sample *fr
     for (const char *list = from->inputs; next_word(word, sizeof word, &list); s.n_inputs++) {
         struct input *in = &s.inputs[s.n_inputs];
         read_input(in, word);
-        if (op->parameters != ~0u && op_takes(s.n_inputs, op->parameters)) in->constant = true;
+        if (!in->computed && op->parameters != ~0u && op_takes(s.n_inputs, op->parameters)) in->constant = true;
         if (op_takes(s.n_inputs, op->statistics)) in->constant = in->positive = true;
         if (in->constant || in->left_out) continue;
         if (first < 0) first = in->shape.dim[0];

@@ -1,0 +1,309 @@
+/* Walks the test data that comes with ONNX (Debian: libonnx-testdata): folders with model.onnx,
+ * test_data_set_N/input_K.pb and output_K.pb. What retort claims must agree; the rest must be refused with
+ * operator and node named. ONNX_TESTDATA names another folder, TEST_CASE shows one case in full. */
+#define TEST_SECONDS 240
+#include "tests/test.h"
+
+#include <dirent.h>
+#include <fnmatch.h>
+#include <sys/stat.h>
+
+#include "base/memory.h"
+#include "base/text.h"
+#include "engine/formats/onnx.h"
+#include "engine/nn/net.h"
+#include "engine/nn/op.h"
+
+#define RELATIVE 1e-3
+#define ABSOLUTE 1e-5
+enum { MOST = 40, PATH = 600 };
+
+/* Cases of operators that retort has a row for, which it refuses all the same or answers in its own way,
+ * and why. One that passes must leave the list. */
+static const struct exception {
+    const char *pattern, *why;
+} exceptions[] = {
+    {"test_*pool_3d_default", "windows over three spatial axes"},
+    {"test_maxpool_with_argmax_*", "the indices of the maxima"},
+    {"test_batchnorm_*_training_mode", "training is asked for by the caller, not by the graph"},
+    {"test_training_dropout", "training is asked for by the caller; random numbers are retort's own"},
+    {"test_training_dropout_default", "the same"},
+    {"test_*dropout_*mask*", "the mask as an output"},
+};
+
+static const char *exception_for(const char *name) {
+    for (size_t i = 0; i < sizeof exceptions / sizeof *exceptions; i++)
+        if (fnmatch(exceptions[i].pattern, name, 0) == 0) return exceptions[i].why;
+    return NULL;
+}
+
+/* ---- files ---- */
+
+struct bytes {
+    unsigned char *data;
+    size_t size, room;
+};
+
+static bool read_file(struct bytes *b, const char *path) {
+    *b = (struct bytes){0};
+    struct stat info;
+    FILE *f = fopen(path, "rb");
+    if (!f) return false;
+    bool good = fstat(fileno(f), &info) == 0;
+    b->size = b->room = good ? (size_t)info.st_size : 0;
+    b->data = mem_alloc(b->size + 1);
+    good = good && b->data && fread(b->data, 1, b->size, f) == b->size;
+    fclose(f);
+    return good;
+}
+
+static void append(struct bytes *b, const void *data, size_t size) {
+    if (b->size + size > b->room) b->data = mem_resize(b->data, b->room = 2 * (b->size + size), 1);
+    if (size) memcpy(b->data + b->size, data, size);
+    b->size += size;
+}
+
+static void append_length(struct bytes *b, unsigned char tag, size_t n) {
+    unsigned char varint[12] = {tag};
+    size_t k = 1;
+    for (; n >= 128; n >>= 7) varint[k++] = (unsigned char)(n | 128);
+    varint[k++] = (unsigned char)n;
+    append(b, varint, k);
+}
+
+/* ---- a case ---- */
+
+struct tensors {
+    struct array *arrays[MOST];
+    struct bytes files[MOST];
+    char names[MOST][GRAPH_MAX_NAME];
+    int n;
+};
+
+static bool read_tensors(struct tensors *t, const char *folder, const char *kind, struct err *e) {
+    char path[PATH];
+    for (*t = (struct tensors){0}; t->n < MOST; t->n++) {
+        snprintf(path, sizeof path, "%s/%s_%d.pb", folder, kind, t->n);
+        if (!read_file(&t->files[t->n], path)) return true;
+        const struct bytes *b = &t->files[t->n];
+        if (onnx_tensor_read(&t->arrays[t->n], t->names[t->n], sizeof t->names[t->n], b->data, b->size, e)) return false;
+    }
+    return true;
+}
+
+static size_t read_varint(const struct bytes *b, size_t *at) {
+    size_t value = 0;
+    for (int shift = 0; *at < b->size; shift += 7) {
+        unsigned char byte = b->data[(*at)++];
+        value |= (size_t)(byte & 127) << shift;
+        if (byte < 128) break;
+    }
+    return value;
+}
+
+/* The model with one more initializer, input k, at the end of its graph. */
+static void make_constant(struct bytes *model, const struct tensors *inputs, int k) {
+    struct bytes tensor = {0}, made = {0};
+    const char *name = inputs->names[k];
+    append(&tensor, inputs->files[k].data, inputs->files[k].size);
+    append_length(&tensor, 8 << 3 | 2, strlen(name)); /* TensorProto.name */
+    append(&tensor, name, strlen(name));
+    for (size_t at = 0; at < model->size;) {
+        size_t start = at, tag = read_varint(model, &at), n = read_varint(model, &at);
+        if ((tag & 7) == 2) at += n;
+        if (tag != (7 << 3 | 2)) { /* anything but ModelProto.graph stays */
+            append(&made, model->data + start, at - start);
+            continue;
+        }
+        struct bytes graph = {0};
+        append(&graph, model->data + at - n, n);
+        append_length(&graph, 5 << 3 | 2, tensor.size); /* GraphProto.initializer */
+        append(&graph, tensor.data, tensor.size);
+        append_length(&made, 7 << 3 | 2, graph.size);
+        append(&made, graph.data, graph.size);
+        mem_free(graph.data);
+    }
+    mem_free(tensor.data);
+    mem_free(model->data);
+    *model = made;
+}
+
+/* Which inputs are made constants, in attempts: none, then those that must be settings. */
+enum attempt { AS_THEY_ARE, INTEGERS, ALL_BUT_FIRST, ALL, ATTEMPTS };
+
+static bool is_made_constant(enum attempt attempt, const struct tensors *inputs, int k) {
+    if (inputs->names[k][0] == '\0') return false;
+    return attempt == ALL || (attempt == ALL_BUT_FIRST && k > 0) || (attempt == INTEGERS && !dtype_is_real(inputs->arrays[k]->type));
+}
+
+static int read_model(struct graph **g, const char *path, const struct tensors *inputs, enum attempt attempt, struct err *e) {
+    struct bytes model;
+    if (!read_file(&model, path)) return err_set(e, E_IO, "no model");
+    for (int k = 0; k < inputs->n; k++)
+        if (is_made_constant(attempt, inputs, k)) make_constant(&model, inputs, k);
+    int status = onnx_read(g, model.data, model.size, e);
+    mem_free(model.data);
+    return status;
+}
+
+static int choose_batch(const struct graph *g, const struct tensors *inputs) {
+    for (int i = 0; i < g->n_inputs && i < inputs->n; i++) {
+        const struct shape *s = &g->values[g->inputs[i]].shape;
+        if (s->rank && inputs->arrays[i]->shape.dim[0] > 0) return (int)inputs->arrays[i]->shape.dim[0];
+    }
+    return 1;
+}
+
+/* The tensor for graph input i: by name, or the i-th that is no constant. */
+static const struct array *tensor_for(const struct graph *g, const struct tensors *inputs, int i) {
+    const char *name = g->values[g->inputs[i]].name;
+    for (int k = 0; k < inputs->n; k++)
+        if (strcmp(inputs->names[k], name) == 0) return inputs->arrays[k];
+    return i < inputs->n ? inputs->arrays[i] : NULL;
+}
+
+static void to_reals(real *out, const struct array *a) {
+    if (sizeof(real) == sizeof(float)) array_to_float((float *)(void *)out, a, 0, a->count);
+    else array_to_double((double *)(void *)out, a, 0, a->count);
+}
+
+static bool agrees(double right, double got) {
+    if (isnan(right) || isinf(right)) return isnan(right) ? isnan(got) : got == right || fabs(got) > 1e38;
+    return fabs(right - got) <= ABSOLUTE + RELATIVE * fabs(right);
+}
+
+static bool compare(const char *name, struct net *n, int k, const struct array *right) {
+    struct shape shape = net_output_shape(n, k);
+    char got_shape[96], right_shape[96];
+    shape_print(got_shape, sizeof got_shape, &shape);
+    shape_print(right_shape, sizeof right_shape, &right->shape);
+    if (!ok(shape_equal(&shape, &right->shape), "%s: output %d is %s, should be %s", name, k, got_shape, right_shape)) return false;
+    for (size_t i = 0; i < right->count; i++) {
+        double value, got = (double)net_output(n, k)[i];
+        array_to_double(&value, right, i, 1);
+        if (!ok(agrees(value, got), "%s: output %d%s, element %zu is %.9g, should be %.9g", name, k, right_shape, i, got, value))
+            return false;
+    }
+    return true;
+}
+
+static bool run_graph(const char *name, const struct graph *g, const struct tensors *inputs, const struct tensors *outputs,
+                      struct err *e) {
+    struct crew *crew = NULL;
+    struct net *n = NULL;
+    struct net_options options = {.batch = choose_batch(g, inputs)};
+    bool good = !crew_new(&crew, 1, e) && !net_new(&n, g, crew, &options, e);
+    for (int i = 0; good && i < g->n_inputs; i++) {
+        const struct array *a = tensor_for(g, inputs, i);
+        struct shape shape = net_input_shape(n, i);
+        good = a && shape_equal(&shape, &a->shape);
+        if (good) to_reals(net_input(n, i), a);
+        else err_set(e, E_INVALID, "input %d has another shape", i);
+    }
+    if (good) {
+        net_forward(n, options.batch, random_seed(1), NULL, NULL);
+        for (int k = 0; k < g->n_outputs && k < outputs->n; k++) compare(name, n, k, outputs->arrays[k]);
+    }
+    net_free(n);
+    crew_free(crew);
+    return good;
+}
+
+/* ---- the walk ---- */
+
+enum outcome { PASSED, PASSED_CONSTANT, NO_OPERATOR, NO_TYPE, NO_OPSET, EXCEPTED, FAILED, OUTCOMES };
+
+/* What a refusal says when it is about something that is not claimed. */
+static enum outcome outcome_of(const char *text) {
+    static const struct {
+        const char *says;
+        enum outcome outcome;
+    } refusals[] = {
+        {"does not know this operator", NO_OPERATOR}, {"belongs to the domain", NO_OPERATOR},
+        {"uses the operators of", NO_OPERATOR},       {"not a tensor", NO_TYPE},
+        {"elements of type", NO_TYPE},                {"the model uses opset", NO_OPSET},
+    };
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
+        if (strstr(text, refusals[i].says)) return refusals[i].outcome;
+    return FAILED;
+}
+
+static enum outcome judge(const char *folder, const char *name) {
+    char model[PATH], set[PATH];
+    struct tensors inputs, outputs;
+    struct err e = {0}, first = {0};
+    snprintf(model, sizeof model, "%s/model.onnx", folder);
+    snprintf(set, sizeof set, "%s/test_data_set_0", folder);
+    bool readable = read_tensors(&inputs, set, "input", &e) && read_tensors(&outputs, set, "output", &e);
+    for (int attempt = AS_THEY_ARE; attempt < (readable ? ATTEMPTS : INTEGERS); attempt++) {
+        struct graph *g = NULL;
+        err_clear(&e);
+        long failures = test_failures;
+        bool good = !read_model(&g, model, &inputs, (enum attempt)attempt, &e) &&
+                    (readable ? run_graph(name, g, &inputs, &outputs, &e) : err_set(&e, E_UNSUPPORTED, "types of the data"));
+        graph_free(g);
+        if (attempt == AS_THEY_ARE) first = e;
+        if (good && readable) return test_failures > failures ? FAILED : attempt == AS_THEY_ARE ? PASSED : PASSED_CONSTANT;
+    }
+    if (getenv("TEST_CASE")) printf("# %s: %s; %s\n", name, first.text, e.text);
+    enum outcome outcome = outcome_of(first.text);
+    ok(outcome != FAILED, "%s: refused: %s; %s", name, first.text, e.text);
+    return outcome;
+}
+
+/* In a process of its own: a crash is one failed case. */
+static enum outcome judge_apart(const char *folder, const char *name) {
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (exception_for(name) && !freopen("/dev/null", "w", stdout)) _exit(FAILED);
+        enum outcome outcome = judge(folder, name);
+        if (exception_for(name) && outcome == FAILED) outcome = EXCEPTED;
+        else if (exception_for(name) && outcome <= PASSED_CONSTANT) outcome = FAILED;
+        fflush(stdout);
+        _exit((int)outcome);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    bool alive = ok(WIFEXITED(status), "%s: %s", name, WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "?");
+    enum outcome outcome = alive ? (enum outcome)WEXITSTATUS(status) : FAILED;
+    if (outcome == FAILED && exception_for(name)) printf("# %s: passes, though listed as not claimed\n", name);
+    return outcome;
+}
+
+static int plain_name(const struct dirent *entry) { return entry->d_name[0] != '.'; }
+
+static void walk(const char *root, const char *kind, int counts[OUTCOMES]) {
+    char folder[PATH];
+    struct dirent **entries;
+    const char *only = getenv("TEST_CASE");
+    snprintf(folder, sizeof folder, "%s/%s", root, kind);
+    int n = scandir(folder, &entries, plain_name, alphasort);
+    need(n > 0, "no cases in %s; package libonnx-testdata has them", folder);
+    for (int i = 0; i < n; i++) {
+        char path[PATH];
+        bool fits = text_print(path, sizeof path, "%s/%s", folder, entries[i]->d_name);
+        if (fits && (!only || strcmp(only, entries[i]->d_name) == 0)) counts[judge_apart(path, entries[i]->d_name)]++;
+        free(entries[i]);
+    }
+    free(entries);
+}
+
+TEST(what_is_claimed_agrees) {
+    const char *root = getenv("ONNX_TESTDATA");
+    static const char *const kinds[] = {"node", "simple", "pytorch-converted", "pytorch-operator"};
+    int counts[OUTCOMES] = {0}, operators = 0;
+    for (int i = 0; i < 4; i++) walk(root ? root : "/usr/share/libonnx-testdata/data", kinds[i], counts);
+    while (op_table[operators]) operators++;
+    printf("# operators claimed                         %4d\n", operators);
+    printf("# cases passed                              %4d\n", counts[PASSED] + counts[PASSED_CONSTANT]);
+    printf("#   of these with inputs made constants     %4d\n", counts[PASSED_CONSTANT]);
+    printf("# refused: an operator that has no row      %4d\n", counts[NO_OPERATOR]);
+    printf("# refused: text, sequences, optional values %4d\n", counts[NO_TYPE]);
+    printf("# refused: an opset out of range            %4d\n", counts[NO_OPSET]);
+    printf("# refused: listed as not claimed            %4d\n", counts[EXCEPTED]);
+    printf("# failed                                    %4d\n", counts[FAILED]);
+    ok(counts[FAILED] == 0, "%d cases failed", counts[FAILED]);
+}
+
+TEST_MAIN
