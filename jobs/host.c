@@ -26,7 +26,7 @@ static int must_stop(const struct job_host *h, struct err *e) {
  * whether one is due. Before the first step there is nothing to keep, and a step or an evaluation
  * that takes too long is not waited for. */
 static int must_release(struct job_host *h, struct err *e) {
-    if (!*h->options.stop) return 0;
+    if (!atomic_load(h->options.stop)) return 0;
     int64_t now = clock_monotonic_ns();
     if (!h->stop_ns) h->stop_ns = now;
     bool late = now - h->stop_ns > (int64_t)STOP_GRACE_MS * NS_PER_MS;
@@ -47,7 +47,7 @@ static int loading_tick(void *context, struct err *e) {
     struct job_host *h = context;
     teller_flush_when_due(&h->teller);
     int status = must_stop(h, e);
-    if (!status && *h->options.stop) status = err_set(e, E_CANCELLED, "the worker is stopping");
+    if (!status && atomic_load(h->options.stop)) status = err_set(e, E_CANCELLED, "the worker is stopping");
     return status;
 }
 
@@ -126,7 +126,7 @@ static int checkpoint_load(void **out, size_t *size, void *context, struct err *
 
 static bool checkpoint_due(void *context) {
     struct job_host *h = context;
-    if (*h->options.stop) {
+    if (atomic_load(h->options.stop)) {
         h->stop_seen = true;
         return true;
     }

@@ -2,7 +2,7 @@
 #ifndef JOBS_HOST_H
 #define JOBS_HOST_H
 
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,9 +19,9 @@ struct job_host_options {
     const char *folder;
     int threads;
     size_t memory;
-    int64_t checkpoint_ms;             /* < 0: after every step */
-    struct pulse *pulse;               /* borrowed */
-    const volatile sig_atomic_t *stop; /* set when the worker shall end */
+    int64_t checkpoint_ms;   /* < 0: after every step */
+    struct pulse *pulse;     /* borrowed */
+    const atomic_bool *stop; /* set when the worker shall end */
 };
 
 struct job_host {

@@ -194,7 +194,7 @@ static int end(struct running *r, int code, const struct err *why, struct err *e
         return 0;
     }
     if (code == E_CANCELLED && pulse_cancelled(r->options->pulse)) return store_lease_cancelled(r->store, r->lease, e);
-    if (code == E_CANCELLED && *r->options->stop) return store_lease_release(r->store, r->lease, e);
+    if (code == E_CANCELLED && atomic_load(r->options->stop)) return store_lease_release(r->store, r->lease, e);
     return fail(r, code, why, e);
 }
 

@@ -2,6 +2,7 @@
 #include "jobs/worker.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,15 +19,16 @@
 #define FIRST_POLL_MS 10
 #define REQUEUE_MS 1000 /* how often an idle worker looks for jobs whose worker died */
 
-static volatile sig_atomic_t stop;
+static atomic_bool stop; /* lock-free: signal handlers may set it, in whatever thread they run */
+_Static_assert(ATOMIC_BOOL_LOCK_FREE == 2, "a signal handler sets an atomic_bool");
 
 void worker_stop(void) {
-    stop = 1;
+    atomic_store(&stop, true);
 }
 
 static void on_signal(int signal_number) {
     (void)signal_number;
-    stop = 1;
+    atomic_store(&stop, true);
 }
 
 static void take_signals(void) {
@@ -100,7 +102,7 @@ static void requeue_now_and_then(struct store *s, int64_t *last_ms) {
 
 static void work(struct store *s, const struct worker_options *options) {
     int64_t pause_ms = FIRST_POLL_MS, longest_ms = or_standard(options->poll_ms, WORKER_POLL_MS), requeued_ms = 0;
-    while (!stop) {
+    while (!atomic_load(&stop)) {
         bool found = false;
         struct err e = {0};
         requeue_now_and_then(s, &requeued_ms);
