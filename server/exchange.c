@@ -116,7 +116,7 @@ static bool guard(struct exchange *x, const char *version) {
 void exchange_read_headers(struct exchange *x) {
     struct request *r = &x->request;
     r->service = x->front->service;
-    r->path = r->body = r->principal = "";
+    r->path = r->body = "";
     r->remote = x->remote;
     r->base = x->base;
     r->n_headers = 0;

@@ -31,6 +31,7 @@
 #define HTTP_MAX_HEADERS 64
 #define HTTP_MAX_CAPTURES 4     /* {names} in a route's pattern */
 #define HTTP_REQUEST_ID_SIZE 80 /* with the NUL */
+#define HTTP_PRINCIPAL_SIZE 64  /* with the NUL */
 #define HTTP_MAX_BODY_TEXT (64u << 20)
 #define HTTP_MAX_WAIT_MS (3600 * 1000) /* of a ?wait= */
 
@@ -66,9 +67,9 @@ struct request {
     int n_headers;
     const char *body; /* JSON routes; NUL-terminated, "" without body */
     size_t body_size;
-    const char *base;      /* "http://host:port", for absolute links */
-    const char *remote;    /* address of the peer */
-    const char *principal; /* whose token it came with; "" without */
+    const char *base;                    /* "http://host:port", for absolute links */
+    const char *remote;                  /* address of the peer */
+    char principal[HTTP_PRINCIPAL_SIZE]; /* whose token it came with; "" without */
     char id[HTTP_REQUEST_ID_SIZE];
     int64_t waited_ms; /* since the request arrived; INT64_MAX when the server is about to stop */
     const struct service *service;

@@ -10,6 +10,7 @@
 #include "server/options.h"
 #include "server/run.h"
 #include "server/serve.h"
+#include "server/tokens.h"
 #include "server/version.h"
 
 #define PROGRAM_SIZE 4096
@@ -95,6 +96,7 @@ static const struct command {
     {"serve", serve, "answers HTTP and supervises workers"},
     {"worker", worker, "runs jobs of a data folder"},
     {"run", run_main, "runs a network once, from files"},
+    {"token", tokens_main, "makes an access token"},
     {"version", version, "prints version, commit, BLAS and instruction set as JSON"},
     {NULL, NULL, NULL},
 };

@@ -138,7 +138,7 @@ static int put_all(struct json_writer *w, const struct param *table, int argc, c
     return code;
 }
 
-int options_parse(struct settings *out, bool *help, const struct param *table, int argc, char **argv, struct err *e) {
+int options_parse(void *out, bool *help, const struct param *table, int argc, char **argv, struct err *e) {
     struct text text;
     struct json *root = NULL;
     *help = false;

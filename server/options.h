@@ -21,9 +21,9 @@ struct settings {
 
 extern const struct param serve_options[], worker_options_table[];
 
-/* Fills *out. `argv` starts after the command's name. *help: "--help" was asked for, nothing is filled.
+/* Fills *out, the struct of the table. `argv` starts after the command's name. *help: "--help" was asked for, nothing is filled.
  * E_INVALID for unknown options, missing and wrong values. Whole numbers may end in K, M, G or T. */
-int options_parse(struct settings *out, bool *help, const struct param *table, int argc, char **argv, struct err *e);
+int options_parse(void *out, bool *help, const struct param *table, int argc, char **argv, struct err *e);
 
 /* Prints the table to standard output, an option a line. */
 void options_help(const struct param *table);

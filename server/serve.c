@@ -19,6 +19,7 @@
 #include "server/intake.h"
 #include "server/stores.h"
 #include "server/supervise.h"
+#include "server/tokens.h"
 #include "server/version.h"
 #include "store/store.h"
 
@@ -63,6 +64,7 @@ static void block_signals(sigset_t *set) {
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
     sigaddset(set, SIGCHLD);
+    sigaddset(set, SIGHUP);
     sigprocmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
@@ -112,7 +114,7 @@ static void describe_service(struct server *s) {
         .uploads = (int)o->uploads,
         .connections = (int)o->connections,
         .streams = (int)o->streams,
-        .open = true,
+        .open = !o->tokens[0],
         .hosts = o->hosts,
     };
 }
@@ -139,6 +141,7 @@ static int start(struct server *s, struct err *e) {
         .idle_s = (int)o->idle,
         .service = &s->service,
     };
+    if (o->tokens[0] && tokens_load(o->tokens, e)) return e->code;
     stores_folder(o->data);
     if (!stores_mine()) return err_set(e, E_IO, "the data folder \"%s\" cannot be used", o->data);
     int code = lock_folder(s, e);
@@ -149,12 +152,23 @@ static int start(struct server *s, struct err *e) {
 
 /* ---- until a signal ---- */
 
+/* Tokens that were added or taken out. Whether there are any at all is decided at the start. */
+static void reload(struct server *s) {
+    struct err e = {0};
+    if (!s->settings->tokens[0]) return;
+    if (tokens_load(s->settings->tokens, &e))
+        log_warn("the tokens stay as they were: %s", e.text);
+    else
+        log_info("the tokens were read again");
+}
+
 static void watch_over(struct server *s, const sigset_t *signals) {
     for (;;) {
         int64_t rest = supervise_look(&s->workers);
         struct timespec pause = {rest / 1000, rest % 1000 * NS_PER_MS};
         int signal = sigtimedwait(signals, NULL, &pause);
         if (signal == SIGTERM || signal == SIGINT) return;
+        if (signal == SIGHUP) reload(s);
         if (clock_monotonic_ns() >= s->gc_due_ns) collect_garbage(s, false);
     }
 }

@@ -260,7 +260,6 @@ static inline int ask(struct asking *a, enum http_method method, const char *tar
     r->body_size = strlen(r->body);
     r->base = "http://box:1";
     r->remote = "127.0.0.1";
-    r->principal = "";
     text_copy(r->id, sizeof r->id, "id");
     r->service = &a->service;
     r->store = a->store;
