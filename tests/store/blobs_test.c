@@ -259,7 +259,9 @@ TEST(large_blob_in_constant_space) {
     }
     ok(store_writer_finish(&blob, NULL, w, NULL, &e) == 0, "finish: %s", e.text);
     ok(most_log < 34 * MIB, "the log grew to %" PRId64, most_log);
+#ifndef __SANITIZE_ADDRESS__ /* which keeps what was freed */
     ok(most - start < 4 * MIB, "memory grew by %" PRId64, most - start);
+#endif
     ok(store_blob_read(tail, sizeof tail, s, blob.id, blob.size - 65536, &e) == 0 && tail[0] == (char)1023, "the tail");
     free(bytes);
     store_close(s);

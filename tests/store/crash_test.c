@@ -80,7 +80,7 @@ static int put_random(struct store_blob *blob, struct store *s, struct random *r
 }
 
 static void write_one(struct shared *shared, struct store *s, int w, struct random *r, char *bytes, size_t room) {
-    char name[8], reference[32];
+    char name[16], reference[48];
     struct store_blob blob, point;
     struct store_version v;
     struct store_lease lease;
@@ -146,7 +146,7 @@ static bool may_be_gone(const struct shared *shared, int w, int from, int64_t nu
 static int check_writer(const struct shared *shared, struct store *s, int w) {
     int lost = 0;
     for (int i = 0; i < shared->writer[w].n; i++) {
-        char reference[32], first;
+        char reference[48], first;
         int64_t number = shared->writer[w].number[i];
         if (number == 0) continue;
         struct store_model m;

@@ -1,5 +1,6 @@
 #include "tests/store/folder.h"
 
+#include <pthread.h>
 #include <sqlite3.h>
 
 static int run_sql(const char *file, const char *sql) {
@@ -100,6 +101,35 @@ TEST(ready_says_whether_writing_works) {
     ok(store_ready(s, &e) == 0, "%s", e.text);
     ok(store_ready(s, &e) == 0, "again: %s", e.text);
     store_close(s);
+}
+
+static void *work(void *name) {
+    struct store *s;
+    struct store_version v = {0};
+    const struct store_options options = {.folder = folder};
+    long failed = store_open(&s, &options, NULL) != 0;
+    for (int i = 0; !failed && i < 10; i++) {
+        struct store_blob blob;
+        char bytes[200000] = {(char)i, *(const char *)name}, back[200000];
+        failed += store_blob_put(&blob, s, bytes, sizeof bytes, NULL) != 0;
+        const struct store_model_new m = {.name = name, .blob = blob};
+        failed += store_model_put(&v, NULL, s, &m, NULL) != 0 || v.number != i + 1;
+        failed += store_blob_read(back, sizeof back, s, blob.id, 0, NULL) != 0 || memcmp(bytes, back, sizeof back) != 0;
+    }
+    store_close(s);
+    return (void *)failed;
+}
+
+TEST(each_thread_has_its_own) {
+    static char names[][2] = {"a", "b", "c", "d"};
+    pthread_t thread[4];
+    folder_make();
+    for (int i = 0; i < 4; i++) need(pthread_create(&thread[i], NULL, work, names[i]) == 0, "thread");
+    for (int i = 0; i < 4; i++) {
+        void *failed;
+        pthread_join(thread[i], &failed);
+        ok(!failed, "thread %d: %ld", i, (long)failed);
+    }
 }
 
 TEST(changes_of_others_are_seen) {
