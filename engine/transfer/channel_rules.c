@@ -149,7 +149,10 @@ static int tie_operand(struct channel_list *list, struct finder *f, int value, c
         return 0;
     }
     if (is_constant(f, value)) {
-        if (list->n && out->dim[1] > 1) return finder_claim(f, value, dim, CHANNELS_EACH, 1, *list, node, e);
+        if (!list->n || out->dim[1] == 1) return 0;
+        if (dtype_is_real(f->graph->values[value].type))
+            return finder_claim(f, value, dim, CHANNELS_EACH, 1, *list, node, e);
+        finder_fix(f, *list, node); /* a mask that nothing rewrites */
         return 0;
     }
     if (!has_channels(f, value)) return 0;
@@ -227,6 +230,25 @@ static int rule_concat(struct finder *f, int node, struct err *e) {
     return status;
 }
 
+/* Cuts and borders along the pixels leave the channels alone. */
+static int rule_keep(struct finder *f, int node, struct err *e) {
+    const struct node *n = node_of(f, node);
+    const struct shape *in = shape_of(f, n->inputs[0]), *out = shape_of(f, n->outputs[0]);
+    bool keeps = in->rank > 1 && out->rank == in->rank && out->dim[0] == in->dim[0] && out->dim[1] == in->dim[1];
+    return keeps ? rule_pass(f, node, e) : fix_around(f, node, e);
+}
+
+/* A slice that goes backwards may turn the channels round. */
+static int rule_slice(struct finder *f, int node, struct err *e) {
+    const struct node *n = node_of(f, node);
+    int steps = input_of(n, 4);
+    bool forwards = steps == VALUE_NONE || is_constant(f, steps);
+    if (forwards && steps != VALUE_NONE)
+        for (size_t i = 0; i < f->graph->values[steps].constant->count; i++)
+            forwards = forwards && array_int(f->graph->values[steps].constant, i) > 0;
+    return forwards ? rule_keep(f, node, e) : fix_around(f, node, e);
+}
+
 /* Sums and means over pixels leave the channels alone. */
 static int rule_reduce(struct finder *f, int node, struct err *e) {
     const struct node *n = node_of(f, node);
@@ -252,6 +274,12 @@ static const struct {
     {"GlobalMaxPool", rule_pass},
     {"Dropout", rule_pass},
     {"ReduceMean", rule_reduce},
+    {"ReduceSum", rule_reduce},
+    {"ReduceMax", rule_reduce},
+    {"ReduceMin", rule_reduce},
+    {"Pad", rule_keep},
+    {"Split", rule_keep},
+    {"Slice", rule_slice},
     {"Flatten", rule_view},
     {"Reshape", rule_view},
     {"Squeeze", rule_view},
