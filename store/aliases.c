@@ -13,7 +13,8 @@ static void row_alias(struct store_alias *out, struct statement *st) {
 }
 
 #define ALIAS_SELECT \
-    "SELECT a.alias, v.number, a.revision, a.changed_at FROM aliases a JOIN versions v ON v.id = a.version_id WHERE a.name_id = ?1 "
+    "SELECT a.alias, v.number, a.revision, a.changed_at" \
+    " FROM aliases a JOIN versions v ON v.id = a.version_id WHERE a.name_id = ?1 "
 
 /* No such alias: an alias of number 0. */
 static int find_alias(struct store_alias *out, struct store *s, int64_t name_id, const char *alias, struct err *e) {
@@ -78,21 +79,25 @@ void store_alias_page_fini(struct store_alias_page *page) {
 static int check_expected(const struct store_alias *now, int64_t expected, struct err *e) {
     if (expected == STORE_REVISION_ANY) return 0;
     if (expected == STORE_REVISION_NEW)
-        return now->number ? err_set(e, E_PRECONDITION, "the alias exists already and means version %lld", (long long)now->number) : 0;
+        return now->number ? err_set(e, E_PRECONDITION, "the alias exists already and means version %lld",
+                                     (long long)now->number)
+                           : 0;
     if (now->revision == expected) return 0;
     if (!now->number) return err_set(e, E_PRECONDITION, "the alias does not exist any more");
-    return err_set(e, E_PRECONDITION, "somebody moved the alias meanwhile: it means version %lld now", (long long)now->number);
+    return err_set(e, E_PRECONDITION, "somebody moved the alias meanwhile: it means version %lld now",
+                   (long long)now->number);
 }
 
 static int record_move(struct store *s, int64_t name_id, const char *alias, int64_t from, int64_t to, const char *who,
                        struct err *e) {
     char short_who[sizeof((struct store_move *)0)->who];
     text_copy(short_who, sizeof short_who, who ? who : "");
-    int r = db_run(s->meta,
-                   "INSERT INTO alias_moves (name_id, alias, from_number, to_number, at, who) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                   BIND(value_int(name_id), value_text(alias), value_int(from), value_int(to), value_int(store_now(s)),
-                        value_text(short_who)),
-                   e);
+    int r = db_run(
+        s->meta,
+        "INSERT INTO alias_moves (name_id, alias, from_number, to_number, at, who) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        BIND(value_int(name_id), value_text(alias), value_int(from), value_int(to), value_int(store_now(s)),
+             value_text(short_who)),
+        e);
     return r ? r : name_touch_within(s, name_id, e);
 }
 
@@ -135,7 +140,8 @@ static int set_within(struct store_alias *out, struct store *s, const struct tar
 
 int store_alias_set(struct store_alias *out, struct store *s, enum store_kind kind, const char *name, const char *alias,
                     int64_t number, int64_t expected, const char *who, struct err *e) {
-    const struct target t = {.name = name, .alias = alias, .who = who, .kind = kind, .number = number, .expected = expected};
+    const struct target t = {
+        .name = name, .alias = alias, .who = who, .kind = kind, .number = number, .expected = expected};
     *out = (struct store_alias){0};
     int r = store_name_check(name, e);
     if (!r) r = store_alias_check(alias, e);

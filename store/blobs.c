@@ -54,7 +54,8 @@ int store_blob_read(void *to, size_t size, struct store *s, int64_t blob, int64_
     for (char *at = to; size > 0;) {
         size_t inside = (size_t)(offset % STORE_CHUNK_SIZE);
         size_t n = STORE_CHUNK_SIZE - inside < size ? STORE_CHUNK_SIZE - inside : size;
-        int r = db_read_slice(at, n, s->blobs, "chunks", "data", first_row(blob) + offset / STORE_CHUNK_SIZE, inside, e);
+        int r =
+            db_read_slice(at, n, s->blobs, "chunks", "data", first_row(blob) + offset / STORE_CHUNK_SIZE, inside, e);
         if (r == E_NOT_FOUND)
             return err_set(e, r, "blob %lld has no %zu bytes at %lld", (long long)blob, n, (long long)offset);
         if (r) return r;

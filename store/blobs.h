@@ -10,10 +10,10 @@
 #include "base/digest.h"
 #include "store/store.h"
 
-#define STORE_CHUNK_SIZE (1 << 20)                     /* bytes per row */
+#define STORE_CHUNK_SIZE (1 << 20)                       /* bytes per row */
 #define STORE_BLOB_MAX ((int64_t)STORE_CHUNK_SIZE << 16) /* 64 GiB */
 #define STORE_HOLD_MS (10 * 60 * 1000)
-#define STORE_UPLOAD_MS (24 * 60 * 60 * 1000)          /* life of an unfinished writer */
+#define STORE_UPLOAD_MS (24 * 60 * 60 * 1000) /* life of an unfinished writer */
 
 struct store_blob {
     int64_t id;

@@ -8,7 +8,8 @@
 static int touch(struct store *s, const char *key, struct err *e) {
     int r = db_begin(s->meta, DB_RELAXED, e);
     if (r) return r;
-    r = db_run(s->meta, "UPDATE cache SET used_at = ?2 WHERE key = ?1", BIND(value_text(key), value_int(store_now(s))), e);
+    r = db_run(s->meta, "UPDATE cache SET used_at = ?2 WHERE key = ?1", BIND(value_text(key), value_int(store_now(s))),
+               e);
     return db_end(s->meta, r, e);
 }
 
@@ -31,10 +32,11 @@ static int put_within(struct store *s, const char *key, const struct store_blob 
     struct store_blob there;
     int r = blob_check(&there, s, blob->id, e);
     if (r) return r;
-    return db_run(s->meta,
-                  "INSERT INTO cache (key, blob, bytes, used_at) VALUES (?1, ?2, ?3, ?4)"
-                  " ON CONFLICT (key) DO UPDATE SET blob = excluded.blob, bytes = excluded.bytes, used_at = excluded.used_at",
-                  BIND(value_text(key), value_int(there.id), value_int(there.size), value_int(store_now(s))), e);
+    return db_run(
+        s->meta,
+        "INSERT INTO cache (key, blob, bytes, used_at) VALUES (?1, ?2, ?3, ?4)"
+        " ON CONFLICT (key) DO UPDATE SET blob = excluded.blob, bytes = excluded.bytes, used_at = excluded.used_at",
+        BIND(value_text(key), value_int(there.id), value_int(there.size), value_int(store_now(s))), e);
 }
 
 int store_cache_put(struct store *s, const char *key, const struct store_blob *blob, struct err *e) {

@@ -23,7 +23,8 @@ void row_version(struct store_version *out, struct statement *st, int column) {
 /* ---- one version ---- */
 
 /* E_NOT_FOUND, without a text, when there is no row. */
-static int one_version(struct store_version *out, struct store *s, const char *sql, const struct value *values, struct err *e) {
+static int one_version(struct store_version *out, struct store *s, const char *sql, const struct value *values,
+                       struct err *e) {
     struct statement *st;
     *out = (struct store_version){0};
     int r = db_query(&st, s->meta, sql, values, e);
@@ -36,7 +37,8 @@ static int one_version(struct store_version *out, struct store *s, const char *s
 }
 
 int version_get_within(struct store_version *out, struct store *s, int64_t version, struct err *e) {
-    int r = one_version(out, s, "SELECT " VERSION_COLUMNS " FROM versions v JOIN names n ON n.id = v.name_id WHERE v.id = ?1",
+    int r = one_version(out, s,
+                        "SELECT " VERSION_COLUMNS " FROM versions v JOIN names n ON n.id = v.name_id WHERE v.id = ?1",
                         BIND(value_int(version)), e);
     return r == E_NOT_FOUND ? err_set(e, r, "version with id %lld is not there any more", (long long)version) : r;
 }
@@ -55,17 +57,20 @@ static int find_referred(struct store_version *out, struct store *s, int64_t nam
                          struct err *e) {
 #define FROM_VERSIONS "SELECT " VERSION_COLUMNS " FROM names n JOIN versions v ON v.name_id = n.id "
     switch (ref->kind) {
-    case STORE_REF_LATEST:
-        return one_version(out, s, FROM_VERSIONS "AND v.id = n.latest WHERE n.id = ?1", BIND(value_int(name_id)), e);
-    case STORE_REF_NUMBER:
-        return one_version(out, s, FROM_VERSIONS "WHERE n.id = ?1 AND v.number = ?2",
-                           BIND(value_int(name_id), value_int(ref->number)), e);
-    case STORE_REF_ALIAS:
-        return one_version(out, s, FROM_VERSIONS "JOIN aliases a ON a.version_id = v.id AND a.name_id = n.id"
-                           " WHERE n.id = ?1 AND a.alias = ?2", BIND(value_int(name_id), value_text(ref->alias)), e);
-    case STORE_REF_DIGEST:
-        return one_version(out, s, FROM_VERSIONS "WHERE n.id = ?1 AND v.digest = ?2 ORDER BY v.number DESC LIMIT 1",
-                           BIND(value_int(name_id), value_digest(&ref->digest)), e);
+        case STORE_REF_LATEST:
+            return one_version(out, s, FROM_VERSIONS "AND v.id = n.latest WHERE n.id = ?1", BIND(value_int(name_id)),
+                               e);
+        case STORE_REF_NUMBER:
+            return one_version(out, s, FROM_VERSIONS "WHERE n.id = ?1 AND v.number = ?2",
+                               BIND(value_int(name_id), value_int(ref->number)), e);
+        case STORE_REF_ALIAS:
+            return one_version(out, s,
+                               FROM_VERSIONS "JOIN aliases a ON a.version_id = v.id AND a.name_id = n.id"
+                                             " WHERE n.id = ?1 AND a.alias = ?2",
+                               BIND(value_int(name_id), value_text(ref->alias)), e);
+        case STORE_REF_DIGEST:
+            return one_version(out, s, FROM_VERSIONS "WHERE n.id = ?1 AND v.digest = ?2 ORDER BY v.number DESC LIMIT 1",
+                               BIND(value_int(name_id), value_digest(&ref->digest)), e);
     }
     return E_NOT_FOUND;
 }
@@ -109,7 +114,9 @@ int name_touch_within(struct store *s, int64_t name_id, struct err *e) {
 static int name_for_put(int64_t out[3], struct store *s, enum store_kind kind, const char *name, struct err *e) {
     struct statement *st;
     int64_t now = store_now(s);
-    int r = db_run(s->meta, "INSERT INTO names (kind, name, created_at, changed_at) VALUES (?1, ?2, ?3, ?3) ON CONFLICT (kind, name) DO NOTHING",
+    int r = db_run(s->meta,
+                   "INSERT INTO names (kind, name, created_at, changed_at) VALUES (?1, ?2, ?3, ?3)"
+                   " ON CONFLICT (kind, name) DO NOTHING",
                    BIND(value_int(kind), value_text(name), value_int(now)), e);
     if (!r)
         r = db_query(&st, s->meta, "SELECT id, next_number, latest FROM names WHERE kind = ?1 AND name = ?2",
@@ -122,17 +129,20 @@ static int name_for_put(int64_t out[3], struct store *s, enum store_kind kind, c
 }
 
 static int version_add(struct store *s, int64_t name_id, const struct store_version *v, struct err *e) {
-    int r = db_run(s->meta,
-                   "INSERT INTO versions (name_id, number, digest, bytes, job, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                   BIND(value_int(name_id), value_int(v->number), value_digest(&v->digest), value_int(v->bytes),
-                        value_int(v->job), value_int(v->created_at)),
-                   e);
+    int r =
+        db_run(s->meta,
+               "INSERT INTO versions (name_id, number, digest, bytes, job, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+               BIND(value_int(name_id), value_int(v->number), value_digest(&v->digest), value_int(v->bytes),
+                    value_int(v->job), value_int(v->created_at)),
+               e);
     if (r) return r;
-    return db_run(s->meta,
-                  "UPDATE names SET next_number = ?2, latest = ?3, versions = versions + 1, revision = revision + 1, changed_at = ?4"
-                  " WHERE id = ?1",
-                  BIND(value_int(name_id), value_int(v->number + 1), value_int(db_last_id(s->meta)), value_int(v->created_at)),
-                  e);
+    return db_run(
+        s->meta,
+        "UPDATE names SET next_number = ?2, latest = ?3, versions = versions + 1,"
+        " revision = revision + 1, changed_at = ?4"
+        " WHERE id = ?1",
+        BIND(value_int(name_id), value_int(v->number + 1), value_int(db_last_id(s->meta)), value_int(v->created_at)),
+        e);
 }
 
 int version_put_within(struct store_version *out, bool *existed, struct store *s, const struct store_version *v,
@@ -158,7 +168,8 @@ int version_put_within(struct store_version *out, bool *existed, struct store *s
 /* ---- lists ---- */
 
 #define NAME_SELECT \
-    "SELECT " VERSION_COLUMNS ", COALESCE(m.parameters, 0), COALESCE(m.macs, 0), n.versions, n.revision, n.created_at, n.changed_at" \
+    "SELECT " VERSION_COLUMNS \
+    ", COALESCE(m.parameters, 0), COALESCE(m.macs, 0), n.versions, n.revision, n.created_at, n.changed_at" \
     " FROM names n JOIN versions v ON v.id = n.latest LEFT JOIN model_versions m ON m.version_id = v.id "
 
 static void row_name(struct store_name *out, struct statement *st) {
@@ -200,8 +211,8 @@ int store_name_list(struct store_name_page *out, struct store *s, enum store_kin
     int64_t after = query->after > 0 ? query->after : INT64_MAX;
     r = db_query(&st, s->meta,
                  NAME_SELECT "WHERE n.kind = ?1 AND n.latest > 0 AND n.latest < ?2 AND n.name LIKE ?3 ESCAPE '\\'"
-                 " AND (?4 = '' OR EXISTS (SELECT 1 FROM tags t WHERE t.name_id = n.id AND t.tag = ?4))"
-                 " ORDER BY n.latest DESC LIMIT ?5",
+                             " AND (?4 = '' OR EXISTS (SELECT 1 FROM tags t WHERE t.name_id = n.id AND t.tag = ?4))"
+                             " ORDER BY n.latest DESC LIMIT ?5",
                  BIND(value_int(kind), value_int(after), value_text(pattern), value_text(query->tag ? query->tag : ""),
                       value_int(query->limit + 1)),
                  e);
@@ -239,8 +250,9 @@ int store_name_get(struct store_name *out, struct store *s, enum store_kind kind
 static int version_rows(struct store_version_page *out, struct store *s, int64_t name_id, int64_t after, size_t limit,
                         struct err *e) {
     struct statement *st;
-    int r = db_query(&st, s->meta, FROM_VERSIONS "WHERE n.id = ?1 AND v.number < ?2 ORDER BY v.number DESC LIMIT ?3",
-                     BIND(value_int(name_id), value_int(after > 0 ? after : INT64_MAX), value_int((int64_t)limit + 1)), e);
+    int r =
+        db_query(&st, s->meta, FROM_VERSIONS "WHERE n.id = ?1 AND v.number < ?2 ORDER BY v.number DESC LIMIT ?3",
+                 BIND(value_int(name_id), value_int(after > 0 ? after : INT64_MAX), value_int((int64_t)limit + 1)), e);
     while (!r && (r = statement_step(st, e)) == 1) {
         r = 0;
         if (out->n == limit) {
@@ -314,7 +326,8 @@ static int delete_within(int64_t *removed, struct store *s, enum store_kind kind
     *removed = db_changes(s->meta); /* of the last: the versions */
     r = db_run(s->meta,
                "UPDATE names SET versions = versions - ?2,"
-               " latest = COALESCE((SELECT id FROM versions WHERE name_id = ?1 ORDER BY number DESC LIMIT 1), 0) WHERE id = ?1",
+               " latest = COALESCE((SELECT id FROM versions WHERE name_id = ?1 ORDER BY number DESC LIMIT 1), 0)"
+               " WHERE id = ?1",
                BIND(value_int(name_id), value_int(*removed)), e);
     if (!r && ref->bare) r = db_run(s->meta, "DELETE FROM tags WHERE name_id = ?1", BIND(value_int(name_id)), e);
     return r ? r : name_touch_within(s, name_id, e);

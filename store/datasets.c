@@ -18,11 +18,13 @@ static bool is_array_name(const char *name) {
 
 static int check_array(const struct store_array *a, struct err *e) {
     if (!memchr(a->name, 0, sizeof a->name) || !is_array_name(a->name))
-        return err_set(e, E_INVALID, "\"%.64s\" is not an array name: letters, digits, '_', '.' and '-', at most 64", a->name);
+        return err_set(e, E_INVALID, "\"%.64s\" is not an array name: letters, digits, '_', '.' and '-', at most 64",
+                       a->name);
     if (!memchr(a->dtype, 0, sizeof a->dtype) || !a->dtype[0])
         return err_set(e, E_INVALID, "array %s has no element type", a->name);
     if (a->rank < 0 || a->rank > STORE_ARRAY_RANK)
-        return err_set(e, E_INVALID, "array %s has %d dimensions, at most %d are taken", a->name, a->rank, STORE_ARRAY_RANK);
+        return err_set(e, E_INVALID, "array %s has %d dimensions, at most %d are taken", a->name, a->rank,
+                       STORE_ARRAY_RANK);
     for (int i = 0; i < a->rank; i++)
         if (a->shape[i] < 0) return err_set(e, E_INVALID, "array %s has a negative dimension", a->name);
     if (a->bytes < 0 || a->offset < 0) return err_set(e, E_INVALID, "array %s has a negative size or offset", a->name);
@@ -102,13 +104,16 @@ static int merge_array(struct store_array *arrays, size_t *n, const struct store
     return 0;
 }
 
-static int merge(struct store_array *arrays, size_t *n, const struct store_array *given, size_t n_given, struct err *e) {
+static int merge(struct store_array *arrays, size_t *n, const struct store_array *given, size_t n_given,
+                 struct err *e) {
     int r = n_given == 0 ? err_set(e, E_INVALID, "a version of a data set needs an array") : 0;
-    if (n_given > STORE_ARRAYS_MAX) return err_set(e, E_TOO_LARGE, "a data set has at most %d arrays", STORE_ARRAYS_MAX);
+    if (n_given > STORE_ARRAYS_MAX)
+        return err_set(e, E_TOO_LARGE, "a data set has at most %d arrays", STORE_ARRAYS_MAX);
     for (size_t i = 0; !r && i < n_given; i++) {
         r = check_array(&given[i], e);
         for (size_t j = 0; !r && j < i; j++)
-            if (strcmp(given[i].name, given[j].name) == 0) r = err_set(e, E_INVALID, "two arrays are called %s", given[i].name);
+            if (strcmp(given[i].name, given[j].name) == 0)
+                r = err_set(e, E_INVALID, "two arrays are called %s", given[i].name);
         if (!r) r = merge_array(arrays, n, &given[i], e);
     }
     qsort(arrays, *n, sizeof *arrays, by_name);
@@ -183,8 +188,10 @@ int store_dataset_put(struct store_version *out, bool *existed, struct store *s,
     if (!p.arrays) return err_memory(e, STORE_ARRAYS_MAX * sizeof *p.arrays);
     r = db_begin(s->meta, DB_DURABLE, e);
     if (!r) r = db_end(s->meta, put_within(out, &was_there, s, &p, e), e);
-    if (r) *out = (struct store_version){0};
-    else if (existed) *existed = was_there;
+    if (r)
+        *out = (struct store_version){0};
+    else if (existed)
+        *existed = was_there;
     mem_free(p.arrays);
     return r;
 }

@@ -8,10 +8,11 @@
 
 int event_add_within(int64_t *seq, struct store *s, int64_t job, const char *type, const char *data, struct err *e) {
     int64_t number;
-    int r = db_integer(&number, s->meta,
-                       "INSERT INTO events (job_id, seq, at, type, data)"
-                       " VALUES (?1, (SELECT COALESCE(MAX(seq), 0) + 1 FROM events WHERE job_id = ?1), ?2, ?3, ?4) RETURNING seq",
-                       BIND(value_int(job), value_int(store_now(s)), value_text(type), value_text(data)), e);
+    int r = db_integer(
+        &number, s->meta,
+        "INSERT INTO events (job_id, seq, at, type, data)"
+        " VALUES (?1, (SELECT COALESCE(MAX(seq), 0) + 1 FROM events WHERE job_id = ?1), ?2, ?3, ?4) RETURNING seq",
+        BIND(value_int(job), value_int(store_now(s)), value_text(type), value_text(data)), e);
     if (!r && seq) *seq = number;
     return r;
 }
@@ -55,7 +56,8 @@ int store_event_read(struct store_event_page *out, struct store *s, int64_t job,
     int r = page_room(&rows, sizeof *out->items, limit, STORE_PAGE_MAX, e);
     if (r) return r;
     out->items = rows;
-    r = db_query(&st, s->meta, "SELECT seq, at, type, data FROM events WHERE job_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+    r = db_query(&st, s->meta,
+                 "SELECT seq, at, type, data FROM events WHERE job_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
                  BIND(value_int(job), value_int(after), value_int(limit)), e);
     while (!r && bytes < PAGE_BYTES && (r = statement_step(st, e)) == 1) {
         struct store_event *event = &out->items[out->n];

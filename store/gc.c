@@ -27,7 +27,8 @@ static int evict_one(struct sweep *g, bool *evicted, struct err *e) {
     *evicted = false;
     int r = db_integer(&bytes, db, "SELECT COALESCE(SUM(bytes), 0) FROM cache", BIND_NOTHING, e);
     if (r || bytes <= g->options->cache_max_bytes) return r;
-    r = db_run(db, "DELETE FROM cache WHERE key = (SELECT key FROM cache ORDER BY used_at, key LIMIT 1)", BIND_NOTHING, e);
+    r = db_run(db, "DELETE FROM cache WHERE key = (SELECT key FROM cache ORDER BY used_at, key LIMIT 1)", BIND_NOTHING,
+               e);
     *evicted = !r && db_changes(db) > 0;
     return r;
 }
@@ -79,7 +80,8 @@ static int look(struct candidates *c, struct sweep *g, struct err *e) {
     struct statement *st;
     c->n = 0;
     c->end = true;
-    int r = db_query(&st, g->s->blobs, "SELECT id, size, held_until FROM blobs WHERE state = 1 AND id > ?1 ORDER BY id LIMIT 1000",
+    int r = db_query(&st, g->s->blobs,
+                     "SELECT id, size, held_until FROM blobs WHERE state = 1 AND id > ?1 ORDER BY id LIMIT 1000",
                      BIND(value_int(c->after)), e);
     while (!r && c->n < BATCH && (r = statement_step(st, e)) == 1) {
         bool named;
@@ -153,7 +155,8 @@ static int mark_unfinished(struct sweep *g, struct err *e) {
     struct database *db = g->s->blobs;
     int r = db_begin(db, DB_RELAXED, e);
     if (r) return r;
-    r = db_run(db, "UPDATE blobs SET state = 2 WHERE state = 0 AND held_until < ?1", BIND(value_int(unfinished_before(g))), e);
+    r = db_run(db, "UPDATE blobs SET state = 2 WHERE state = 0 AND held_until < ?1",
+               BIND(value_int(unfinished_before(g))), e);
     int64_t n = db_changes(db);
     r = db_end(db, r, e);
     if (!r) g->report->uploads = n;
@@ -166,7 +169,8 @@ static int remove_dropped(struct sweep *g, struct err *e) {
     for (;;) {
         int64_t blob;
         bool done = false;
-        int r = db_integer(&blob, g->s->blobs, "SELECT id FROM blobs WHERE state = 2 ORDER BY id LIMIT 1", BIND_NOTHING, e);
+        int r =
+            db_integer(&blob, g->s->blobs, "SELECT id FROM blobs WHERE state = 2 ORDER BY id LIMIT 1", BIND_NOTHING, e);
         if (r) return r == E_NOT_FOUND ? 0 : r;
         r = blob_remove(&done, g->s, blob, g->until, e);
         if (r) return r;
@@ -206,7 +210,8 @@ static int rehearse(struct sweep *g, struct err *e) {
     if (r) return r;
     r = forget_within(g, e);
     if (!r)
-        r = db_integer(&g->report->uploads, g->s->blobs, "SELECT COUNT(*) FROM blobs WHERE state = 0 AND held_until < ?1",
+        r = db_integer(&g->report->uploads, g->s->blobs,
+                       "SELECT COUNT(*) FROM blobs WHERE state = 0 AND held_until < ?1",
                        BIND(value_int(unfinished_before(g))), e);
     if (!r) r = mark_unnamed(g, e);
     db_end(g->s->meta, E_CANCELLED, NULL);
@@ -224,7 +229,10 @@ static int collect(struct sweep *g, struct err *e) {
 int store_gc(struct store_gc_report *out, struct store *s, const struct store_gc_options *options, struct err *e) {
     *out = (struct store_gc_report){0};
     int64_t now = store_now(s);
-    struct sweep g = {.s = s, .options = options, .report = out, .now = now,
+    struct sweep g = {.s = s,
+                      .options = options,
+                      .report = out,
+                      .now = now,
                       .until = options->budget_ms > 0 ? now + options->budget_ms : INT64_MAX};
     return options->dry_run ? rehearse(&g, e) : collect(&g, e);
 }

@@ -41,7 +41,8 @@ static int state_events(struct store *s, int64_t job, enum store_job_state state
 int job_brief_within(struct job_brief *out, struct store *s, int64_t job, struct err *e) {
     struct statement *st;
     *out = (struct job_brief){0};
-    int r = db_query(&st, s->meta, "SELECT state, attempt, max_attempts, cancel_requested, fencing_token FROM jobs WHERE id = ?1",
+    int r = db_query(&st, s->meta,
+                     "SELECT state, attempt, max_attempts, cancel_requested, fencing_token FROM jobs WHERE id = ?1",
                      BIND(value_int(job)), e);
     if (!r) r = statement_step(st, e);
     if (r < 0) return r;
@@ -72,7 +73,8 @@ int job_move_within(struct store *s, int64_t job, enum store_job_state state, in
 
 static int check_new(const struct store_job_new *job, struct err *e) {
     size_t n = strlen(job->method);
-    if (n == 0 || n >= sizeof((struct store_job *)0)->method) return err_set(e, E_INVALID, "the method has no fitting name");
+    if (n == 0 || n >= sizeof((struct store_job *)0)->method)
+        return err_set(e, E_INVALID, "the method has no fitting name");
     if (job->n_inputs > STORE_JOB_INPUTS_MAX)
         return err_set(e, E_TOO_LARGE, "a job reads at most %d models and data sets", STORE_JOB_INPUTS_MAX);
     const char *key = job->idempotency_key;
@@ -91,15 +93,19 @@ static int find_replay(int64_t *out, struct store *s, const struct store_job_new
     struct statement *st;
     struct digest before;
     *out = 0;
-    int r = db_query(&st, s->meta, "SELECT job_id, fingerprint FROM idempotency WHERE principal = ?1 AND key = ?2 AND expires_at > ?3",
-                     BIND(value_text(principal_of(job)), value_text(job->idempotency_key), value_int(store_now(s))), e);
+    int r =
+        db_query(&st, s->meta,
+                 "SELECT job_id, fingerprint FROM idempotency WHERE principal = ?1 AND key = ?2 AND expires_at > ?3",
+                 BIND(value_text(principal_of(job)), value_text(job->idempotency_key), value_int(store_now(s))), e);
     if (!r) r = statement_step(st, e);
     if (r <= 0) return r;
     *out = column_int(st, 0);
     column_digest(&before, st, 1);
     statement_reset(st);
     if (digest_equal(&before, &job->fingerprint)) return 0;
-    return err_set(e, E_INVALID, "this Idempotency-Key was used for another request, which made job %lld; take a new key", (long long)*out);
+    return err_set(e, E_INVALID,
+                   "this Idempotency-Key was used for another request, which made job %lld; take a new key",
+                   (long long)*out);
 }
 
 static int check_queue(struct store *s, const struct store_job_new *job, struct err *e) {
@@ -125,25 +131,29 @@ static int add_inputs(struct store *s, int64_t id, const struct store_job_new *j
 
 static int remember_key(struct store *s, int64_t id, const struct store_job_new *job, struct err *e) {
     if (!job->idempotency_key) return 0;
-    return db_run(s->meta,
-                  "INSERT INTO idempotency (principal, key, fingerprint, job_id, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)"
-                  " ON CONFLICT (principal, key) DO UPDATE SET fingerprint = excluded.fingerprint,"
-                  " job_id = excluded.job_id, expires_at = excluded.expires_at",
-                  BIND(value_text(principal_of(job)), value_text(job->idempotency_key), value_digest(&job->fingerprint),
-                       value_int(id), value_int(store_now(s) + STORE_IDEMPOTENCY_MS)),
-                  e);
+    return db_run(
+        s->meta,
+        "INSERT INTO idempotency (principal, key, fingerprint, job_id, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)"
+        " ON CONFLICT (principal, key) DO UPDATE SET fingerprint = excluded.fingerprint,"
+        " job_id = excluded.job_id, expires_at = excluded.expires_at",
+        BIND(value_text(principal_of(job)), value_text(job->idempotency_key), value_digest(&job->fingerprint),
+             value_int(id), value_int(store_now(s) + STORE_IDEMPOTENCY_MS)),
+        e);
 }
 
-static int create_within(int64_t *out, bool *replayed, struct store *s, const struct store_job_new *job, struct err *e) {
+static int create_within(int64_t *out, bool *replayed, struct store *s, const struct store_job_new *job,
+                         struct err *e) {
     int r = job->idempotency_key ? find_replay(out, s, job, e) : 0;
     *replayed = !r && *out != 0;
     if (r || *replayed) return r;
     r = check_queue(s, job, e);
     if (!r)
-        r = db_run(s->meta, "INSERT INTO jobs (method, state, spec, trace, max_attempts, created_at) VALUES (?1, 0, ?2, ?3, ?4, ?5)",
-                   BIND(value_text(job->method), value_text(job->spec), value_text(job->trace),
-                        value_int(job->max_attempts > 0 ? job->max_attempts : STORE_JOB_ATTEMPTS), value_int(store_now(s))),
-                   e);
+        r = db_run(
+            s->meta,
+            "INSERT INTO jobs (method, state, spec, trace, max_attempts, created_at) VALUES (?1, 0, ?2, ?3, ?4, ?5)",
+            BIND(value_text(job->method), value_text(job->spec), value_text(job->trace),
+                 value_int(job->max_attempts > 0 ? job->max_attempts : STORE_JOB_ATTEMPTS), value_int(store_now(s))),
+            e);
     if (r) return r;
     *out = db_last_id(s->meta);
     r = add_inputs(s, *out, job, e);
@@ -202,7 +212,8 @@ static int row_job(struct store_job *out, struct statement *st, struct err *e) {
 int store_job_get(struct store_job *out, struct store *s, int64_t job, struct err *e) {
     struct statement *st;
     *out = (struct store_job){0};
-    int r = db_query(&st, s->meta, "SELECT " JOB_COLUMNS ", spec, result FROM jobs WHERE id = ?1", BIND(value_int(job)), e);
+    int r =
+        db_query(&st, s->meta, "SELECT " JOB_COLUMNS ", spec, result FROM jobs WHERE id = ?1", BIND(value_int(job)), e);
     if (!r) r = statement_step(st, e);
     if (r < 0) return r;
     if (r == 0) return err_set(e, E_NOT_FOUND, "there is no job %lld", (long long)job);
@@ -225,8 +236,10 @@ void store_job_fini(struct store_job *job) {
 
 int store_job_peek(enum store_job_state *state, int64_t *last_event, struct store *s, int64_t job, struct err *e) {
     struct statement *st;
-    int r = db_query(&st, s->meta, "SELECT state, (SELECT COALESCE(MAX(seq), 0) FROM events WHERE job_id = ?1) FROM jobs WHERE id = ?1",
-                     BIND(value_int(job)), e);
+    int r =
+        db_query(&st, s->meta,
+                 "SELECT state, (SELECT COALESCE(MAX(seq), 0) FROM events WHERE job_id = ?1) FROM jobs WHERE id = ?1",
+                 BIND(value_int(job)), e);
     if (!r) r = statement_step(st, e);
     if (r < 0) return r;
     if (r == 0) return err_set(e, E_NOT_FOUND, "there is no job %lld", (long long)job);
@@ -296,7 +309,8 @@ static int cancel_within(enum store_job_state *state, struct store *s, int64_t j
     *state = brief.state;
     if (brief.state == STORE_JOB_CANCELLED) return 0;
     if (brief.state == STORE_JOB_RUNNING)
-        return db_run(s->meta, "UPDATE jobs SET cancel_requested = 1, revision = revision + 1 WHERE id = ?1", BIND(value_int(job)), e);
+        return db_run(s->meta, "UPDATE jobs SET cancel_requested = 1, revision = revision + 1 WHERE id = ?1",
+                      BIND(value_int(job)), e);
     if (brief.state != STORE_JOB_QUEUED)
         return err_set(e, E_CONFLICT, "job %lld has %s already", (long long)job, state_words[brief.state]);
     *state = STORE_JOB_CANCELLED;
@@ -317,12 +331,14 @@ static int retry_within(struct store *s, int64_t job, struct err *e) {
     int r = job_brief_within(&brief, s, job, e);
     if (r) return r;
     if (brief.state != STORE_JOB_FAILED && brief.state != STORE_JOB_CANCELLED)
-        return err_set(e, E_CONFLICT, "job %lld is %s; only failed and cancelled jobs can be tried again", (long long)job,
-                       state_words[brief.state]);
+        return err_set(e, E_CONFLICT, "job %lld is %s; only failed and cancelled jobs can be tried again",
+                       (long long)job, state_words[brief.state]);
     r = db_integer(&missing, s->meta,
-                   "SELECT COUNT(*) FROM job_inputs i WHERE i.job_id = ?1 AND NOT EXISTS (SELECT 1 FROM versions v WHERE v.id = i.version_id)",
+                   "SELECT COUNT(*) FROM job_inputs i WHERE i.job_id = ?1"
+                   " AND NOT EXISTS (SELECT 1 FROM versions v WHERE v.id = i.version_id)",
                    BIND(value_int(job)), e);
-    if (!r && missing > 0) r = err_set(e, E_CONFLICT, "a model or data set that job %lld reads was deleted", (long long)job);
+    if (!r && missing > 0)
+        r = err_set(e, E_CONFLICT, "a model or data set that job %lld reads was deleted", (long long)job);
     if (!r) r = db_run(s->meta, "UPDATE jobs SET started_at = 0 WHERE id = ?1", BIND(value_int(job)), e);
     return r ? r : job_move_within(s, job, STORE_JOB_QUEUED, 0, NULL, e);
 }
@@ -343,10 +359,11 @@ static int requeue_one(struct store *s, int64_t job, struct err *e) {
     if (r) return r;
     if (brief.cancel_requested) return job_move_within(s, job, STORE_JOB_CANCELLED, brief.attempt, NULL, e);
     if (brief.attempt < brief.max_attempts) return job_move_within(s, job, STORE_JOB_QUEUED, brief.attempt, NULL, e);
-    text_print(error, sizeof error,
-               "{\"type\":\"worker-lost\",\"title\":\"The worker was lost\",\"status\":500,"
-               "\"detail\":\"its worker died or stalled in each of %d attempts; see the server's log, then retry the job\"}",
-               brief.attempt);
+    text_print(
+        error, sizeof error,
+        "{\"type\":\"worker-lost\",\"title\":\"The worker was lost\",\"status\":500,"
+        "\"detail\":\"its worker died or stalled in each of %d attempts; see the server's log, then retry the job\"}",
+        brief.attempt);
     return job_move_within(s, job, STORE_JOB_FAILED, brief.attempt, error, e);
 }
 

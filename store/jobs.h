@@ -17,9 +17,13 @@
 #define STORE_IDEMPOTENCY_MS (24 * 60 * 60 * 1000)
 #define STORE_IDEMPOTENCY_KEY_MAX 255
 
+/* clang-format off */
 #define STORE_JOB_STATES(X) \
-    X(STORE_JOB_QUEUED, "queued") X(STORE_JOB_RUNNING, "running") X(STORE_JOB_SUCCEEDED, "succeeded") \
-    X(STORE_JOB_FAILED, "failed") X(STORE_JOB_CANCELLED, "cancelled")
+    X(STORE_JOB_QUEUED, "queued") \
+    X(STORE_JOB_RUNNING, "running") \
+    X(STORE_JOB_SUCCEEDED, "succeeded") \
+    X(STORE_JOB_FAILED, "failed") \
+    X(STORE_JOB_CANCELLED, "cancelled")
 
 enum store_job_state {
 #define X(state, word) state,
@@ -27,6 +31,7 @@ enum store_job_state {
 #undef X
     STORE_JOB_STATE_COUNT
 };
+/* clang-format on */
 
 const char *store_job_state_name(enum store_job_state state);
 /* false when the word is none of them. */
@@ -36,12 +41,12 @@ bool store_job_state_final(enum store_job_state state);
 
 struct store_job_new {
     const char *method;
-    const char *spec;       /* JSON, every default filled in */
-    const int64_t *inputs;  /* ids of the versions it reads: they cannot be deleted before it has ended */
+    const char *spec;      /* JSON, every default filled in */
+    const int64_t *inputs; /* ids of the versions it reads: they cannot be deleted before it has ended */
     size_t n_inputs;
-    int max_attempts;       /* workers that may die of it; 0 = STORE_JOB_ATTEMPTS */
-    int max_queued;         /* E_BUSY when so many are queued already; 0 = no limit */
-    const char *trace;      /* trace id of the request, or NULL */
+    int max_attempts;  /* workers that may die of it; 0 = STORE_JOB_ATTEMPTS */
+    int max_queued;    /* E_BUSY when so many are queued already; 0 = no limit */
+    const char *trace; /* trace id of the request, or NULL */
 
     const char *idempotency_key; /* NULL = none */
     const char *principal;       /* whose key it is; NULL = "" */
@@ -65,11 +70,11 @@ struct store_job {
     enum store_job_state state;
     bool cancel_requested;
     struct store_progress progress;
-    char *spec;    /* NULL in lists */
-    char *metrics; /* the latest, a JSON object, or NULL */
-    char *result;  /* JSON as the worker gave it, or NULL; NULL in lists */
-    char *error;   /* JSON as the worker gave it, or NULL */
-    char *trace;   /* or NULL */
+    char *spec;                        /* NULL in lists */
+    char *metrics;                     /* the latest, a JSON object, or NULL */
+    char *result;                      /* JSON as the worker gave it, or NULL; NULL in lists */
+    char *error;                       /* JSON as the worker gave it, or NULL */
+    char *trace;                       /* or NULL */
     char output_name[STORE_NAME_SIZE]; /* the model it made, "" = none; kept when that is deleted */
     int64_t output_number;
     struct digest output_digest;

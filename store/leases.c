@@ -25,16 +25,18 @@ static int claim_within(struct store_lease *out, bool *found, struct store *s, c
     struct statement *st;
     char data[64];
     int64_t now = store_now(s);
-    int r = db_query(&st, s->meta,
-                     "UPDATE jobs SET state = 1, attempt = attempt + 1, fencing_token = fencing_token + 1, lease_owner = ?1,"
-                     " lease_expires = ?2, heartbeat_at = ?3, revision = revision + 1,"
-                     " started_at = CASE started_at WHEN 0 THEN ?3 ELSE started_at END"
-                     " WHERE id = (SELECT id FROM jobs WHERE state = 0 ORDER BY id LIMIT 1)"
-                     " RETURNING id, fencing_token, attempt",
-                     BIND(value_text(owner), value_int(now + lease_ms), value_int(now)), e);
+    int r = db_query(
+        &st, s->meta,
+        "UPDATE jobs SET state = 1, attempt = attempt + 1, fencing_token = fencing_token + 1, lease_owner = ?1,"
+        " lease_expires = ?2, heartbeat_at = ?3, revision = revision + 1,"
+        " started_at = CASE started_at WHEN 0 THEN ?3 ELSE started_at END"
+        " WHERE id = (SELECT id FROM jobs WHERE state = 0 ORDER BY id LIMIT 1)"
+        " RETURNING id, fencing_token, attempt",
+        BIND(value_text(owner), value_int(now + lease_ms), value_int(now)), e);
     if (!r) r = statement_step(st, e);
     if (r <= 0) return r;
-    *out = (struct store_lease){.job = column_int(st, 0), .token = column_int(st, 1), .attempt = (int)column_int(st, 2)};
+    *out =
+        (struct store_lease){.job = column_int(st, 0), .token = column_int(st, 1), .attempt = (int)column_int(st, 2)};
     statement_reset(st);
     *found = true;
     text_print(data, sizeof data, "{\"state\":\"running\",\"attempt\":%d}", out->attempt);
@@ -64,10 +66,11 @@ int store_lease_heartbeat(bool *cancel, struct store *s, const struct store_leas
     *cancel = false;
     int r = db_begin(s->meta, DB_RELAXED, e);
     if (r) return r;
-    r = db_integer(&requested, s->meta,
-                   "UPDATE jobs SET lease_expires = ?3, heartbeat_at = ?4 WHERE id = ?1 AND state = 1 AND fencing_token = ?2"
-                   " RETURNING cancel_requested",
-                   BIND(value_int(lease->job), value_int(lease->token), value_int(now + lease_ms), value_int(now)), e);
+    r = db_integer(
+        &requested, s->meta,
+        "UPDATE jobs SET lease_expires = ?3, heartbeat_at = ?4 WHERE id = ?1 AND state = 1 AND fencing_token = ?2"
+        " RETURNING cancel_requested",
+        BIND(value_int(lease->job), value_int(lease->token), value_int(now + lease_ms), value_int(now)), e);
     if (r == E_NOT_FOUND) r = lost(lease, e);
     r = db_end(s->meta, r, e);
     *cancel = !r && requested;
@@ -79,12 +82,13 @@ int store_lease_progress(struct store *s, const struct store_lease *lease, const
     int r = text_limit(metrics, STORE_JOB_METRICS_MAX, "the metrics", e);
     if (!r) r = db_begin(s->meta, DB_RELAXED, e);
     if (r) return r;
-    r = db_run(s->meta,
-               "UPDATE jobs SET step = ?3, steps = ?4, eta_s = ?5, metrics = COALESCE(?6, metrics), revision = revision + 1"
-               " WHERE id = ?1 AND state = 1 AND fencing_token = ?2",
-               BIND(value_int(lease->job), value_int(lease->token), value_int(progress->step), value_int(progress->steps),
-                    value_real(progress->eta_s), value_text(metrics)),
-               e);
+    r = db_run(
+        s->meta,
+        "UPDATE jobs SET step = ?3, steps = ?4, eta_s = ?5, metrics = COALESCE(?6, metrics), revision = revision + 1"
+        " WHERE id = ?1 AND state = 1 AND fencing_token = ?2",
+        BIND(value_int(lease->job), value_int(lease->token), value_int(progress->step), value_int(progress->steps),
+             value_real(progress->eta_s), value_text(metrics)),
+        e);
     if (!r && db_changes(s->meta) == 0) r = lost(lease, e);
     return db_end(s->meta, r, e);
 }
@@ -110,7 +114,8 @@ static int succeed_within(struct store_version *version, struct store *s, const 
     int r = lease_check_within(&brief, s, lease, e);
     if (!r && output) r = publish(version, s, lease, output, e);
     if (!r)
-        r = db_run(s->meta, "UPDATE jobs SET result = ?2 WHERE id = ?1", BIND(value_int(lease->job), value_text(result)), e);
+        r = db_run(s->meta, "UPDATE jobs SET result = ?2 WHERE id = ?1",
+                   BIND(value_int(lease->job), value_text(result)), e);
     return r ? r : job_move_within(s, lease->job, STORE_JOB_SUCCEEDED, brief.attempt, NULL, e);
 }
 
@@ -157,7 +162,8 @@ int store_lease_release(struct store *s, const struct store_lease *lease, struct
 
 /* ---- checkpoints ---- */
 
-static int checkpoint_within(struct store *s, const struct store_lease *lease, int64_t step, int64_t blob, struct err *e) {
+static int checkpoint_within(struct store *s, const struct store_lease *lease, int64_t step, int64_t blob,
+                             struct err *e) {
     struct store_blob there;
     int r = lease_check_within(NULL, s, lease, e);
     if (!r) r = blob_check(&there, s, blob, e);
@@ -182,9 +188,10 @@ int checkpoint_trim_within(struct store *s, int64_t job, int kept, struct err *e
 int store_checkpoint_get(struct store_checkpoint *out, struct store *s, int64_t job, int age, struct err *e) {
     struct statement *st;
     *out = (struct store_checkpoint){0};
-    int r = db_query(&st, s->meta,
-                     "SELECT id, step, created_at, blob FROM checkpoints WHERE job_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2",
-                     BIND(value_int(job), value_int(age)), e);
+    int r = db_query(
+        &st, s->meta,
+        "SELECT id, step, created_at, blob FROM checkpoints WHERE job_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2",
+        BIND(value_int(job), value_int(age)), e);
     if (!r) r = statement_step(st, e);
     if (r < 0) return r;
     if (r == 0) return err_set(e, E_NOT_FOUND, "job %lld has no such checkpoint", (long long)job);

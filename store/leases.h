@@ -10,7 +10,7 @@
 #include "store/jobs.h"
 #include "store/models.h"
 
-#define STORE_CHECKPOINTS_KEPT 2                              /* of a job that has not ended */
+#define STORE_CHECKPOINTS_KEPT 2                               /* of a job that has not ended */
 #define STORE_CHECKPOINT_MS ((int64_t)7 * 24 * 60 * 60 * 1000) /* how long one outlives a failed or cancelled job */
 
 struct store_lease {

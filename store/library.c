@@ -53,9 +53,13 @@ static bool configured, started;
 
 /* A failed start (out of memory) may be tried again, a configuration may not. */
 static int start(void) {
-    static const sqlite3_mem_methods memory = {
-        .xMalloc = library_malloc, .xFree = library_free, .xRealloc = library_realloc, .xSize = library_size,
-        .xRoundup = library_roundup, .xInit = library_init, .xShutdown = library_shutdown};
+    static const sqlite3_mem_methods memory = {.xMalloc = library_malloc,
+                                               .xFree = library_free,
+                                               .xRealloc = library_realloc,
+                                               .xSize = library_size,
+                                               .xRoundup = library_roundup,
+                                               .xInit = library_init,
+                                               .xShutdown = library_shutdown};
     int rc = SQLITE_OK;
     if (!configured) {
         rc = sqlite3_config(SQLITE_CONFIG_MALLOC, &memory);

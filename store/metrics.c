@@ -15,7 +15,8 @@ static int make_series(int64_t *out, struct store *s, int64_t job, const char *n
     if (!r) r = db_integer(&n, s->meta, "SELECT COUNT(*) FROM series WHERE job_id = ?1", BIND(value_int(job)), e);
     if (!r && n >= STORE_SERIES_MAX) r = err_set(e, E_TOO_LARGE, "a job has at most %d series", STORE_SERIES_MAX);
     if (!r)
-        r = db_run(s->meta, "INSERT INTO series (job_id, name) VALUES (?1, ?2)", BIND(value_int(job), value_text(name)), e);
+        r = db_run(s->meta, "INSERT INTO series (job_id, name) VALUES (?1, ?2)", BIND(value_int(job), value_text(name)),
+                   e);
     if (!r) *out = db_last_id(s->meta);
     return r;
 }
@@ -68,7 +69,8 @@ void store_series_list_fini(struct store_series_list *list) {
     *list = (struct store_series_list){0};
 }
 
-static int point_rows(struct store_point_page *out, struct store *s, int64_t series, int64_t after, int limit, struct err *e) {
+static int point_rows(struct store_point_page *out, struct store *s, int64_t series, int64_t after, int limit,
+                      struct err *e) {
     struct statement *st;
     int r = db_query(&st, s->meta,
                      "SELECT step, value FROM points WHERE series_id = ?1 AND step > ?2 ORDER BY step LIMIT ?3",
@@ -89,8 +91,10 @@ int store_metric_read(struct store_point_page *out, struct store *s, int64_t job
     if (r) return r;
     out->items = rows;
     r = find_series(&id, s, job, series, e);
-    if (!r) r = point_rows(out, s, id, after, limit, e);
-    else if (r == E_NOT_FOUND) r = 0;
+    if (!r)
+        r = point_rows(out, s, id, after, limit, e);
+    else if (r == E_NOT_FOUND)
+        r = 0;
     if (r) store_point_page_fini(out);
     return r;
 }

@@ -24,13 +24,14 @@ int model_put_within(struct store_version *out, bool *existed, struct store *s, 
     memcpy(v.name, m->name, strlen(m->name) + 1);
     r = version_put_within(out, existed, s, &v, e);
     if (r || *existed) return r;
-    return db_run(s->meta,
-                  "INSERT INTO model_versions (version_id, blob, parameters, macs, operators, inputs, outputs, lineage, metrics)"
-                  " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                  BIND(value_int(out->id), value_int(blob.id), value_int(m->parameters), value_int(m->macs),
-                       value_text(m->operators), value_text(m->inputs), value_text(m->outputs), value_text(m->lineage),
-                       value_text(m->metrics)),
-                  e);
+    return db_run(
+        s->meta,
+        "INSERT INTO model_versions (version_id, blob, parameters, macs, operators, inputs, outputs, lineage, metrics)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        BIND(value_int(out->id), value_int(blob.id), value_int(m->parameters), value_int(m->macs),
+             value_text(m->operators), value_text(m->inputs), value_text(m->outputs), value_text(m->lineage),
+             value_text(m->metrics)),
+        e);
 }
 
 int store_model_put(struct store_version *out, bool *existed, struct store *s, const struct store_model_new *m,
@@ -60,8 +61,10 @@ int store_model_read(struct store_model *out, struct store *s, int64_t version, 
     struct statement *st;
     *out = (struct store_model){0};
     int r = db_query(&st, s->meta,
-                     "SELECT " VERSION_COLUMNS ", m.blob, m.parameters, m.macs, m.operators, m.inputs, m.outputs, m.lineage, m.metrics"
-                     " FROM model_versions m JOIN versions v ON v.id = m.version_id JOIN names n ON n.id = v.name_id WHERE v.id = ?1",
+                     "SELECT " VERSION_COLUMNS
+                     ", m.blob, m.parameters, m.macs, m.operators, m.inputs, m.outputs, m.lineage, m.metrics"
+                     " FROM model_versions m JOIN versions v ON v.id = m.version_id JOIN names n ON n.id = v.name_id"
+                     " WHERE v.id = ?1",
                      BIND(value_int(version)), e);
     if (!r) r = statement_step(st, e);
     if (r == 0) return err_set(e, E_NOT_FOUND, "model version with id %lld is not there", (long long)version);

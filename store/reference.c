@@ -62,7 +62,8 @@ static int parse_version(struct store_reference *out, const char *version, struc
     }
     out->kind = STORE_REF_ALIAS;
     if (store_alias_check(version, NULL) != 0)
-        return err_set(e, E_INVALID, "\"%.100s\" is not a version: give a number, \"latest\", an alias or sha256:<hex>", version);
+        return err_set(e, E_INVALID, "\"%.100s\" is not a version: give a number, \"latest\", an alias or sha256:<hex>",
+                       version);
     text_copy(out->alias, sizeof out->alias, version);
     return 0;
 }
@@ -71,7 +72,8 @@ int store_reference_parse(struct store_reference *out, const char *text, struct 
     *out = (struct store_reference){0};
     const char *at = strchr(text, '@');
     size_t length = at ? (size_t)(at - text) : strlen(text);
-    if (length >= sizeof out->name) return err_set(e, E_INVALID, "\"%.100s...\" is not a name: it is longer than 96 characters", text);
+    if (length >= sizeof out->name)
+        return err_set(e, E_INVALID, "\"%.100s...\" is not a name: it is longer than 96 characters", text);
     memcpy(out->name, text, length);
     int r = store_name_check(out->name, e);
     out->bare = !at;

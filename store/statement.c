@@ -27,27 +27,28 @@ struct database {
     struct statement *buckets[BUCKETS];
 };
 
-static const char begin_read[] = "BEGIN", begin_write[] = "BEGIN IMMEDIATE", commit[] = "COMMIT", rollback[] = "ROLLBACK";
+static const char begin_read[] = "BEGIN", begin_write[] = "BEGIN IMMEDIATE", commit[] = "COMMIT",
+                  rollback[] = "ROLLBACK";
 
 /* ---- errors ---- */
 
 static int code_of(int rc) {
     switch (rc & 0xff) {
-    case SQLITE_NOMEM: return E_NOMEM;
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-    case SQLITE_PROTOCOL: return E_BUSY;
-    case SQLITE_IOERR: return rc == SQLITE_IOERR_NOMEM ? E_NOMEM : E_IO;
-    case SQLITE_FULL:
-    case SQLITE_READONLY:
-    case SQLITE_CANTOPEN:
-    case SQLITE_PERM:
-    case SQLITE_AUTH: return E_IO;
-    case SQLITE_CORRUPT:
-    case SQLITE_NOTADB: return E_CORRUPT;
-    case SQLITE_TOOBIG: return E_TOO_LARGE;
-    case SQLITE_CONSTRAINT: return E_CONFLICT;
-    default: return E_INTERNAL;
+        case SQLITE_NOMEM: return E_NOMEM;
+        case SQLITE_BUSY:
+        case SQLITE_LOCKED:
+        case SQLITE_PROTOCOL: return E_BUSY;
+        case SQLITE_IOERR: return rc == SQLITE_IOERR_NOMEM ? E_NOMEM : E_IO;
+        case SQLITE_FULL:
+        case SQLITE_READONLY:
+        case SQLITE_CANTOPEN:
+        case SQLITE_PERM:
+        case SQLITE_AUTH: return E_IO;
+        case SQLITE_CORRUPT:
+        case SQLITE_NOTADB: return E_CORRUPT;
+        case SQLITE_TOOBIG: return E_TOO_LARGE;
+        case SQLITE_CONSTRAINT: return E_CONFLICT;
+        default: return E_INTERNAL;
     }
 }
 
@@ -87,14 +88,14 @@ static int prepare(struct statement **out, struct database *db, const char *sql,
 
 static int bind(sqlite3_stmt *handle, int index, const struct value *v) {
     switch (v->type) {
-    case VALUE_END:
-    case VALUE_NULL: return sqlite3_bind_null(handle, index);
-    case VALUE_INT: return sqlite3_bind_int64(handle, index, v->integer);
-    case VALUE_REAL: return sqlite3_bind_double(handle, index, v->real);
-    case VALUE_TEXT: return sqlite3_bind_text64(handle, index, v->bytes, v->size, SQLITE_STATIC, SQLITE_UTF8);
-    case VALUE_BYTES:
-        /* A NULL pointer would bind NULL instead of no bytes. */
-        return sqlite3_bind_blob64(handle, index, v->size ? v->bytes : "", v->size, SQLITE_STATIC);
+        case VALUE_END:
+        case VALUE_NULL: return sqlite3_bind_null(handle, index);
+        case VALUE_INT: return sqlite3_bind_int64(handle, index, v->integer);
+        case VALUE_REAL: return sqlite3_bind_double(handle, index, v->real);
+        case VALUE_TEXT: return sqlite3_bind_text64(handle, index, v->bytes, v->size, SQLITE_STATIC, SQLITE_UTF8);
+        case VALUE_BYTES:
+            /* A NULL pointer would bind NULL instead of no bytes. */
+            return sqlite3_bind_blob64(handle, index, v->size ? v->bytes : "", v->size, SQLITE_STATIC);
     }
     return SQLITE_MISUSE;
 }
@@ -213,8 +214,10 @@ int db_read_slice(void *to, size_t size, struct database *db, const char *table,
     int rc = sqlite3_blob_open(db->handle, "main", table, column, row, 0, &blob);
     if (rc == SQLITE_OK) rc = sqlite3_blob_read(blob, to, (int)size, (int)offset);
     int r = 0;
-    if (rc == SQLITE_ERROR) r = E_NOT_FOUND; /* no such row, or not so many bytes */
-    else if (rc != SQLITE_OK) r = fail(db, rc, e);
+    if (rc == SQLITE_ERROR)
+        r = E_NOT_FOUND; /* no such row, or not so many bytes */
+    else if (rc != SQLITE_OK)
+        r = fail(db, rc, e);
     sqlite3_blob_close(blob);
     return r;
 }
@@ -305,7 +308,10 @@ static int use_wal(struct database *db, struct err *e) {
 
 static int migrate_within(struct database *db, const struct database_setup *setup, struct err *e) {
     int64_t version;
-    int r = db_script(db, "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)", e);
+    int r = db_script(
+        db,
+        "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)",
+        e);
     if (!r) r = db_integer(&version, db, "SELECT COALESCE(MAX(version), 0) FROM schema_version", BIND_NOTHING, e);
     if (r) return r;
     if (version > setup->n_migrations)
@@ -342,8 +348,10 @@ int db_open(struct database **out, const char *path, const struct database_setup
     if (!db) return err_memory(e, sizeof *db);
     db->label = setup->label;
     r = open_within(db, path, setup, e);
-    if (r) db_close(db);
-    else *out = db;
+    if (r)
+        db_close(db);
+    else
+        *out = db;
     return r;
 }
 

@@ -59,7 +59,7 @@ struct database_setup {
     const char *pragmas;           /* run first */
     const char *const *migrations; /* number i makes version i+1; never change one that was released */
     int n_migrations;
-    int64_t now_ms;                /* written beside the migrations */
+    int64_t now_ms; /* written beside the migrations */
 };
 
 /* Opens or creates the file in WAL mode and migrates it. E_UNSUPPORTED when it is of a later version. */

@@ -92,8 +92,10 @@ int store_open(struct store **out, const struct store_options *options, struct e
     if (!r) r = open_meta(s, e);
     if (!r) r = open_blobs(s, e);
     close(fd);
-    if (r) store_close(s);
-    else *out = s;
+    if (r)
+        store_close(s);
+    else
+        *out = s;
     return r;
 }
 
@@ -120,7 +122,8 @@ int store_ready(struct store *s, struct err *e) {
     if (statvfs(s->folder, &fs) != 0) return err_set(e, E_IO, "the data folder is gone: %s", strerror(errno));
     uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
     if (free_bytes < READY_FREE_BYTES)
-        return err_set(e, E_IO, "only %llu bytes are free on the disk of the data folder", (unsigned long long)free_bytes);
+        return err_set(e, E_IO, "only %llu bytes are free on the disk of the data folder",
+                       (unsigned long long)free_bytes);
     int r = writable(s->meta, e);
     return r ? r : writable(s->blobs, e);
 }
@@ -165,7 +168,8 @@ static int stats_names(struct store_stats *out, struct store *s, struct err *e) 
 
 static int stats_blobs(struct store_stats *out, struct store *s, struct err *e) {
     struct statement *st;
-    int r = db_query(&st, s->blobs, "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM blobs WHERE state = 1", BIND_NOTHING, e);
+    int r =
+        db_query(&st, s->blobs, "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM blobs WHERE state = 1", BIND_NOTHING, e);
     while (!r && (r = statement_step(st, e)) == 1) {
         out->blobs = column_int(st, 0);
         out->blob_bytes = column_int(st, 1);
@@ -190,8 +194,10 @@ static int check_references(struct store *s, struct err *e) {
         struct store_blob blob;
         int64_t id = column_int(st, 0);
         r = blob_check(&blob, s, id, NULL);
-        if (r == E_NOT_FOUND) r = err_set(e, E_CORRUPT, "blob %lld is named, but not there", (long long)id);
-        else if (r) err_set(e, r, "blob %lld cannot be looked up", (long long)id);
+        if (r == E_NOT_FOUND)
+            r = err_set(e, E_CORRUPT, "blob %lld is named, but not there", (long long)id);
+        else if (r)
+            err_set(e, r, "blob %lld cannot be looked up", (long long)id);
     }
     statement_reset(st);
     return r;

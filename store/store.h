@@ -29,8 +29,8 @@
 struct store;
 
 struct store_options {
-    const char *folder;         /* created (mode 0700) when it is missing; its parent must exist */
-    int64_t (*now_ms)(void);    /* the clock of leases and time stamps; NULL = clock_wall_ms */
+    const char *folder;      /* created (mode 0700) when it is missing; its parent must exist */
+    int64_t (*now_ms)(void); /* the clock of leases and time stamps; NULL = clock_wall_ms */
 };
 
 /* Opens the folder: creates and migrates what is missing. E_UNSUPPORTED when a newer retort has
@@ -68,12 +68,12 @@ struct store_gc_options {
 };
 
 struct store_gc_report {
-    int64_t blobs, bytes;    /* dropped (or would be) */
-    int64_t uploads;         /* unfinished ones dropped */
-    int64_t evicted;         /* cache entries dropped */
+    int64_t blobs, bytes;     /* dropped (or would be) */
+    int64_t uploads;          /* unfinished ones dropped */
+    int64_t evicted;          /* cache entries dropped */
     int64_t held, held_bytes; /* unnamed, but kept because somebody holds them */
-    int64_t freed_bytes;     /* given back to the file system */
-    bool more;               /* the budget ended it: call again */
+    int64_t freed_bytes;      /* given back to the file system */
+    bool more;                /* the budget ended it: call again */
 };
 
 /* Works in short transactions, so that writers get in between. What is half done is finished by the

@@ -11,8 +11,8 @@ struct store_writer {
     int64_t blob;   /* 0 = no row yet */
     int64_t chunks; /* rows written */
     int64_t size, max_size;
-    int failed;     /* the first error */
-    size_t filled;  /* of the chunk that is being collected */
+    int failed;    /* the first error */
+    size_t filled; /* of the chunk that is being collected */
     char chunk[STORE_CHUNK_SIZE];
 };
 
@@ -38,7 +38,8 @@ static int ensure_row(struct store_writer *w, struct err *e) {
     if (w->blob) {
         int r = db_run(db, "UPDATE blobs SET held_until = ?2 WHERE id = ?1 AND state = 0",
                        BIND(value_int(w->blob), value_int(now + STORE_UPLOAD_MS)), e);
-        if (!r && db_changes(db) == 0) r = err_set(e, E_LOST, "the upload took too long and was collected; send it again");
+        if (!r && db_changes(db) == 0)
+            r = err_set(e, E_LOST, "the upload took too long and was collected; send it again");
         return r;
     }
     int r = db_run(db, "INSERT INTO blobs (state, size, held_until, created_at) VALUES (0, 0, ?1, ?2)",
@@ -135,8 +136,10 @@ static int finish_within(struct store_blob *out, bool *existed, struct store_wri
     int r = db_integer(&existing, w->s->blobs, "SELECT id FROM blobs WHERE digest = ?1 AND state = 1",
                        BIND(value_digest(&out->digest)), e);
     *existed = r == 0;
-    if (r == 0) r = join_existing(w, existing, e);
-    else if (r == E_NOT_FOUND) r = finish_new(w, &out->digest, e);
+    if (r == 0)
+        r = join_existing(w, existing, e);
+    else if (r == E_NOT_FOUND)
+        r = finish_new(w, &out->digest, e);
     out->id = *existed ? existing : w->blob;
     return r;
 }

@@ -64,7 +64,8 @@ TEST(reading_beyond_the_end_is_not_found) {
     struct err e = {0};
     char bytes[16];
     struct store_blob blob = write_blob(s, MIB + 10, 1, MIB, NULL), found;
-    ok(store_blob_read(bytes, 10, s, blob.id, MIB, &e) == 0 && pattern_is(bytes, 10, 1, MIB), "the last ten: %s", e.text);
+    ok(store_blob_read(bytes, 10, s, blob.id, MIB, &e) == 0 && pattern_is(bytes, 10, 1, MIB), "the last ten: %s",
+       e.text);
     ok(store_blob_read(bytes, 11, s, blob.id, MIB, NULL) == E_NOT_FOUND, "one more");
     ok(store_blob_read(bytes, 0, s, blob.id, MIB + 10, NULL) == 0, "nothing");
     ok(store_blob_read(bytes, 1, s, blob.id, 2 * MIB, NULL) == E_NOT_FOUND, "a chunk that is not there");
@@ -90,8 +91,10 @@ TEST(digest_that_was_announced_is_checked) {
     for (int i = 0; i < 2; i++) {
         ok(store_writer_open(&w, s, STORE_BLOB_MAX, &e) == 0, "open");
         ok(store_writer_add(w, bytes, 3 * MIB, &e) == 0, "add");
-        if (i == 0) ok(store_writer_finish(&blob, NULL, w, &bad, &e) == E_DIGEST && blob.id == 0, "another digest: %s", e.text);
-        else ok(store_writer_finish(&blob, NULL, w, &good, &e) == 0 && blob.id > 0, "the right one");
+        if (i == 0)
+            ok(store_writer_finish(&blob, NULL, w, &bad, &e) == E_DIGEST && blob.id == 0, "another digest: %s", e.text);
+        else
+            ok(store_writer_finish(&blob, NULL, w, &good, &e) == 0 && blob.id > 0, "the right one");
         ok(store_stats_read(&stats, s, NULL) == 0 && stats.blobs == i, "%" PRId64 " blobs", stats.blobs);
     }
     free(bytes);
@@ -143,8 +146,10 @@ TEST(unfinished_upload_is_swept) {
     struct store_writer *lost, *slow;
     struct store_blob blob;
     char *bytes = calloc(1, 3 * MIB);
-    ok(store_writer_open(&lost, s, STORE_BLOB_MAX, NULL) == 0 && store_writer_add(lost, bytes, 3 * MIB, NULL) == 0, "one");
-    ok(store_writer_open(&slow, s, STORE_BLOB_MAX, NULL) == 0 && store_writer_add(slow, bytes, 2 * MIB, NULL) == 0, "two");
+    ok(store_writer_open(&lost, s, STORE_BLOB_MAX, NULL) == 0 && store_writer_add(lost, bytes, 3 * MIB, NULL) == 0,
+       "one");
+    ok(store_writer_open(&slow, s, STORE_BLOB_MAX, NULL) == 0 && store_writer_add(slow, bytes, 2 * MIB, NULL) == 0,
+       "two");
     ok(collect(s, false).uploads == 0, "young ones are left alone");
     clock_now += STORE_UPLOAD_MS - 1000;
     ok(store_writer_add(slow, bytes, MIB, NULL) == 0, "a sign of life");
@@ -153,7 +158,8 @@ TEST(unfinished_upload_is_swept) {
     ok(report.uploads == 1, "%" PRId64 " uploads", report.uploads);
     ok(store_writer_add(lost, bytes, MIB, NULL) == E_LOST, "its writer learns it");
     store_writer_abandon(lost);
-    ok(store_writer_finish(&blob, NULL, slow, NULL, NULL) == 0 && store_blob_verify(s, blob.id, NULL) == 0, "the other goes on");
+    ok(store_writer_finish(&blob, NULL, slow, NULL, NULL) == 0 && store_blob_verify(s, blob.id, NULL) == 0,
+       "the other goes on");
     free(bytes);
     store_close(s);
 }
@@ -189,11 +195,13 @@ TEST(gc_takes_what_is_neither_named_nor_held) {
     clock_now += 1001;
     struct store_gc_report dry;
     const struct store_gc_options rehearsal = {.dry_run = true, .cache_max_bytes = -1};
-    ok(store_gc(&dry, s, &rehearsal, &e) == 0 && dry.blobs == 1 && dry.bytes == 8 * MIB, "the dry run says what would go");
+    ok(store_gc(&dry, s, &rehearsal, &e) == 0 && dry.blobs == 1 && dry.bytes == 8 * MIB,
+       "the dry run says what would go");
     ok(store_blob_get(&still, s, blob.id, &e) == 0, "and takes nothing");
     report = collect(s, false);
     ok(report.blobs == 1 && report.bytes == 8 * MIB, "one went, of %" PRId64 " bytes", report.bytes);
-    ok(file_size("blobs.db") < MIB && file_size("blobs.db-wal") == 0, "the file shrank to %" PRId64, file_size("blobs.db"));
+    ok(file_size("blobs.db") < MIB && file_size("blobs.db-wal") == 0, "the file shrank to %" PRId64,
+       file_size("blobs.db"));
     ok(store_blob_get(&still, s, blob.id, NULL) == E_NOT_FOUND, "it is gone");
     ok(store_blob_hold(s, blob.id, 1000, NULL) == E_NOT_FOUND, "and cannot be held");
     struct store_model_new late = {.name = "late", .blob = blob};

@@ -2,8 +2,8 @@
 
 TEST(names_obey_the_rule) {
     static const char *const good[] = {"a", "0", "a.b_c-d", "resnet20", "a-b", "a_", "x.gitx", "1.2.3"};
-    static const char *const bad[] = {"", "A", "-a", ".a", "_a", "a..b", "a--b", "a-", "a.", "x.git", "a/b", "a@b", "a b",
-                                      "\xc3\xa4", "a%"};
+    static const char *const bad[] = {"",   "A",     "-a",  ".a",  "_a",  "a..b",     "a--b", "a-",
+                                      "a.", "x.git", "a/b", "a@b", "a b", "\xc3\xa4", "a%"};
     char longest[98] = {0};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) ok(store_name_check(good[i], NULL) == 0, "%s", good[i]);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) ok(store_name_check(bad[i], NULL) == E_INVALID, "%s", bad[i]);
@@ -14,8 +14,10 @@ TEST(names_obey_the_rule) {
 }
 
 TEST(aliases_are_told_from_other_versions) {
-    static const char *const bad[] = {"1", "007", "latest", "main", "head", "sha256:00", "0123456789abcdef0123456789abcdef01234567", ""};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) ok(store_alias_check(bad[i], NULL) == E_INVALID, "%s", bad[i]);
+    static const char *const bad[] = {
+        "1", "007", "latest", "main", "head", "sha256:00", "0123456789abcdef0123456789abcdef01234567", ""};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        ok(store_alias_check(bad[i], NULL) == E_INVALID, "%s", bad[i]);
     ok(store_alias_check("champion", NULL) == 0 && store_alias_check("v2", NULL) == 0, "good ones");
 }
 
@@ -27,14 +29,17 @@ TEST(references_are_parsed) {
     ok(strcmp(ref.name, "net") == 0, "name %s", ref.name);
     ok(store_reference_parse(&ref, "net@latest", &e) == 0 && !ref.bare && ref.kind == STORE_REF_LATEST, "latest");
     ok(store_reference_parse(&ref, "net@12", &e) == 0 && ref.kind == STORE_REF_NUMBER && ref.number == 12, "number");
-    ok(store_reference_parse(&ref, "net@best", &e) == 0 && ref.kind == STORE_REF_ALIAS && !strcmp(ref.alias, "best"), "alias");
+    ok(store_reference_parse(&ref, "net@best", &e) == 0 && ref.kind == STORE_REF_ALIAS && !strcmp(ref.alias, "best"),
+       "alias");
     struct digest d = digest_of("x", 1);
     char hex[DIGEST_HEX_SIZE];
     digest_to_hex(hex, &d);
     snprintf(text, sizeof text, "net@sha256:%s", hex);
-    ok(store_reference_parse(&ref, text, &e) == 0 && ref.kind == STORE_REF_DIGEST && digest_equal(&d, &ref.digest), "digest");
-    static const char *const bad[] = {"", "@1", "net@", "net@0", "net@-1", "net@99999999999999999999", "net@sha256:12",
-                                      "net@a@b", "Net", "net@sha256:", "net@Best", "net@1.."};
+    ok(store_reference_parse(&ref, text, &e) == 0 && ref.kind == STORE_REF_DIGEST && digest_equal(&d, &ref.digest),
+       "digest");
+    static const char *const bad[] = {
+        "",        "@1",  "net@",        "net@0",    "net@-1", "net@99999999999999999999", "net@sha256:12",
+        "net@a@b", "Net", "net@sha256:", "net@Best", "net@1.."};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct err why = {0};
         ok(store_reference_parse(&ref, bad[i], &why) == E_INVALID && why.text[0], "%s", bad[i]);
@@ -51,7 +56,9 @@ TEST(versions_are_numbered_and_resolved) {
     ok(a.number == 1 && b.number == 2 && a.id != b.id, "numbers");
     ok(store_resolve(&v, s, STORE_MODEL, "net", &e) == 0 && v.id == b.id, "bare: %s", e.text);
     ok(store_resolve(&v, s, STORE_MODEL, "net@latest", &e) == 0 && v.id == b.id, "latest");
-    ok(store_resolve(&v, s, STORE_MODEL, "net@1", &e) == 0 && v.id == a.id && v.bytes == 100 && v.created_at == clock_now, "number");
+    ok(store_resolve(&v, s, STORE_MODEL, "net@1", &e) == 0 && v.id == a.id && v.bytes == 100 &&
+           v.created_at == clock_now,
+       "number");
     char text[120], hex[DIGEST_HEX_SIZE];
     digest_to_hex(hex, &a.digest);
     snprintf(text, sizeof text, "net@sha256:%s", hex);
@@ -83,8 +90,15 @@ TEST(a_model_comes_back_with_its_summary) {
     struct store_version v;
     struct store_model got;
     struct err e = {0};
-    const struct store_model_new m = {.name = "net", .blob = small_blob(s, 1), .parameters = 5, .macs = INT64_MAX, .operators = "{\"Conv\":2}",
-                                      .inputs = "[]", .lineage = "{\"teacher\":\"t@1\"}", .metrics = "", .job = 9};
+    const struct store_model_new m = {.name = "net",
+                                      .blob = small_blob(s, 1),
+                                      .parameters = 5,
+                                      .macs = INT64_MAX,
+                                      .operators = "{\"Conv\":2}",
+                                      .inputs = "[]",
+                                      .lineage = "{\"teacher\":\"t@1\"}",
+                                      .metrics = "",
+                                      .job = 9};
     need(store_model_put(&v, NULL, s, &m, &e) == 0, "%s", e.text);
     need(store_model_get(&got, s, "net", &e) == 0, "%s", e.text);
     ok(got.parameters == 5 && got.macs == INT64_MAX && got.blob == m.blob.id && got.version.job == 9, "numbers");
@@ -120,7 +134,9 @@ TEST(lists_page_newest_first) {
     int seen = 0, pages = 0;
     do {
         need(store_name_list(&page, s, STORE_MODEL, &q, &e) == 0, "%s", e.text);
-        if (!pages) ok(!strcmp(page.items[0].name, "net0") && page.items[0].versions == 2 && page.items[0].latest.number == 2, "front");
+        if (!pages)
+            ok(!strcmp(page.items[0].name, "net0") && page.items[0].versions == 2 && page.items[0].latest.number == 2,
+               "front");
         for (size_t i = 0; i < page.n; i++) snprintf(last, sizeof last, "%s", page.items[i].name);
         if (!pages) ok(page.items[1].parameters == 7 && page.items[1].latest.bytes == 100, "summary");
         seen += (int)page.n;
@@ -163,33 +179,49 @@ TEST(aliases_move_and_remember) {
     struct err e = {0};
     small_model(s, "net", 1);
     small_model(s, "net", 2);
-    ok(store_alias_set(&a, s, STORE_MODEL, "net", "best", 1, STORE_REVISION_NEW, "ann", &e) == 0 && a.number == 1 && a.revision > 0, "%s", e.text);
-    ok(store_alias_set(&b, s, STORE_MODEL, "net", "best", 2, STORE_REVISION_NEW, "ann", NULL) == E_PRECONDITION, "it exists");
-    ok(store_alias_set(&b, s, STORE_MODEL, "net", "best", 2, a.revision + 1, "ann", NULL) == E_PRECONDITION, "another revision");
-    ok(store_alias_set(&b, s, STORE_MODEL, "net", "best", 2, a.revision, "bob", &e) == 0 && b.number == 2 && b.revision != a.revision, "%s", e.text);
+    ok(store_alias_set(&a, s, STORE_MODEL, "net", "best", 1, STORE_REVISION_NEW, "ann", &e) == 0 && a.number == 1 &&
+           a.revision > 0,
+       "%s", e.text);
+    ok(store_alias_set(&b, s, STORE_MODEL, "net", "best", 2, STORE_REVISION_NEW, "ann", NULL) == E_PRECONDITION,
+       "it exists");
+    ok(store_alias_set(&b, s, STORE_MODEL, "net", "best", 2, a.revision + 1, "ann", NULL) == E_PRECONDITION,
+       "another revision");
+    ok(store_alias_set(&b, s, STORE_MODEL, "net", "best", 2, a.revision, "bob", &e) == 0 && b.number == 2 &&
+           b.revision != a.revision,
+       "%s", e.text);
     ok(store_resolve(&v, s, STORE_MODEL, "net@best", &e) == 0 && v.number == 2, "it moved");
-    ok(store_alias_set(&a, s, STORE_MODEL, "net", "best", 2, STORE_REVISION_ANY, NULL, &e) == 0 && a.revision == b.revision, "there already");
-    ok(store_alias_set(&a, s, STORE_MODEL, "net", "best", 3, STORE_REVISION_ANY, NULL, NULL) == E_NOT_FOUND, "no such version");
-    ok(store_alias_set(&a, s, STORE_MODEL, "net", "latest", 1, STORE_REVISION_ANY, NULL, NULL) == E_INVALID, "not a name for one");
-    ok(store_alias_set(&a, s, STORE_MODEL, "none", "best", 1, STORE_REVISION_ANY, NULL, NULL) == E_NOT_FOUND, "no such model");
+    ok(store_alias_set(&a, s, STORE_MODEL, "net", "best", 2, STORE_REVISION_ANY, NULL, &e) == 0 &&
+           a.revision == b.revision,
+       "there already");
+    ok(store_alias_set(&a, s, STORE_MODEL, "net", "best", 3, STORE_REVISION_ANY, NULL, NULL) == E_NOT_FOUND,
+       "no such version");
+    ok(store_alias_set(&a, s, STORE_MODEL, "net", "latest", 1, STORE_REVISION_ANY, NULL, NULL) == E_INVALID,
+       "not a name for one");
+    ok(store_alias_set(&a, s, STORE_MODEL, "none", "best", 1, STORE_REVISION_ANY, NULL, NULL) == E_NOT_FOUND,
+       "no such model");
     ok(store_alias_get(&a, s, STORE_MODEL, "net", "best", NULL) == 0 && a.number == 2, "get");
     ok(store_alias_get(&a, s, STORE_MODEL, "net", "worst", NULL) == E_NOT_FOUND, "get of none");
-    ok(store_alias_delete(s, STORE_MODEL, "net", "best", b.revision + 7, "bob", NULL) == E_PRECONDITION, "delete with another revision");
+    ok(store_alias_delete(s, STORE_MODEL, "net", "best", b.revision + 7, "bob", NULL) == E_PRECONDITION,
+       "delete with another revision");
     ok(store_alias_delete(s, STORE_MODEL, "net", "best", b.revision, "bob", &e) == 0, "delete: %s", e.text);
     ok(store_alias_delete(s, STORE_MODEL, "net", "best", STORE_REVISION_ANY, "bob", NULL) == E_NOT_FOUND, "twice");
-    ok(store_alias_set(&a, s, STORE_MODEL, "net", "best", 1, STORE_REVISION_ANY, NULL, &e) == 0 && a.revision != b.revision, "again");
+    ok(store_alias_set(&a, s, STORE_MODEL, "net", "best", 1, STORE_REVISION_ANY, NULL, &e) == 0 &&
+           a.revision != b.revision,
+       "again");
     struct store_move_page h;
     need(store_alias_history(&h, s, STORE_MODEL, "net", "best", 0, 3, &e) == 0, "%s", e.text);
     ok(h.n == 3 && h.next > 0, "first page");
     ok(h.items[0].to == 1 && h.items[0].from == 0 && h.items[1].to == 0 && h.items[1].from == 2, "newest first");
-    ok(!strcmp(h.items[2].who, "bob") && h.items[2].from == 1 && h.items[2].to == 2 && h.items[2].at == clock_now, "who");
+    ok(!strcmp(h.items[2].who, "bob") && h.items[2].from == 1 && h.items[2].to == 2 && h.items[2].at == clock_now,
+       "who");
     int64_t next = h.next;
     store_move_page_fini(&h);
     need(store_alias_history(&h, s, STORE_MODEL, "net", "best", next, 3, &e) == 0, "%s", e.text);
     ok(h.n == 1 && h.next == 0 && h.items[0].to == 1, "second page");
     store_move_page_fini(&h);
     struct store_alias_page all;
-    ok(store_alias_list(&all, s, STORE_MODEL, "net", &e) == 0 && all.n == 1 && !strcmp(all.items[0].alias, "best"), "list");
+    ok(store_alias_list(&all, s, STORE_MODEL, "net", &e) == 0 && all.n == 1 && !strcmp(all.items[0].alias, "best"),
+       "list");
     store_alias_page_fini(&all);
     store_close(s);
 }
@@ -226,10 +258,13 @@ TEST(tags_filter_lists) {
     ok(store_tags_get(&got, s, STORE_MODEL, "a", NULL) == 0 && got.n == 2 && !strcmp(got.tag[0], "small"), "get");
     struct store_name_page page;
     const struct store_name_query q = {.tag = "vision", .limit = 10};
-    ok(store_name_list(&page, s, STORE_MODEL, &q, NULL) == 0 && page.n == 1 && !strcmp(page.items[0].name, "a"), "filter");
+    ok(store_name_list(&page, s, STORE_MODEL, &q, NULL) == 0 && page.n == 1 && !strcmp(page.items[0].name, "a"),
+       "filter");
     store_name_page_fini(&page);
     tags.n = 1;
-    ok(store_tags_set(s, STORE_MODEL, "a", &tags, NULL) == 0 && store_tags_get(&got, s, STORE_MODEL, "a", NULL) == 0 && got.n == 1, "replaced");
+    ok(store_tags_set(s, STORE_MODEL, "a", &tags, NULL) == 0 && store_tags_get(&got, s, STORE_MODEL, "a", NULL) == 0 &&
+           got.n == 1,
+       "replaced");
     snprintf(tags.tag[0], sizeof tags.tag[0], "No");
     ok(store_tags_set(s, STORE_MODEL, "a", &tags, NULL) == E_INVALID, "a bad one");
     ok(store_tags_set(s, STORE_MODEL, "none", &got, NULL) == E_NOT_FOUND, "no such model");
@@ -249,7 +284,8 @@ TEST(deleting_versions) {
     ok(store_resolve(&v, s, STORE_MODEL, "net", &e) == 0 && v.number == 2, "the latest is the one before");
     ok(store_alias_get(&a, s, STORE_MODEL, "net", "best", NULL) == E_NOT_FOUND, "its alias went too");
     struct store_move_page h;
-    ok(store_alias_history(&h, s, STORE_MODEL, "net", "best", 0, 10, &e) == 0 && h.n == 2 && h.items[0].to == 0, "and that is in the history");
+    ok(store_alias_history(&h, s, STORE_MODEL, "net", "best", 0, 10, &e) == 0 && h.n == 2 && h.items[0].to == 0,
+       "and that is in the history");
     store_move_page_fini(&h);
     ok(small_model(s, "net", 4).number == 4, "numbers are not used again");
     ok(store_delete(&n, s, STORE_MODEL, "net", &e) == 0 && n == 3, "all: %s", e.text);

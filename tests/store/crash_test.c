@@ -92,28 +92,28 @@ static void write_one(struct shared *shared, struct store *s, int w, struct rand
     const struct store_job_new job = {.method = "x", .spec = "{}"};
     int64_t id;
     switch (random_below(r, 4)) {
-    case 0:
-        if (wrong(shared, store_job_create(&id, NULL, s, &job, NULL), "create")) return;
-        if (wrong(shared, store_lease_claim(&lease, &found, s, name, 60000, NULL), "claim") || !found) return;
-        if (wrong(shared, store_blob_put(&point, s, bytes, 100, NULL), "checkpoint blob")) return;
-        if (wrong(shared, store_checkpoint_put(s, &lease, 1, point.id, NULL), "checkpoint")) return;
-        if (wrong(shared, store_lease_succeed(&v, s, &lease, &m, "{}", NULL), "succeed")) return;
-        acknowledge(shared, w, v.number, lease.job, first);
-        return;
-    case 1:
-        if (shared->writer[w].n == 0) return;
-        int64_t old = shared->writer[w].number[random_below(r, (uint64_t)shared->writer[w].n)];
-        if (old < 0) old = -old;
-        if (old == 0) return;
-        acknowledge(shared, w, 0, 0, 0); /* from here on it may be gone... */
-        shared->writer[w].job[shared->writer[w].n - 1] = -old;
-        snprintf(reference, sizeof reference, "%s@%lld", name, (long long)old);
-        if (wrong(shared, store_delete(NULL, s, STORE_MODEL, reference, NULL), "delete") == 0)
-            acknowledge(shared, w, -old, 0, 0); /* ...and now it is */
-        return;
-    default:
-        if (wrong(shared, store_model_put(&v, NULL, s, &m, NULL), "model")) return;
-        acknowledge(shared, w, v.number, 0, first);
+        case 0:
+            if (wrong(shared, store_job_create(&id, NULL, s, &job, NULL), "create")) return;
+            if (wrong(shared, store_lease_claim(&lease, &found, s, name, 60000, NULL), "claim") || !found) return;
+            if (wrong(shared, store_blob_put(&point, s, bytes, 100, NULL), "checkpoint blob")) return;
+            if (wrong(shared, store_checkpoint_put(s, &lease, 1, point.id, NULL), "checkpoint")) return;
+            if (wrong(shared, store_lease_succeed(&v, s, &lease, &m, "{}", NULL), "succeed")) return;
+            acknowledge(shared, w, v.number, lease.job, first);
+            return;
+        case 1:
+            if (shared->writer[w].n == 0) return;
+            int64_t old = shared->writer[w].number[random_below(r, (uint64_t)shared->writer[w].n)];
+            if (old < 0) old = -old;
+            if (old == 0) return;
+            acknowledge(shared, w, 0, 0, 0); /* from here on it may be gone... */
+            shared->writer[w].job[shared->writer[w].n - 1] = -old;
+            snprintf(reference, sizeof reference, "%s@%lld", name, (long long)old);
+            if (wrong(shared, store_delete(NULL, s, STORE_MODEL, reference, NULL), "delete") == 0)
+                acknowledge(shared, w, -old, 0, 0); /* ...and now it is */
+            return;
+        default:
+            if (wrong(shared, store_model_put(&v, NULL, s, &m, NULL), "model")) return;
+            acknowledge(shared, w, v.number, 0, first);
     }
 }
 
@@ -152,9 +152,13 @@ static int check_writer(const struct shared *shared, struct store *s, int w) {
         struct store_model m;
         snprintf(reference, sizeof reference, "m%d@%lld", w, (long long)(number < 0 ? -number : number));
         int r = store_model_get(&m, s, reference, NULL);
-        if (number < 0) lost += r != E_NOT_FOUND;
-        else if (r == 0) lost += store_blob_read(&first, 1, s, m.blob, 0, NULL) != 0 || (unsigned char)first != shared->writer[w].first[i];
-        else lost += !may_be_gone(shared, w, i, number);
+        if (number < 0)
+            lost += r != E_NOT_FOUND;
+        else if (r == 0)
+            lost += store_blob_read(&first, 1, s, m.blob, 0, NULL) != 0 ||
+                    (unsigned char)first != shared->writer[w].first[i];
+        else
+            lost += !may_be_gone(shared, w, i, number);
         store_model_fini(&m);
         int64_t job = shared->writer[w].job[i], event;
         enum store_job_state state;
@@ -174,8 +178,10 @@ TEST(killed_anywhere) {
             uint64_t seed = random_u64(&r);
             child[w] = fork();
             if (child[w]) continue;
-            if (w < WRITERS) write_until_killed(shared, w, seed);
-            else collect_until_killed(shared);
+            if (w < WRITERS)
+                write_until_killed(shared, w, seed);
+            else
+                collect_until_killed(shared);
         }
         clock_sleep_ms(100 + (int64_t)random_below(&r, 200));
         for (int w = 0; w <= WRITERS; w++) kill(child[w], SIGKILL);
@@ -254,7 +260,8 @@ static void check_cut(const char *meta, const char *blobs) {
         struct store_model m;
         int r = store_model_get(&m, s, promise[i].reference, NULL);
         ok(r == (promise[i].there ? 0 : E_NOT_FOUND), "%s, %s: %s: %d", kind, other, promise[i].reference, r);
-        if (!r) ok(store_blob_verify(s, m.blob, NULL) == 0, "%s, %s: the bytes of %s", kind, other, promise[i].reference);
+        if (!r)
+            ok(store_blob_verify(s, m.blob, NULL) == 0, "%s, %s: the bytes of %s", kind, other, promise[i].reference);
         store_model_fini(&m);
     }
     store_close(s);

@@ -2,7 +2,8 @@
 
 static struct store_array array_of(struct store *s, const char *name, uint64_t seed) {
     struct store_blob blob = small_blob(s, seed);
-    struct store_array a = {.dtype = "uint8", .rank = 3, .shape = {2, 4, 10}, .bytes = 80, .blob = blob.id, .offset = 20};
+    struct store_array a = {
+        .dtype = "uint8", .rank = 3, .shape = {2, 4, 10}, .bytes = 80, .blob = blob.id, .offset = 20};
     char bytes[80];
     text_copy(a.name, sizeof a.name, name);
     pattern_fill(bytes, sizeof bytes, seed, 20);
@@ -17,14 +18,19 @@ TEST(arrays_are_shared_between_versions) {
     struct store_dataset d;
     struct err e = {0};
     bool existed;
-    ok(store_dataset_put(&v, &existed, s, "fashion", &inputs, 1, &e) == 0 && v.number == 1 && !existed, "first: %s", e.text);
-    ok(store_dataset_put(&v, &existed, s, "fashion", &labels, 1, &e) == 0 && v.number == 2 && v.bytes == 160, "second: %s", e.text);
-    ok(store_dataset_put(&v, &existed, s, "fashion", &labels, 1, &e) == 0 && v.number == 2 && existed, "the same again");
+    ok(store_dataset_put(&v, &existed, s, "fashion", &inputs, 1, &e) == 0 && v.number == 1 && !existed, "first: %s",
+       e.text);
+    ok(store_dataset_put(&v, &existed, s, "fashion", &labels, 1, &e) == 0 && v.number == 2 && v.bytes == 160,
+       "second: %s", e.text);
+    ok(store_dataset_put(&v, &existed, s, "fashion", &labels, 1, &e) == 0 && v.number == 2 && existed,
+       "the same again");
     need(store_dataset_get(&d, s, "fashion", &e) == 0, "%s", e.text);
     const struct store_array *a = store_dataset_array(&d, "inputs");
     need(d.n == 2 && a, "both are there");
-    ok(a->rank == 3 && a->shape[0] == 2 && a->shape[1] == 4 && a->shape[2] == 10 && !strcmp(a->dtype, "uint8"), "shape");
-    ok(a->bytes == 80 && a->blob == inputs.blob && a->offset == 20 && digest_equal(&a->digest, &inputs.digest), "place");
+    ok(a->rank == 3 && a->shape[0] == 2 && a->shape[1] == 4 && a->shape[2] == 10 && !strcmp(a->dtype, "uint8"),
+       "shape");
+    ok(a->bytes == 80 && a->blob == inputs.blob && a->offset == 20 && digest_equal(&a->digest, &inputs.digest),
+       "place");
     ok(!store_dataset_array(&d, "targets"), "no others");
     store_dataset_fini(&d);
     struct store_array other = array_of(s, "inputs", 3);
@@ -33,7 +39,8 @@ TEST(arrays_are_shared_between_versions) {
     ok(store_dataset_array(&d, "inputs")->blob == inputs.blob, "the old version has the old one");
     store_dataset_fini(&d);
     need(store_dataset_read(&d, s, v.id, &e) == 0, "%s", e.text);
-    ok(store_dataset_array(&d, "inputs")->blob == other.blob && store_dataset_array(&d, "labels")->blob == labels.blob, "the new one both");
+    ok(store_dataset_array(&d, "inputs")->blob == other.blob && store_dataset_array(&d, "labels")->blob == labels.blob,
+       "the new one both");
     store_dataset_fini(&d);
     ok(store_verify(s, &e) == 0, "%s", e.text);
     store_close(s);
@@ -45,7 +52,8 @@ TEST(digest_depends_on_contents_alone) {
     struct store_version a, b, c;
     ok(store_dataset_put(&a, NULL, s, "one", two, 2, NULL) == 0, "one");
     struct store_array turned[] = {two[1], two[0]};
-    ok(store_dataset_put(&b, NULL, s, "other", turned, 2, NULL) == 0 && digest_equal(&a.digest, &b.digest), "order does not matter");
+    ok(store_dataset_put(&b, NULL, s, "other", turned, 2, NULL) == 0 && digest_equal(&a.digest, &b.digest),
+       "order does not matter");
     char want[400], x[DIGEST_HEX_SIZE], y[DIGEST_HEX_SIZE], hex[DIGEST_HEX_SIZE];
     digest_to_hex(x, &two[0].digest);
     digest_to_hex(y, &two[1].digest);

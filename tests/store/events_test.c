@@ -13,7 +13,8 @@ TEST(events_are_numbered_without_gaps) {
     ok(store_event_append(NULL, s, &lease, batch, 0, &e) == 0, "none");
     need(store_event_read(&page, s, id, 2, 3, &e) == 0, "%s", e.text);
     ok(page.n == 3 && page.items[0].seq == 3 && page.items[2].seq == 5 && page.items[0].at == clock_now, "three");
-    ok(!strcmp(page.items[1].type, "metric") && !strcmp(page.items[1].data, "{\"n\":2}") && !*page.items[2].data, "contents");
+    ok(!strcmp(page.items[1].type, "metric") && !strcmp(page.items[1].data, "{\"n\":2}") && !*page.items[2].data,
+       "contents");
     store_event_page_fini(&page);
     ok(store_event_read(&page, s, id, 6, 3, &e) == 0 && page.n == 0, "nothing after the last");
     store_event_page_fini(&page);
@@ -33,7 +34,9 @@ TEST(events_are_limited) {
     data[STORE_EVENT_DATA_MAX + 1] = '\0';
     const struct store_event_new big = {"log", data};
     ok(store_event_append(NULL, s, &lease, &big, 1, NULL) == E_TOO_LARGE, "data");
-    ok(store_event_append(NULL, s, &lease, &(struct store_event_new){"a type that is far too long for one", "{}"}, 1, NULL) == E_TOO_LARGE, "type");
+    ok(store_event_append(NULL, s, &lease, &(struct store_event_new){"a type that is far too long for one", "{}"}, 1,
+                          NULL) == E_TOO_LARGE,
+       "type");
     for (int i = 0; i <= STORE_EVENT_BATCH_MAX; i++) batch[i] = (struct store_event_new){"log", "{}"};
     ok(store_event_append(NULL, s, &lease, batch, STORE_EVENT_BATCH_MAX + 1, NULL) == E_TOO_LARGE, "batch");
     data[STORE_EVENT_DATA_MAX] = '\0';
@@ -44,7 +47,8 @@ TEST(events_are_limited) {
     for (int i = 0; i < STORE_EVENTS_KEPT / STORE_EVENT_BATCH_MAX; i++)
         need(store_event_append(&last, s, &lease, batch, STORE_EVENT_BATCH_MAX, NULL) == 0, "append");
     need(store_event_read(&page, s, id, 0, 1, NULL) == 0, "read");
-    ok(page.n == 1 && page.items[0].seq == last - STORE_EVENTS_KEPT + 1, "the oldest went: %" PRId64 " of %" PRId64, page.items[0].seq, last);
+    ok(page.n == 1 && page.items[0].seq == last - STORE_EVENTS_KEPT + 1, "the oldest went: %" PRId64 " of %" PRId64,
+       page.items[0].seq, last);
     store_event_page_fini(&page);
     free(data);
     store_close(s);
@@ -94,8 +98,11 @@ TEST(metrics_are_series_of_points) {
     struct err e = {0};
     int64_t id = small_job(s);
     struct store_lease lease = claim(s, "w");
-    const struct store_point_new points[] = {{"loss", {1, 0.5}}, {"loss", {2, (double)NAN}}, {"accuracy", {1, 0.1}},
-                                             {"loss", {3, (double)INFINITY}}, {"loss", {-1, 7}}};
+    const struct store_point_new points[] = {{"loss", {1, 0.5}},
+                                             {"loss", {2, (double)NAN}},
+                                             {"accuracy", {1, 0.1}},
+                                             {"loss", {3, (double)INFINITY}},
+                                             {"loss", {-1, 7}}};
     need(store_metric_append(s, &lease, points, 5, &e) == 0, "%s", e.text);
     ok(store_series_list(&list, s, id, &e) == 0 && list.n == 2 && !strcmp(list.names[0], "accuracy"), "series");
     store_series_list_fini(&list);
@@ -105,7 +112,8 @@ TEST(metrics_are_series_of_points) {
     store_point_page_fini(&page);
     const struct store_point_new again = {"loss", {2, 0.25}};
     ok(store_metric_append(s, &lease, &again, 1, &e) == 0, "a step again");
-    ok(store_metric_read(&page, s, id, "loss", 1, 1, &e) == 0 && page.n == 1 && page.items[0].value == 0.25, "has the new value");
+    ok(store_metric_read(&page, s, id, "loss", 1, 1, &e) == 0 && page.n == 1 && page.items[0].value == 0.25,
+       "has the new value");
     store_point_page_fini(&page);
     ok(store_metric_read(&page, s, id, "none", INT64_MIN, 1, &e) == 0 && page.n == 0, "an unknown series is empty");
     store_point_page_fini(&page);
@@ -147,12 +155,15 @@ TEST(cache_keeps_and_evicts) {
     ok(store_cache_get(&got, s, "a", &e) == 0 && got.id == blob[0].id && got.size == 100, "get: %s", e.text);
     ok(store_cache_get(&got, s, "none", NULL) == E_NOT_FOUND && got.id == 0, "miss");
     clock_now += STORE_HOLD_MS + 1;
-    const struct store_gc_options room_for_two = {.cache_max_bytes = 200}, dry = {.cache_max_bytes = 0, .dry_run = true};
-    ok(store_gc(&report, s, &dry, &e) == 0 && report.evicted == 3 && report.blobs == 3 && report.bytes == 300, "dry run");
+    const struct store_gc_options room_for_two = {.cache_max_bytes = 200},
+                                  dry = {.cache_max_bytes = 0, .dry_run = true};
+    ok(store_gc(&report, s, &dry, &e) == 0 && report.evicted == 3 && report.blobs == 3 && report.bytes == 300,
+       "dry run");
     ok(store_gc(&report, s, &room_for_two, &e) == 0 && report.evicted == 1 && report.blobs == 1, "one too many");
     ok(store_cache_get(&got, s, "b", NULL) == E_NOT_FOUND, "b was not used for the longest time");
     ok(store_cache_get(&got, s, "a", NULL) == 0 && store_cache_get(&got, s, "c", NULL) == 0, "the others stay");
-    ok(store_cache_put(s, "a", &blob[2], &e) == 0 && store_cache_get(&got, s, "a", NULL) == 0 && got.id == blob[2].id, "replaced");
+    ok(store_cache_put(s, "a", &blob[2], &e) == 0 && store_cache_get(&got, s, "a", NULL) == 0 && got.id == blob[2].id,
+       "replaced");
     ok(store_cache_put(s, "x", &blob[1], NULL) == E_NOT_FOUND, "a blob that is gone");
     ok(store_cache_put(s, "", &blob[2], NULL) == E_INVALID, "no key");
     ok(store_cache_delete(s, "a", NULL) == 0 && store_cache_delete(s, "a", NULL) == 0, "delete");

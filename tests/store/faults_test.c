@@ -30,7 +30,8 @@ static void prepare(void) {
     clock_now += STORE_HOLD_MS + 1;
     free(bytes);
     struct store_version made;
-    const struct store_model_new first = {.name = "net", .blob = small_blob(s, 1), .parameters = 7, .operators = "{}", .metrics = "{}"};
+    const struct store_model_new first = {
+        .name = "net", .blob = small_blob(s, 1), .parameters = 7, .operators = "{}", .metrics = "{}"};
     ok(store_model_put(&made, NULL, s, &first, NULL) == 0, "model");
     small_model(s, "net", 2);
     store_alias_set(&alias, s, STORE_MODEL, "net", "best", 1, 0, NULL, NULL);
@@ -42,7 +43,8 @@ static void prepare(void) {
     store_checkpoint_put(s, &lease, 1, small_blob(s, 3).id, NULL);
     spare = small_blob(s, 4);
     store_cache_put(s, "key", &spare, NULL);
-    const struct store_array array = {.name = "x", .dtype = "uint8", .rank = 2, .shape = {2, 50}, .bytes = 100, .blob = spare.id};
+    const struct store_array array = {
+        .name = "x", .dtype = "uint8", .rank = 2, .shape = {2, 50}, .bytes = 100, .blob = spare.id};
     store_dataset_put(&made, NULL, s, "rest", &array, 1, NULL);
     const struct store_point_new point = {"m", {1, 2}};
     store_metric_append(s, &lease, &point, 1, NULL);
@@ -65,7 +67,8 @@ static void copy_file(const char *from, const char *to, const char *name) {
 }
 
 static void restore(void) {
-    static const char *const names[] = {"retort.db", "retort.db-wal", "retort.db-shm", "blobs.db", "blobs.db-wal", "blobs.db-shm"};
+    static const char *const names[] = {"retort.db", "retort.db-wal", "retort.db-shm",
+                                        "blobs.db",  "blobs.db-wal",  "blobs.db-shm"};
     mkdir(trial_folder, 0700);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) copy_file(from_folder, trial_folder, names[i]);
 }
@@ -100,8 +103,10 @@ static int do_blob(struct store *s) {
         /* The first chunk is collected, the second is not, the third belongs to the finish. */
         r = store_writer_add(w, bytes, 1000, NULL);
         if (!r) r = store_writer_add(w, bytes, FRESH_SIZE - 1000, NULL);
-        if (!r) r = store_writer_finish(&blob, NULL, w, NULL, NULL);
-        else store_writer_abandon(w);
+        if (!r)
+            r = store_writer_finish(&blob, NULL, w, NULL, NULL);
+        else
+            store_writer_abandon(w);
     }
     free(bytes);
     return r;
@@ -156,7 +161,8 @@ static bool did_alias(struct store *s) {
     struct store_version v;
     struct store_move_page h;
     bool did = store_resolve(&v, s, STORE_MODEL, "net@best", NULL) == 0 && v.number == 2;
-    ok(store_alias_history(&h, s, STORE_MODEL, "net", "best", 0, 10, NULL) == 0 && h.n == (did ? 2 : 1), "alias and history agree");
+    ok(store_alias_history(&h, s, STORE_MODEL, "net", "best", 0, 10, NULL) == 0 && h.n == (did ? 2 : 1),
+       "alias and history agree");
     store_move_page_fini(&h);
     return did;
 }
@@ -173,7 +179,8 @@ static bool did_delete(struct store *s) {
 
 static int do_create(struct store *s) {
     int64_t id;
-    const struct store_job_new job = {.method = "morph", .spec = "{}", .idempotency_key = "k", .inputs = (int64_t[]){1}, .n_inputs = 1};
+    const struct store_job_new job = {
+        .method = "morph", .spec = "{}", .idempotency_key = "k", .inputs = (int64_t[]){1}, .n_inputs = 1};
     return store_job_create(&id, NULL, s, &job, NULL);
 }
 
@@ -572,13 +579,15 @@ TEST(failed_upload_leaves_the_next_one_alone) {
         struct store_writer *failed, *next;
         struct store_blob blob;
         fresh = false;
-        if (store_writer_open(&failed, s, STORE_BLOB_MAX, NULL) || store_writer_open(&next, s, STORE_BLOB_MAX, NULL)) break;
+        if (store_writer_open(&failed, s, STORE_BLOB_MAX, NULL) || store_writer_open(&next, s, STORE_BLOB_MAX, NULL))
+            break;
         shim_fail(n, false, SHIM_DISK_FULL);
         int r = store_writer_add(failed, bytes, 1 << 20, NULL);
         shim_fail(0, false, SHIM_DISK_FULL);
         ok(store_writer_add(next, bytes, 1 << 20, NULL) == 0, "the next begins");
         store_writer_abandon(failed);
-        ok(store_writer_finish(&blob, NULL, next, NULL, NULL) == 0 && store_blob_verify(s, blob.id, NULL) == 0, "and ends: %ld", n);
+        ok(store_writer_finish(&blob, NULL, next, NULL, NULL) == 0 && store_blob_verify(s, blob.id, NULL) == 0,
+           "and ends: %ld", n);
         store_close(s);
         if (!r) break;
     }

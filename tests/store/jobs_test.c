@@ -8,7 +8,8 @@ static const char *state_of(struct store *s, int64_t id) {
     static char word[40];
     struct store_job job;
     word[0] = '\0';
-    if (store_job_get(&job, s, id, NULL) == 0) snprintf(word, sizeof word, "%s %d", store_job_state_name(job.state), job.attempt);
+    if (store_job_get(&job, s, id, NULL) == 0)
+        snprintf(word, sizeof word, "%s %d", store_job_state_name(job.state), job.attempt);
     store_job_fini(&job);
     return word;
 }
@@ -37,7 +38,8 @@ static const char *story_of(struct store *s, int64_t id) {
 TEST(state_names) {
     enum store_job_state state;
     for (int i = 0; i < STORE_JOB_STATE_COUNT; i++)
-        ok(store_job_state_from_name(&state, store_job_state_name((enum store_job_state)i)) && (int)state == i, "%d", i);
+        ok(store_job_state_from_name(&state, store_job_state_name((enum store_job_state)i)) && (int)state == i, "%d",
+           i);
     ok(!store_job_state_from_name(&state, "Queued"), "no such word");
     ok(store_job_state_final(STORE_JOB_CANCELLED) && !store_job_state_final(STORE_JOB_RUNNING), "final");
 }
@@ -51,17 +53,24 @@ TEST(life_of_a_good_job) {
     bool found, cancel;
     int64_t inputs[] = {small_model(s, "teacher", 1).id, small_model(s, "other", 2).id}, read[STORE_JOB_INPUTS_MAX], id;
     size_t n;
-    const struct store_job_new new_job = {.method = "distill", .spec = "{\"a\":1}", .inputs = inputs, .n_inputs = 2, .trace = "abc"};
+    const struct store_job_new new_job = {
+        .method = "distill", .spec = "{\"a\":1}", .inputs = inputs, .n_inputs = 2, .trace = "abc"};
     ok(store_lease_claim(&lease, &found, s, "w1", 1000, &e) == 0 && !found, "nothing to do yet");
     need(store_job_create(&id, NULL, s, &new_job, &e) == 0, "%s", e.text);
     STATE(id, "queued 0");
-    ok(store_job_inputs(read, &n, s, id, NULL) == 0 && n == 2 && read[0] == inputs[0] && read[1] == inputs[1], "inputs");
+    ok(store_job_inputs(read, &n, s, id, NULL) == 0 && n == 2 && read[0] == inputs[0] && read[1] == inputs[1],
+       "inputs");
     clock_now += 10;
-    need(store_lease_claim(&lease, &found, s, "w1", 1000, &e) == 0 && found && lease.job == id && lease.attempt == 1, "%s", e.text);
+    need(store_lease_claim(&lease, &found, s, "w1", 1000, &e) == 0 && found && lease.job == id && lease.attempt == 1,
+         "%s", e.text);
     need(store_job_get(&job, s, id, &e) == 0, "%s", e.text);
     ok(job.state == STORE_JOB_RUNNING && !strcmp(job.owner, "w1") && job.lease_expires == clock_now + 1000, "lease");
-    ok(job.created_at == clock_now - 10 && job.started_at == clock_now && job.finished_at == 0 && job.heartbeat_at == clock_now, "times");
-    ok(!strcmp(job.method, "distill") && !strcmp(job.spec, "{\"a\":1}") && !strcmp(job.trace, "abc") && !job.result && !job.error, "texts");
+    ok(job.created_at == clock_now - 10 && job.started_at == clock_now && job.finished_at == 0 &&
+           job.heartbeat_at == clock_now,
+       "times");
+    ok(!strcmp(job.method, "distill") && !strcmp(job.spec, "{\"a\":1}") && !strcmp(job.trace, "abc") && !job.result &&
+           !job.error,
+       "texts");
     int64_t revision = job.revision;
     store_job_fini(&job);
     ok(store_lease_claim(&lease, &found, s, "w2", 1000, &e) == 0 && !found, "nobody else gets it");
@@ -70,9 +79,13 @@ TEST(life_of_a_good_job) {
     ok(store_lease_heartbeat(&cancel, s, &lease, 1000, &e) == 0 && !cancel, "heartbeat: %s", e.text);
     const struct store_progress half = {.step = 5, .steps = 10, .eta_s = 2.5};
     ok(store_lease_progress(s, &lease, &half, "{\"loss\":0.5}", &e) == 0, "progress: %s", e.text);
-    ok(store_lease_progress(s, &lease, &(struct store_progress){.step = 6, .steps = 10, .eta_s = (double)NAN}, NULL, &e) == 0, "progress");
+    ok(store_lease_progress(s, &lease, &(struct store_progress){.step = 6, .steps = 10, .eta_s = (double)NAN}, NULL,
+                            &e) == 0,
+       "progress");
     need(store_job_get(&job, s, id, &e) == 0, "%s", e.text);
-    ok(job.progress.step == 6 && job.progress.steps == 10 && isnan(job.progress.eta_s) && !strcmp(job.metrics, "{\"loss\":0.5}"), "progress");
+    ok(job.progress.step == 6 && job.progress.steps == 10 && isnan(job.progress.eta_s) &&
+           !strcmp(job.metrics, "{\"loss\":0.5}"),
+       "progress");
     ok(job.lease_expires == clock_now + 1000 && job.revision > revision, "extended");
     store_job_fini(&job);
     const struct store_model_new output = {.name = "student", .blob = small_blob(s, 3)};
@@ -84,7 +97,8 @@ TEST(life_of_a_good_job) {
     store_job_fini(&job);
     ok(store_resolve(&v, s, STORE_MODEL, "student", &e) == 0 && v.job == id, "the model knows its job");
     ok(store_lease_heartbeat(&cancel, s, &lease, 1000, NULL) == E_LOST, "the lease ended");
-    ok(store_job_cancel(NULL, s, id, NULL) == E_CONFLICT && store_job_retry(s, id, NULL) == E_CONFLICT, "what has succeeded stays so");
+    ok(store_job_cancel(NULL, s, id, NULL) == E_CONFLICT && store_job_retry(s, id, NULL) == E_CONFLICT,
+       "what has succeeded stays so");
     STORY(id, "queued running succeeded end");
     store_close(s);
 }
@@ -165,7 +179,8 @@ TEST(cancelling) {
     clock_now += HOUR;
     ok(store_job_requeue(&n, s, &e) == 0 && n == 1, "the worker died before it heard");
     STATE(running, "cancelled 1");
-    ok(store_job_cancel(NULL, s, 99, NULL) == E_NOT_FOUND && store_job_retry(s, 99, NULL) == E_NOT_FOUND, "no such job");
+    ok(store_job_cancel(NULL, s, 99, NULL) == E_NOT_FOUND && store_job_retry(s, 99, NULL) == E_NOT_FOUND,
+       "no such job");
     store_close(s);
 }
 
@@ -195,18 +210,24 @@ TEST(idempotency) {
     struct err e = {0};
     int64_t first, again;
     bool replayed;
-    struct store_job_new job = {.method = "distill", .spec = "{}", .idempotency_key = "k1", .principal = "ann", .fingerprint = digest_of("a", 1)};
+    struct store_job_new job = {.method = "distill",
+                                .spec = "{}",
+                                .idempotency_key = "k1",
+                                .principal = "ann",
+                                .fingerprint = digest_of("a", 1)};
     ok(store_job_create(&first, &replayed, s, &job, &e) == 0 && !replayed, "first: %s", e.text);
     ok(store_job_create(&again, &replayed, s, &job, &e) == 0 && replayed && again == first, "replay: %s", e.text);
     job.fingerprint = digest_of("b", 1);
-    ok(store_job_create(&again, &replayed, s, &job, &e) == E_INVALID && !replayed && again == 0, "another request: %s", e.text);
+    ok(store_job_create(&again, &replayed, s, &job, &e) == E_INVALID && !replayed && again == 0, "another request: %s",
+       e.text);
     job.principal = NULL;
     ok(store_job_create(&again, &replayed, s, &job, &e) == 0 && !replayed && again != first, "somebody else's key");
     job.principal = "ann";
     clock_now += STORE_IDEMPOTENCY_MS;
     ok(store_job_create(&again, &replayed, s, &job, &e) == 0 && !replayed && again != first, "a day later");
     job.fingerprint = digest_of("b", 1);
-    ok(store_job_create(&first, &replayed, s, &job, &e) == 0 && replayed && again == first, "that one is remembered now");
+    ok(store_job_create(&first, &replayed, s, &job, &e) == 0 && replayed && again == first,
+       "that one is remembered now");
     job.idempotency_key = "";
     ok(store_job_create(&again, &replayed, s, &job, NULL) == E_INVALID, "an empty key");
     store_close(s);
@@ -287,14 +308,16 @@ TEST(checkpoints) {
     clock_now += STORE_HOLD_MS + 1;
     ok(store_gc(&report, s, &all, &e) == 0 && report.blobs == 2, "the older blobs are free: %" PRId64, report.blobs);
     ok(store_checkpoint_put(s, &lease, 50, 99, NULL) == E_NOT_FOUND, "no such blob");
-    ok(store_lease_fail(s, &lease, "{}", &e) == 0 && store_checkpoint_get(&c, s, id, 0, &e) == 0 && c.step == 40, "one outlives a failure");
+    ok(store_lease_fail(s, &lease, "{}", &e) == 0 && store_checkpoint_get(&c, s, id, 0, &e) == 0 && c.step == 40,
+       "one outlives a failure");
     ok(store_checkpoint_get(&c, s, id, 1, NULL) == E_NOT_FOUND, "only one");
     ok(store_job_retry(s, id, &e) == 0, "so that a retry goes on from it");
     lease = claim(s, "w");
     ok(store_checkpoint_get(&c, s, id, 0, &e) == 0, "it is there");
     ok(store_lease_fail(s, &lease, "{}", &e) == 0, "failed again");
     clock_now += STORE_CHECKPOINT_MS + 1;
-    ok(store_gc(&report, s, &all, &e) == 0 && store_checkpoint_get(&c, s, id, 0, NULL) == E_NOT_FOUND, "after a week it goes");
+    ok(store_gc(&report, s, &all, &e) == 0 && store_checkpoint_get(&c, s, id, 0, NULL) == E_NOT_FOUND,
+       "after a week it goes");
     ok(store_job_retry(s, id, &e) == 0, "retry");
     lease = claim(s, "w");
     ok(store_checkpoint_put(s, &lease, 1, small_blob(s, 9).id, &e) == 0, "put");
@@ -317,7 +340,8 @@ TEST(publishing_is_all_or_nothing) {
     ok(store_resolve(&v, s, STORE_MODEL, "student", NULL) == E_NOT_FOUND, "no model");
     output.blob = small_blob(s, 1);
     small_model(s, "student", 1);
-    ok(store_lease_succeed(&v, s, &lease, &output, "{}", NULL) == 0 && v.number == 1, "the same bytes are that version");
+    ok(store_lease_succeed(&v, s, &lease, &output, "{}", NULL) == 0 && v.number == 1,
+       "the same bytes are that version");
     store_close(s);
 }
 

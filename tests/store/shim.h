@@ -11,12 +11,12 @@
 enum shim_fault { SHIM_IO_ERROR, SHIM_DISK_FULL };
 
 static struct {
-    long calls;          /* that could fail, since the last reset */
-    long fail_at;        /* 0 = never */
-    bool for_good;       /* and all later ones */
+    long calls;    /* that could fail, since the last reset */
+    long fail_at;  /* 0 = never */
+    bool for_good; /* and all later ones */
     enum shim_fault fault;
-    bool no_sync;        /* pretend to sync: quick */
-    bool failed_sync;    /* the call that failed first was a sync */
+    bool no_sync;     /* pretend to sync: quick */
+    bool failed_sync; /* the call that failed first was a sync */
     void (*before_sync)(const char *path);
     void (*after_sync)(const char *path);
 } shim;
@@ -124,12 +124,23 @@ static int shim_shm_unmap(sqlite3_file *f, int remove) {
     return SHIM_CALL(f, xShmUnmap, remove);
 }
 
-static const sqlite3_io_methods shim_methods = {
-    .iVersion = 2, .xClose = shim_close, .xRead = shim_read, .xWrite = shim_write, .xTruncate = shim_truncate,
-    .xSync = shim_sync, .xFileSize = shim_size, .xLock = shim_lock, .xUnlock = shim_unlock,
-    .xCheckReservedLock = shim_reserved, .xFileControl = shim_control, .xSectorSize = shim_sector,
-    .xDeviceCharacteristics = shim_traits, .xShmMap = shim_shm_map, .xShmLock = shim_shm_lock,
-    .xShmBarrier = shim_shm_barrier, .xShmUnmap = shim_shm_unmap};
+static const sqlite3_io_methods shim_methods = {.iVersion = 2,
+                                                .xClose = shim_close,
+                                                .xRead = shim_read,
+                                                .xWrite = shim_write,
+                                                .xTruncate = shim_truncate,
+                                                .xSync = shim_sync,
+                                                .xFileSize = shim_size,
+                                                .xLock = shim_lock,
+                                                .xUnlock = shim_unlock,
+                                                .xCheckReservedLock = shim_reserved,
+                                                .xFileControl = shim_control,
+                                                .xSectorSize = shim_sector,
+                                                .xDeviceCharacteristics = shim_traits,
+                                                .xShmMap = shim_shm_map,
+                                                .xShmLock = shim_shm_lock,
+                                                .xShmBarrier = shim_shm_barrier,
+                                                .xShmUnmap = shim_shm_unmap};
 
 static int shim_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *f, int flags, int *out) {
     struct shim_file *file = (struct shim_file *)(void *)f;
