@@ -71,9 +71,14 @@ static void expand_size(char *out, size_t room, const char *value) {
     if (text_to_int(&n, number, 0, INT64_MAX >> shift)) text_print(out, room, "%lld", (long long)(n << shift));
 }
 
-/* One option as a member of the object that param_parse will judge. */
+/* One option as a member of the object that param_parse will judge. What is not UTF-8 is left out and
+ * remembered: JSON could not say it. */
 static void put_option(struct json_writer *w, const struct param *row, const char *name, const char *value) {
     char number[1024];
+    if (!text_is_utf8(value, strlen(value)) || !text_is_utf8(name, strlen(name))) {
+        text_fail(w->out, E_INVALID);
+        return;
+    }
     if (row && row->type == PARAM_TYPE_INT) {
         expand_size(number, sizeof number, value);
         json_put_string(w, name, number);
@@ -148,7 +153,8 @@ int options_parse(void *out, bool *help, const struct param *table, int argc, ch
     text_init(&text, OPTIONS_MAX);
     struct json_writer w = json_writer(&text);
     int code = put_all(&w, table, argc, argv, e);
-    if (!code && text.failed) code = err_set(e, text.failed, "the options are too long");
+    if (!code && text.failed)
+        code = err_set(e, E_INVALID, text.failed == E_INVALID ? "an option is not UTF-8" : "the options are too long");
     if (!code) code = json_parse(&root, text.data, text.length, e);
     if (!code) code = param_parse(out, table, root, "", e);
     json_free(root);

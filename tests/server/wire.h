@@ -28,6 +28,7 @@ struct wire {
     struct front *front;
     char folder[64];
     int port;
+    int idle_s; /* 0 = 5 */
 };
 
 /* Starts a front for these routes. Change w->service before, if its limits matter. */
@@ -48,7 +49,7 @@ static inline bool wire_start(struct wire *w, const struct route *const *routes)
     if (!stores_mine()) return false; /* made by one thread, not by all at once */
     s->hosts = "retort.example";
     s->open = true;
-    struct front_options options = {"127.0.0.1:0", 2, 2, 700, 0, 5, s};
+    struct front_options options = {"127.0.0.1:0", 2, 2, 700, 0, w->idle_s ? w->idle_s : 5, s};
     if (front_start(&w->front, &options, &e)) {
         printf("# %s\n", e.text);
         return false;
