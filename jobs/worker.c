@@ -1,6 +1,7 @@
 /* worker.c - the loop of the worker process. */
 #include "jobs/worker.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -82,6 +83,7 @@ int worker_run_one(bool *found, struct store *s, const struct worker_options *op
     log_info("job %lld: attempt %d", (long long)lease.job, lease.attempt);
     status = run_claimed(s, &lease, options, e);
     log_info("job %lld: done", (long long)lease.job);
+    malloc_trim(0); /* the next one may be long in coming */
     return status;
 }
 
