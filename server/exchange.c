@@ -142,9 +142,16 @@ static enum MHD_Result begin(struct exchange *x, const char *method, const char 
         x->phase = PHASE_BODY;
         return MHD_YES;
     }
-    /* Whatever body follows is never read, so nothing else may follow on this connection either. */
+    /* A sender that is under way with a body gets its answer while it sends: a connection closed under
+     * its hands would often take the answer with it. One that asks first (Expect) is told at once. */
     const char *length = header_get(&x->request, "Content-Length");
-    if (header_get(&x->request, "Transfer-Encoding") || (length && strcmp(length, "0"))) x->close = true;
+    bool body = header_get(&x->request, "Transfer-Encoding") || (length && strcmp(length, "0"));
+    if (body && !x->close && !header_get(&x->request, "Expect")) {
+        x->phase = PHASE_DROP;
+        x->answered = exchange_send_early(x);
+        return x->answered ? MHD_YES : MHD_NO;
+    }
+    x->close = x->close || body; /* a body that is not read: nothing may follow it on this connection */
     if (x->close) return exchange_send(x);
     x->phase = PHASE_READY; /* libmicrohttpd closes after every answer to a first call */
     return MHD_YES;
