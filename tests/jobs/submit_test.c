@@ -1,4 +1,6 @@
 /* From a request to a checked specification. */
+#define TEST_SECONDS 60
+#include "tests/base/starve.h"
 #include "tests/jobs/factory.h"
 
 static void check_refused(struct store *s, const char *request, int code, const char *pointer, const char *word) {
@@ -78,6 +80,31 @@ TEST(every_method_describes_itself) {
     ok(json_count(root) == 3, "%zu methods", json_count(root));
     json_free(root);
     text_free(&out);
+}
+
+static struct store *starved;
+
+static int check_once(void) {
+    static const char request[] = DISTIL;
+    struct submission sub;
+    struct json *root = NULL;
+    struct err e = {0};
+    int status = json_parse(&root, request, strlen(request), &e);
+    if (!status) status = submit_check(&sub, starved, root, &(struct submit_options){0}, &e);
+    if (!status) submission_free(&sub);
+    json_free(root);
+    return status;
+}
+
+TEST(memory_may_run_out) {
+    starved = factory_with_teacher();
+    for (uint64_t n = 0; n < 300; n++) { /* what SQLite keeps for good from its first successes and failures */
+        mem_fail_at(n, false);
+        check_once();
+    }
+    mem_fail_at(0, false);
+    starve("submitting", check_once);
+    store_close(starved);
 }
 
 TEST_MAIN
