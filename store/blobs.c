@@ -140,6 +140,7 @@ int blob_remove(bool *done, struct store *s, int64_t blob, int64_t until, struct
             *done = false;
             return r;
         }
+        if (!*done) db_give_way();
     }
     return 0;
 }

@@ -20,27 +20,20 @@ static bool time_is_up(const struct sweep *g) {
 
 /* ---- what gives its blobs free ---- */
 
-/* The least recently used entry, when the cache is too large. */
-static int evict_one(struct sweep *g, bool *evicted, struct err *e) {
-    struct database *db = g->s->meta;
-    int64_t bytes;
-    *evicted = false;
-    int r = db_integer(&bytes, db, "SELECT COALESCE(SUM(bytes), 0) FROM cache", BIND_NOTHING, e);
-    if (r || bytes <= g->options->cache_max_bytes) return r;
-    r = db_run(db, "DELETE FROM cache WHERE key = (SELECT key FROM cache ORDER BY used_at, key LIMIT 1)", BIND_NOTHING,
-               e);
-    *evicted = !r && db_changes(db) > 0;
-    return r;
-}
-
+/* Drops the least recently used entries until the others fit. */
 static int evict_within(struct sweep *g, struct err *e) {
-    bool evicted = g->options->cache_max_bytes >= 0;
-    int r = 0;
-    while (!r && evicted) {
-        r = evict_one(g, &evicted, e);
-        if (!r && evicted) g->report->evicted++;
+    struct database *db = g->s->meta;
+    int64_t bytes, dropped;
+    if (g->options->cache_max_bytes < 0) return 0;
+    int r = db_integer(&bytes, db, "SELECT COALESCE(SUM(bytes), 0) FROM cache", BIND_NOTHING, e);
+    for (; !r && bytes > g->options->cache_max_bytes; bytes -= dropped) {
+        r = db_integer(
+            &dropped, db,
+            "DELETE FROM cache WHERE key = (SELECT key FROM cache ORDER BY used_at, key LIMIT 1) RETURNING bytes",
+            BIND_NOTHING, e);
+        if (!r) g->report->evicted++;
     }
-    return r;
+    return r == E_NOT_FOUND ? 0 : r;
 }
 
 static int forget_within(struct sweep *g, struct err *e) {
@@ -197,6 +190,7 @@ static int shrink(struct sweep *g, struct err *e) {
         r = db_script(g->s->blobs, "PRAGMA incremental_vacuum(256)", e);
         if (!r) r = free_pages(&left, g, e);
         if (left >= before) break;
+        db_give_way();
     }
     if (!r) r = db_script(g->s->blobs, "PRAGMA wal_checkpoint(TRUNCATE)", e);
     g->report->freed_bytes = (pages - left) * page_size;

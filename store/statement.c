@@ -5,12 +5,14 @@
 #include <limits.h>
 #include <sqlite3.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "store/library.h"
 #include "store/store.h"
 
 #define BUCKETS 64
+#define POLL_MS 2
 
 struct statement {
     sqlite3_stmt *handle;
@@ -23,7 +25,8 @@ struct database {
     sqlite3 *handle;
     const char *label;
     bool durable; /* what `synchronous` is set to */
-    bool stuck;   /* in a transaction that could not be rolled back, for want of memory */
+    int64_t waiting_since;
+    bool stuck; /* in a transaction that could not be rolled back, for want of memory */
     struct statement *buckets[BUCKETS];
 };
 
@@ -270,12 +273,26 @@ int db_end(struct database *db, int result, struct err *e) {
     return result;
 }
 
+void db_give_way(void) {
+    clock_sleep_ms(2 * POLL_MS);
+}
+
 /* ---- opening ---- */
+
+/* SQLite's own handler sleeps ever longer, and then misses the short pauses of a busy writer. */
+static int wait_for_lock(void *context, int count) {
+    struct database *db = context;
+    int64_t now = clock_monotonic_ns();
+    if (count == 0) db->waiting_since = now;
+    if (now - db->waiting_since > (int64_t)STORE_BUSY_MS * 1000000) return 0;
+    clock_sleep_ms(POLL_MS);
+    return 1;
+}
 
 static int configure(struct database *db, struct err *e) {
     sqlite3 *h = db->handle;
     sqlite3_extended_result_codes(h, 1);
-    sqlite3_busy_timeout(h, STORE_BUSY_MS);
+    sqlite3_busy_handler(h, wait_for_lock, db);
     sqlite3_db_config(h, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_db_config(h, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     sqlite3_limit(h, SQLITE_LIMIT_LENGTH, 64 << 20);

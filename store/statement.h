@@ -118,4 +118,8 @@ int db_begin(struct database *db, enum db_mode mode, struct err *e);
 /* Commits when result is 0, rolls back otherwise. Returns result, or the error of the commit. */
 int db_end(struct database *db, int result, struct err *e);
 
+/* Pauses for as long as those who wait for a lock need to notice that it is free: between the
+ * transactions of one that has many. Locks know no queue. */
+void db_give_way(void);
+
 #endif

@@ -104,6 +104,7 @@ int store_writer_add(struct store_writer *w, const void *bytes, size_t size, str
         if (w->failed) return w->failed;
         at += n;
         size -= n;
+        if (size >= STORE_CHUNK_SIZE) db_give_way();
     }
     return 0;
 }

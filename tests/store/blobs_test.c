@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 
+#include "base/clock.h"
+
 #define MIB (1 << 20)
 
 /* Writes a blob in pieces of a size. */
@@ -310,6 +312,40 @@ TEST(slow_reader_does_not_make_the_log_grow) {
     ok(most < 34 * MIB, "the log grew to %" PRId64, most);
     store_close(reader);
     store_close(writer);
+}
+
+/* While one writes without an end, others get their turn. */
+TEST(a_busy_writer_gives_way) {
+    enum { BIG = 100 << 20 };
+    struct store_blob blob;
+    folder_make();
+    store_close(folder_open());
+    pid_t child = fork();
+    if (child == 0) {
+        struct store *s = folder_open();
+        char *bytes = calloc(1, BIG);
+        int r = store_blob_put(&blob, s, bytes, BIG, NULL);
+        clock_now += STORE_HOLD_MS + 1;
+        collect(s, false);
+        store_close(s);
+        _exit(r != 0);
+    }
+    struct store *s = folder_open();
+    int turns = 0, failed = 0, status = 0;
+    int64_t longest = 0;
+    for (uint64_t seed = 0; waitpid(child, &status, WNOHANG) == 0; seed++) {
+        char bytes[100];
+        int64_t start = clock_monotonic_ns();
+        pattern_fill(bytes, sizeof bytes, seed, 0);
+        turns++;
+        failed += store_blob_put(&blob, s, bytes, sizeof bytes, NULL) != 0;
+        int64_t waited = clock_monotonic_ns() - start;
+        longest = waited > longest ? waited : longest;
+    }
+    ok(status == 0, "the busy one: %d", status);
+    ok(failed == 0 && turns > 10, "%d turns, %d failed", turns, failed);
+    ok(longest < 2500000000, "the longest wait was %" PRId64 " ms", longest / 1000000);
+    store_close(s);
 }
 
 TEST(damage_is_noticed) {
