@@ -39,8 +39,13 @@ static void one_run(struct bench *b) {
     for (size_t i = 0; i < b->batch * b->classes; i++) b->target[i] = logits[i] * 100;
     double sums[2 * LOSS_MAX_TERMS];
     const real *targets[] = {b->target};
-    struct loss_rows rows = {.logits = logits, .targets = targets, .shares = (double[]){1}, .teachers = 1,
-                             .n = b->batch, .classes = b->classes, .scratch = b->scratch};
+    struct loss_rows rows = {.logits = logits,
+                             .targets = targets,
+                             .shares = (double[]){1},
+                             .teachers = 1,
+                             .n = b->batch,
+                             .classes = b->classes,
+                             .scratch = b->scratch};
     loss_run(&b->loss, &rows, b->batch, net_output_gradient(b->net, 0), sums);
     net_backward(b->net);
     optimizer_step(&b->optimizer, b->crew, net_parameters(b->net), net_gradients(b->net), 1e-4, 0);
@@ -114,7 +119,8 @@ int main(int argc, char **argv) {
     struct crew *crew;
     int64_t batch, threads = 0;
     double seconds = 2;
-    if (!text_to_int(&batch, argv[2], 1, 1 << 20) || (argc > 3 && !text_to_int(&threads, argv[3], 0, CREW_MAX_THREADS)) ||
+    if (!text_to_int(&batch, argv[2], 1, 1 << 20) ||
+        (argc > 3 && !text_to_int(&threads, argv[3], 0, CREW_MAX_THREADS)) ||
         (argc > 4 && !text_to_real(&seconds, argv[4])))
         return fprintf(stderr, "step: BATCH, THREADS and SECONDS are numbers\n"), 2;
     if (crew_new(&crew, (int)threads, &e)) fail(&e);

@@ -22,24 +22,30 @@ struct options {
     double seconds;
 };
 
-static const char usage[] =
-    "usage: retort run MODEL.onnx INPUT... [-o OUT.npz] [--threads N] [--time SECONDS]\n"
-    "  INPUT        .npy, IDX (.gz) or ONNX tensor (.pb), in the order of the graph's inputs\n"
-    "  -o OUT.npz   writes every output under its name\n"
-    "  --threads N  0 = one per processor (the default)\n"
-    "  --time S     repeats the run for S seconds and prints the median time of one\n";
+static const char usage[] = "usage: retort run MODEL.onnx INPUT... [-o OUT.npz] [--threads N] [--time SECONDS]\n"
+                            "  INPUT        .npy, IDX (.gz) or ONNX tensor (.pb), in the order of the graph's inputs\n"
+                            "  -o OUT.npz   writes every output under its name\n"
+                            "  --threads N  0 = one per processor (the default)\n"
+                            "  --time S     repeats the run for S seconds and prints the median time of one\n";
 
 static bool parse_options(struct options *o, int argc, char **argv) {
     for (int i = 0; i < argc; i++) {
         const char *a = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
         int64_t threads;
-        if (strcmp(a, "-o") == 0 && value) o->out = argv[++i];
-        else if (strcmp(a, "--threads") == 0 && value && text_to_int(&threads, argv[++i], 0, CREW_MAX_THREADS)) o->threads = (int)threads;
-        else if (strcmp(a, "--time") == 0 && value && text_to_real(&o->seconds, argv[++i]) && o->seconds > 0) continue;
-        else if (a[0] == '-') return false;
-        else if (!o->model) o->model = a;
-        else if (o->n_inputs < MAX_INPUTS) o->inputs[o->n_inputs++] = a;
-        else return false;
+        if (strcmp(a, "-o") == 0 && value)
+            o->out = argv[++i];
+        else if (strcmp(a, "--threads") == 0 && value && text_to_int(&threads, argv[++i], 0, CREW_MAX_THREADS))
+            o->threads = (int)threads;
+        else if (strcmp(a, "--time") == 0 && value && text_to_real(&o->seconds, argv[++i]) && o->seconds > 0)
+            continue;
+        else if (a[0] == '-')
+            return false;
+        else if (!o->model)
+            o->model = a;
+        else if (o->n_inputs < MAX_INPUTS)
+            o->inputs[o->n_inputs++] = a;
+        else
+            return false;
     }
     return o->model != NULL;
 }
@@ -97,8 +103,10 @@ static int read_stream(struct array **out, const char *bytes, size_t size, struc
     if (!status) status = arraystream_feed(stream, bytes, size, e);
     if (!status) status = arraystream_finish(stream, e);
     arraystream_free(stream);
-    if (status) array_free(c.array);
-    else *out = c.array;
+    if (status)
+        array_free(c.array);
+    else
+        *out = c.array;
     return status;
 }
 
@@ -207,7 +215,8 @@ static void run_chunk(struct session *s, size_t first, size_t n) {
 
 static int open_session(struct session *s, struct err *e) {
     int status = read_model(&s->graph, s->options.model, e);
-    for (int i = 0; i < s->options.n_inputs && !status; i++) status = read_input(&s->inputs[i], s->options.inputs[i], e);
+    for (int i = 0; i < s->options.n_inputs && !status; i++)
+        status = read_input(&s->inputs[i], s->options.inputs[i], e);
     if (!status) status = check_inputs(s, e);
     if (!status) status = make_outputs(s, e);
     if (!status) status = crew_new(&s->crew, s->options.threads, e);
@@ -235,8 +244,7 @@ static void print_output(const char *name, const struct array *a) {
         low = fmin(low, value), high = fmax(high, value), sum += value;
     }
     shape_print(shape, sizeof shape, &a->shape);
-    printf("%s %s: min %.6g, max %.6g, mean %.6g\n", name, shape, low, high,
-           sum / (double)a->count);
+    printf("%s %s: min %.6g, max %.6g, mean %.6g\n", name, shape, low, high, sum / (double)a->count);
 }
 
 static int ascending(const void *a, const void *b) {
@@ -284,7 +292,8 @@ static int run_session(struct session *s, struct err *e) {
     if (status) return status;
     for (size_t first = 0; first < s->samples; first += s->chunk)
         run_chunk(s, first, s->samples - first < s->chunk ? s->samples - first : s->chunk);
-    for (int i = 0; i < s->graph->n_outputs; i++) print_output(s->graph->values[s->graph->outputs[i]].name, s->outputs[i]);
+    for (int i = 0; i < s->graph->n_outputs; i++)
+        print_output(s->graph->values[s->graph->outputs[i]].name, s->outputs[i]);
     if (s->options.out) status = write_outputs(s, e);
     if (!status && s->options.seconds > 0) status = print_time(s, e);
     return status;

@@ -11,8 +11,8 @@
 #define TESTS_TEST_H
 
 #include <math.h>
-#include <stdarg.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +105,8 @@ static inline int test_main(int argc, char **argv) {
 }
 
 #define TEST_MAIN \
-    int main(int argc, char **argv) { return test_main(argc, argv); }
+    int main(int argc, char **argv) { \
+        return test_main(argc, argv); \
+    }
 
 #endif

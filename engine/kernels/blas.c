@@ -15,7 +15,9 @@ void blas_enter_thread(void) {
 #endif
 }
 
-const char *blas_name(void) { return openblas_get_config(); }
+const char *blas_name(void) {
+    return openblas_get_config();
+}
 
 /* oneDNN is 1.2 to 1.8 times as fast on the shapes of dense layers; OpenBLAS on few columns and
  * where there is little to do. Figures: bench/NOTES.md. */
@@ -32,7 +34,7 @@ static bool try_dnnl(bool transpose_a, bool transpose_b, int m, int n, int k, co
 #endif
 }
 
-#define GEMM _Generic((real)0, float: cblas_sgemm, double: cblas_dgemm)
+#define GEMM _Generic((real)0, float : cblas_sgemm, double : cblas_dgemm)
 
 void blas_gemm(bool transpose_a, bool transpose_b, int m, int n, int k, const real *a, int lda, const real *b, int ldb,
                real *c, int ldc, bool add) {

@@ -30,9 +30,13 @@ static int blas_open(struct conv **out, const struct conv_shape *shape, const st
     return 0;
 }
 
-static void blas_close(struct conv *c) { mem_free(c); }
+static void blas_close(struct conv *c) {
+    mem_free(c);
+}
 
-static size_t pixels(const struct conv *c) { return (size_t)c->s.out_height * (size_t)c->s.out_width; }
+static size_t pixels(const struct conv *c) {
+    return (size_t)c->s.out_height * (size_t)c->s.out_width;
+}
 
 static struct conv_sizes blas_sizes(const struct conv *c) {
     size_t weights = (size_t)c->s.out_channels * (size_t)c->patch;
@@ -111,12 +115,13 @@ static size_t in_size(const struct conv *c) {
     return (size_t)c->s.in_height * (size_t)c->s.in_width * (size_t)c->s.in_channels;
 }
 
-static size_t out_size(const struct conv *c) { return pixels(c) * (size_t)c->s.out_channels; }
+static size_t out_size(const struct conv *c) {
+    return pixels(c) * (size_t)c->s.out_channels;
+}
 
 static const real *group_weights(const struct conv *c, int group, const real *packed) {
     return packed + (size_t)(group * c->group_out) * (size_t)c->patch;
 }
-
 
 static void blas_forward(struct conv *c, int thread, const real *x, const real *packed, const real *bias,
                          const real *residual, real *y, real *scratch) {
@@ -152,8 +157,8 @@ static void blas_backward_weights(struct conv *c, int thread, const real *x, con
     for (int n = 0; n < c->s.n; n++, x += in_size(c), dy += out_size(c)) {
         for (int g = 0; g < c->s.groups; g++)
             blas_gemm(true, false, c->group_out, c->patch, (int)pixels(c), dy + g * c->group_out, channels,
-                      patches(c, g, x, scratch), c->patch,
-                      gradient + (size_t)(g * c->group_out) * (size_t)c->patch, c->patch, n > 0);
+                      patches(c, g, x, scratch), c->patch, gradient + (size_t)(g * c->group_out) * (size_t)c->patch,
+                      c->patch, n > 0);
         if (d_bias)
             for (size_t p = 0; p < pixels(c); p++)
                 for (int o = 0; o < channels; o++) d_bias[o] += dy[p * (size_t)channels + (size_t)o];

@@ -77,12 +77,10 @@ static dnnl_status_t describe_direction(dnnl_convolution_desc_t *out, int direct
             out, uses->backward_weights ? dnnl_forward_training : dnnl_forward_inference, dnnl_convolution_direct,
             &d->x, &d->weights, bias, &d->y, d->strides, d->dilates, d->pad_begin, d->pad_end);
     if (direction == BACKWARD_DATA)
-        return dnnl_dilated_convolution_backward_data_desc_init(out, dnnl_convolution_direct, &d->x, &d->weights,
-                                                                &d->y, d->strides, d->dilates, d->pad_begin,
-                                                                d->pad_end);
+        return dnnl_dilated_convolution_backward_data_desc_init(out, dnnl_convolution_direct, &d->x, &d->weights, &d->y,
+                                                                d->strides, d->dilates, d->pad_begin, d->pad_end);
     return dnnl_dilated_convolution_backward_weights_desc_init(out, dnnl_convolution_direct, &d->x, &d->weights, bias,
-                                                               &d->y, d->strides, d->dilates, d->pad_begin,
-                                                               d->pad_end);
+                                                               &d->y, d->strides, d->dilates, d->pad_begin, d->pad_end);
 }
 
 static dnnl_status_t choose_attributes(dnnl_primitive_attr_t *out, const dnnl_memory_desc_t *residual, bool relu) {
@@ -98,8 +96,7 @@ static dnnl_status_t choose_attributes(dnnl_primitive_attr_t *out, const dnnl_me
     return status;
 }
 
-static const int weights_query[DIRECTIONS] = {dnnl_query_weights_md, dnnl_query_weights_md,
-                                              dnnl_query_diff_weights_md};
+static const int weights_query[DIRECTIONS] = {dnnl_query_weights_md, dnnl_query_weights_md, dnnl_query_diff_weights_md};
 
 /* Makes the primitive of one direction and each thread's memory objects for it. `hint` is the
  * forward description, kept open until the last direction. */
@@ -128,8 +125,10 @@ static dnnl_status_t open_direction(struct conv *c, int direction, struct descri
         status = dnnl_memory_create(&m->weights[direction], &c->weights[direction], the_engine(), DNNL_MEMORY_NONE);
         if (!status) status = dnnl_memory_create(&m->scratch[direction], scratch, the_engine(), DNNL_MEMORY_NONE);
     }
-    if (direction == FORWARD) *hint = found;
-    else dnnl_primitive_desc_destroy(found);
+    if (direction == FORWARD)
+        *hint = found;
+    else
+        dnnl_primitive_desc_destroy(found);
     return status;
 }
 
@@ -242,7 +241,9 @@ static int dnnl_conv_open(struct conv **out, const struct conv_shape *shape, con
     return 0;
 }
 
-static size_t reals(size_t bytes) { return (bytes + sizeof(real) - 1) / sizeof(real); }
+static size_t reals(size_t bytes) {
+    return (bytes + sizeof(real) - 1) / sizeof(real);
+}
 
 static struct conv_sizes dnnl_conv_sizes(const struct conv *c) {
     return (struct conv_sizes){

@@ -23,8 +23,8 @@ struct crew {
     void *context;
     int n_units;
     _Alignas(64) atomic_int next_unit;
-    _Alignas(64) atomic_uint task;    /* counts up with every crew_run; odd jumps never happen */
-    _Alignas(64) atomic_int busy;     /* helpers that have not finished the task */
+    _Alignas(64) atomic_uint task; /* counts up with every crew_run; odd jumps never happen */
+    _Alignas(64) atomic_int busy;  /* helpers that have not finished the task */
     atomic_bool quit;
 
     pthread_mutex_t mutex; /* for sleeping only */
@@ -102,8 +102,10 @@ void crew_run(struct crew *c, void (*work)(void *, int, int), void *context, int
     announce_task(c);
     work_off(c, 0);
     for (int i = 0; atomic_load_explicit(&c->busy, memory_order_acquire) > 0; i++)
-        if (i < SPINS) pause_briefly();
-        else sched_yield();
+        if (i < SPINS)
+            pause_briefly();
+        else
+            sched_yield();
 }
 
 static int start_helpers(struct crew *c, struct err *e) {
@@ -155,4 +157,6 @@ void crew_free(struct crew *c) {
     mem_free_aligned(c);
 }
 
-int crew_threads(const struct crew *c) { return c->threads; }
+int crew_threads(const struct crew *c) {
+    return c->threads;
+}

@@ -8,8 +8,10 @@ VECTORISED void loop_add(real *to, const real *from, size_t n) {
 }
 
 void loop_give(real *to, const real *from, size_t n, bool add) {
-    if (add) loop_add(to, from, n);
-    else memcpy(to, from, n * sizeof(real));
+    if (add)
+        loop_add(to, from, n);
+    else
+        memcpy(to, from, n * sizeof(real));
 }
 
 VECTORISED void loop_relu_mask(real *dy, const real *y, size_t n) {

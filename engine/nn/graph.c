@@ -151,13 +151,13 @@ int graph_add_node(int *out, struct graph *g, const char *op, const char *name, 
                    const int *outputs, int n_outputs, struct err *e) {
     const struct op *found = op_find(op);
     if (!found)
-        return err_set(e, E_UNSUPPORTED, "node '%s' uses the operator %s, which retort does not know",
-                       name ? name : "", op);
+        return err_set(e, E_UNSUPPORTED, "node '%s' uses the operator %s, which retort does not know", name ? name : "",
+                       op);
     if (g->n_nodes >= GRAPH_MAX_NODES)
         return err_set(e, E_TOO_LARGE, "the graph has more than %d nodes", GRAPH_MAX_NODES);
     if (n_inputs > NODE_MAX_INPUTS || n_outputs > NODE_MAX_INPUTS)
-        return err_set(e, E_TOO_LARGE, "node '%s' has %d inputs and %d outputs; at most %d are taken",
-                       name ? name : "", n_inputs, n_outputs, NODE_MAX_INPUTS);
+        return err_set(e, E_TOO_LARGE, "node '%s' has %d inputs and %d outputs; at most %d are taken", name ? name : "",
+                       n_inputs, n_outputs, NODE_MAX_INPUTS);
     int status = reserve((void **)&g->nodes, &g->nodes_room, g->n_nodes, sizeof *g->nodes, e);
     if (status) return status;
     struct node n = {.op = found, .n_inputs = n_inputs, .n_outputs = n_outputs};
@@ -198,8 +198,10 @@ static int set_take(struct graph *g, int node, const char *name, struct attribut
         attribute_fini(&a);
         return err_memory(e, sizeof a);
     }
-    if (old) attribute_fini(old);
-    else old = &list[n->n_attributes++];
+    if (old)
+        attribute_fini(old);
+    else
+        old = &list[n->n_attributes++];
     *old = a;
     return 0;
 }
@@ -259,7 +261,9 @@ int graph_find_value(const struct graph *g, const char *name) {
     return i < 0 ? VALUE_NONE : i;
 }
 
-int graph_find_node(const struct graph *g, const char *name) { return names_find(&g->node_names, name); }
+int graph_find_node(const struct graph *g, const char *name) {
+    return names_find(&g->node_names, name);
+}
 
 /* ---- copying ---- */
 
@@ -267,14 +271,14 @@ static int clone_attribute(struct graph *to, int node, const struct attribute *a
     struct array *array = NULL;
     int status;
     switch (a->type) {
-    case ATTRIBUTE_INT: return graph_set_int(to, node, a->name, a->integer, e);
-    case ATTRIBUTE_REAL: return graph_set_real(to, node, a->name, a->real, e);
-    case ATTRIBUTE_STRING: return graph_set_string(to, node, a->name, a->string, e);
-    case ATTRIBUTE_INTS: return graph_set_ints(to, node, a->name, a->integers, a->count, e);
-    case ATTRIBUTE_REALS: return graph_set_reals(to, node, a->name, a->reals, a->count, e);
-    case ATTRIBUTE_ARRAY:
-        status = array_clone(&array, a->array, e);
-        return status ? status : graph_set_array_take(to, node, a->name, array, e);
+        case ATTRIBUTE_INT: return graph_set_int(to, node, a->name, a->integer, e);
+        case ATTRIBUTE_REAL: return graph_set_real(to, node, a->name, a->real, e);
+        case ATTRIBUTE_STRING: return graph_set_string(to, node, a->name, a->string, e);
+        case ATTRIBUTE_INTS: return graph_set_ints(to, node, a->name, a->integers, a->count, e);
+        case ATTRIBUTE_REALS: return graph_set_reals(to, node, a->name, a->reals, a->count, e);
+        case ATTRIBUTE_ARRAY:
+            status = array_clone(&array, a->array, e);
+            return status ? status : graph_set_array_take(to, node, a->name, array, e);
     }
     return err_set(e, E_INTERNAL, "attribute '%s' has no type", a->name);
 }
@@ -324,8 +328,10 @@ int graph_drop_nodes(struct graph *g, const bool *drop, struct err *e) {
         struct node *n = &g->nodes[i];
         for (int k = 0; k < n->n_outputs; k++)
             if (n->outputs[k] != VALUE_NONE) g->values[n->outputs[k]].producer = drop[i] ? -1 : kept;
-        if (drop[i]) node_fini(n);
-        else g->nodes[kept++] = *n;
+        if (drop[i])
+            node_fini(n);
+        else
+            g->nodes[kept++] = *n;
     }
     g->n_nodes = kept;
     names_free(&g->node_names);

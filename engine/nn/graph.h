@@ -24,7 +24,14 @@
 
 struct op;
 
-enum attribute_type { ATTRIBUTE_INT, ATTRIBUTE_REAL, ATTRIBUTE_STRING, ATTRIBUTE_INTS, ATTRIBUTE_REALS, ATTRIBUTE_ARRAY };
+enum attribute_type {
+    ATTRIBUTE_INT,
+    ATTRIBUTE_REAL,
+    ATTRIBUTE_STRING,
+    ATTRIBUTE_INTS,
+    ATTRIBUTE_REALS,
+    ATTRIBUTE_ARRAY
+};
 
 struct attribute {
     char *name;
@@ -51,7 +58,7 @@ struct value {
 struct node {
     char *name;
     const struct op *op;
-    int *inputs;  /* value indices, VALUE_NONE where left out */
+    int *inputs; /* value indices, VALUE_NONE where left out */
     int n_inputs;
     int *outputs;
     int n_outputs;

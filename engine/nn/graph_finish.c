@@ -52,7 +52,8 @@ static int sorting_init(struct sorting *s, const struct graph *g, struct err *e)
     s->order = mem_calloc(nodes + 1, sizeof(int));
     s->first = mem_calloc(values + 2, sizeof(int));
     s->readers = mem_calloc(reads + 1, sizeof(int));
-    return s->waiting && s->order && s->first && s->readers ? 0 : err_memory(e, (2 * nodes + values + reads) * sizeof(int));
+    return s->waiting && s->order && s->first && s->readers ? 0
+                                                            : err_memory(e, (2 * nodes + values + reads) * sizeof(int));
 }
 
 /* Lists for each value the nodes that read it (counting sort by value). */
@@ -63,8 +64,10 @@ static void list_readers(struct sorting *s, const struct graph *g) {
             for (int k = 0; k < g->nodes[i].n_inputs; k++) {
                 int v = g->nodes[i].inputs[k];
                 if (v == VALUE_NONE || g->values[v].producer < 0) continue;
-                if (pass) s->readers[next[v]++] = i, s->waiting[i]++;
-                else next[v + 1]++;
+                if (pass)
+                    s->readers[next[v]++] = i, s->waiting[i]++;
+                else
+                    next[v + 1]++;
             }
         if (!pass)
             for (int v = 0; v < g->n_values; v++) next[v + 1] += next[v];
@@ -124,8 +127,8 @@ static int order_nodes(struct graph *g, struct err *e) {
     if (placed < g->n_nodes) {
         int stuck = 0;
         while (s.waiting[stuck] == 0) stuck++;
-        status = err_set(e, E_INVALID, "the graph has a cycle: node '%s' (%s) needs its own output", g->nodes[stuck].name,
-                         g->nodes[stuck].op->name);
+        status = err_set(e, E_INVALID, "the graph has a cycle: node '%s' (%s) needs its own output",
+                         g->nodes[stuck].name, g->nodes[stuck].op->name);
         goto out;
     }
     status = apply_order(g, s.order, e);

@@ -15,7 +15,8 @@ static void copy_relaid(const struct tensor *from, const struct tensor *to, bool
     real *target = tensor_at(to, p);
     size_t n = tensor_count(from, p);
     if (from->layout == to->layout) {
-        if (!add) memcpy(target, source, n * sizeof(real));
+        if (!add)
+            memcpy(target, source, n * sizeof(real));
         else
             for (size_t i = 0; i < n; i++) target[i] += source[i];
         return;

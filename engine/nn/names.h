@@ -10,7 +10,7 @@ struct names {
     struct {
         const char *name; /* borrowed; NULL = free */
         int index;
-    } *slots;
+    } * slots;
     size_t room; /* a power of two, or 0 */
     size_t used;
 };

@@ -42,7 +42,9 @@ void net_free(struct net *n) {
     mem_free(n);
 }
 
-struct net_memory net_memory(const struct net *n) { return n->plan.memory; }
+struct net_memory net_memory(const struct net *n) {
+    return n->plan.memory;
+}
 
 /* ---- inputs and outputs ---- */
 
@@ -50,15 +52,25 @@ static const struct tensor *input_tensor(const struct net *n, int i) {
     return &n->plan.values[n->plan.graph->inputs[i]].tensor;
 }
 
-static int output_value(const struct net *n, int i) { return n->plan.standing[n->plan.graph->outputs[i]]; }
+static int output_value(const struct net *n, int i) {
+    return n->plan.standing[n->plan.graph->outputs[i]];
+}
 
-struct shape net_input_shape(const struct net *n, int i) { return input_tensor(n, i)->shape; }
+struct shape net_input_shape(const struct net *n, int i) {
+    return input_tensor(n, i)->shape;
+}
 struct shape net_output_shape(const struct net *n, int i) {
     return n->plan.known->values[n->plan.graph->outputs[i]].shape;
 }
-real *net_input(struct net *n, int i) { return input_tensor(n, i)->base; }
-const real *net_output(const struct net *n, int i) { return n->plan.values[output_value(n, i)].tensor.base; }
-real *net_output_gradient(struct net *n, int i) { return n->plan.gradients[output_value(n, i)].tensor.base; }
+real *net_input(struct net *n, int i) {
+    return input_tensor(n, i)->base;
+}
+const real *net_output(const struct net *n, int i) {
+    return n->plan.values[output_value(n, i)].tensor.base;
+}
+real *net_output_gradient(struct net *n, int i) {
+    return n->plan.gradients[output_value(n, i)].tensor.base;
+}
 const real *net_input_gradient(const struct net *n, int i) {
     return n->plan.gradients[n->plan.graph->inputs[i]].tensor.base;
 }
@@ -66,8 +78,11 @@ const real *net_input_gradient(const struct net *n, int i) {
 /* ---- running ---- */
 
 static struct part part_for(const struct net *n, int thread) {
-    return (struct part){.thread = thread, .count = n->plan.options.batch, .arena = n->plan.thread_arena[thread],
-                         .scratch = n->plan.thread_scratch[thread], .run = &n->state};
+    return (struct part){.thread = thread,
+                         .count = n->plan.options.batch,
+                         .arena = n->plan.thread_arena[thread],
+                         .scratch = n->plan.thread_scratch[thread],
+                         .run = &n->state};
 }
 
 /* A piece of work for the crew: steps of one segment. */
@@ -164,11 +179,21 @@ void net_backward(struct net *n) {
 
 /* ---- parameters ---- */
 
-real *net_parameters(struct net *n) { return n->plan.parameter_values; }
-size_t net_parameter_count(const struct net *n) { return n->plan.n_all; }
-size_t net_trainable_count(const struct net *n) { return n->plan.n_trainable; }
-const real *net_gradients(const struct net *n) { return n->plan.parameter_gradients; }
-void net_parameters_changed(struct net *n) { n->changed = true; }
+real *net_parameters(struct net *n) {
+    return n->plan.parameter_values;
+}
+size_t net_parameter_count(const struct net *n) {
+    return n->plan.n_all;
+}
+size_t net_trainable_count(const struct net *n) {
+    return n->plan.n_trainable;
+}
+const real *net_gradients(const struct net *n) {
+    return n->plan.parameter_gradients;
+}
+void net_parameters_changed(struct net *n) {
+    n->changed = true;
+}
 
 int net_parameter_list(const struct net *n, const struct net_parameter **out) {
     *out = n->plan.parameters;
@@ -186,7 +211,8 @@ int net_store(const struct net *n, struct graph *g, struct err *e) {
         const char *name = n->plan.graph->values[k->value].name;
         struct value *v = &g->values[k->value];
         if (!v->constant || v->constant->count != k->count)
-            return err_set(e, E_INVALID, "parameter '%s' has %zu elements here and none or others there", name, k->count);
+            return err_set(e, E_INVALID, "parameter '%s' has %zu elements here and none or others there", name,
+                           k->count);
         struct array *fresh;
         int status = array_new(&fresh, DT_FLOAT32, &v->constant->shape, e);
         if (status) return status;

@@ -23,10 +23,10 @@
 struct net;
 
 struct net_options {
-    int batch;            /* samples of one run, at most */
-    bool training;        /* with a backward pass; BatchNormalization and Dropout in training mode */
-    bool input_gradient;  /* backward also makes the gradients of the inputs */
-    size_t memory;        /* bytes that planning may take; 0 = no limit */
+    int batch;           /* samples of one run, at most */
+    bool training;       /* with a backward pass; BatchNormalization and Dropout in training mode */
+    bool input_gradient; /* backward also makes the gradients of the inputs */
+    size_t memory;       /* bytes that planning may take; 0 = no limit */
 };
 
 /* What a network takes, in bytes, known after planning. */

@@ -109,24 +109,24 @@ struct call {
     const struct node *node;
     const struct graph *graph;
     int n_in, n_out;
-    struct tensor **in;      /* NULL where left out */
+    struct tensor **in; /* NULL where left out */
     struct tensor **out;
-    struct tensor **d_in;    /* gradients to be made; NULL where nobody wants one */
-    struct tensor **d_out;   /* gradients to be used; NULL where none arrives (take it as 0) */
-    bool *add;               /* d_in[i] has a part already: add to it instead of overwriting */
+    struct tensor **d_in;           /* gradients to be made; NULL where nobody wants one */
+    struct tensor **d_out;          /* gradients to be used; NULL where none arrives (take it as 0) */
+    bool *add;                      /* d_in[i] has a part already: add to it instead of overwriting */
     const struct array **constants; /* value of in[i] where it is a constant that training leaves alone */
-    bool training;           /* the plan has a backward pass and batch statistics */
-    struct tensor *residual;    /* NULL, or added before the activation: another tensor like out[0] */
-    struct tensor *d_residual;  /* NULL, or where its gradient goes */
-    bool add_residual;          /* as `add`, for d_residual */
-    enum activation activation; /* applied to out[0] by this call */
+    bool training;                  /* the plan has a backward pass and batch statistics */
+    struct tensor *residual;        /* NULL, or added before the activation: another tensor like out[0] */
+    struct tensor *d_residual;      /* NULL, or where its gradient goes */
+    bool add_residual;              /* as `add`, for d_residual */
+    enum activation activation;     /* applied to out[0] by this call */
     const struct folded_norm *norm; /* NULL, or applied before the activation (inference only) */
-    uint64_t label;          /* splits the step's random numbers */
-    int lanes;               /* lanes of the plan */
-    int lane_size;           /* samples per lane, but perhaps the last */
+    uint64_t label;                 /* splits the step's random numbers */
+    int lanes;                      /* lanes of the plan */
+    int lane_size;                  /* samples per lane, but perhaps the last */
     int batch;
     int threads;
-    void *state;             /* the operator's own, of op->state_size bytes, zeroed */
+    void *state; /* the operator's own, of op->state_size bytes, zeroed */
 };
 
 struct plan; /* a network being planned */
@@ -153,7 +153,7 @@ void plan_scratch(struct plan *p, size_t count);
 /* A buffer of n reals per lane in which lanes gather their share of a gradient; gathered(...) in a
  * FINISH step sums lanes in order. */
 struct gathering {
-    real *slots;   /* [lanes][size] */
+    real *slots; /* [lanes][size] */
     size_t size;
 };
 int plan_gathering(struct gathering *out, struct plan *p, size_t size, struct err *e);
@@ -167,14 +167,14 @@ void gathering_sum(const struct gathering *g, int lanes, size_t from, size_t n, 
 #define KEEP_OUTPUT(i) (1u << (8 + (i)))
 
 enum op_trait {
-    OP_VIEW = 1,         /* out[0] is in[0] with another shape: no step, no memory of its own */
-    OP_ACTIVATES = 2,    /* honours call->activation */
-    OP_SHAPES_ONLY = 4,  /* never computed at run time: always folded (Shape, Constant) */
-    OP_FOLDS_NORM = 8,   /* honours call->norm */
-    OP_ADDS = 64,        /* honours call->residual when not training */
+    OP_VIEW = 1,            /* out[0] is in[0] with another shape: no step, no memory of its own */
+    OP_ACTIVATES = 2,       /* honours call->activation */
+    OP_SHAPES_ONLY = 4,     /* never computed at run time: always folded (Shape, Constant) */
+    OP_FOLDS_NORM = 8,      /* honours call->norm */
+    OP_ADDS = 64,           /* honours call->residual when not training */
     OP_ADDS_TRAINING = 128, /* and when training */
-    OP_IDLE = 16,        /* a view unless training (Dropout) */
-    OP_FLAT = 32,        /* has no gradient anywhere: comparisons, rounding */
+    OP_IDLE = 16,           /* a view unless training (Dropout) */
+    OP_FLAT = 32,           /* has no gradient anywhere: comparisons, rounding */
 };
 
 /* A sample call for the tests: shapes of the inputs ("2x3x5x5 4x3x3x3 4") and attributes
@@ -212,7 +212,9 @@ struct op {
 };
 
 /* Whether input k is among the bits of `parameters` or `statistics`. */
-static inline bool op_takes(int k, unsigned mask) { return mask & (1u << (k < 31 ? k : 31)); }
+static inline bool op_takes(int k, unsigned mask) {
+    return mask & (1u << (k < 31 ? k : 31));
+}
 
 /* The table (engine/ops/ops.def), ended by NULL. */
 extern const struct op *const op_table[];

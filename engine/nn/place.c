@@ -102,7 +102,9 @@ static size_t pack_intervals(struct interval *list, int n, struct interval **ali
     return total;
 }
 
-static size_t rounded(size_t n) { return (n + 15) / 16 * 16; }
+static size_t rounded(size_t n) {
+    return (n + 15) / 16 * 16;
+}
 
 /* Which segment, of forward and backward numbered together, a step is in. */
 static int *number_segments(struct plan *p, struct err *e) {

@@ -24,8 +24,10 @@ int plan_block(void **out, struct plan *p, size_t n, size_t size, struct err *e)
     if (!mem_mul(&bytes, n, size) || !mem_add(&total, p->taken, bytes))
         return err_set(e, E_TOO_LARGE, "the network needs more memory than there are addresses");
     if (p->options.memory && total > p->options.memory)
-        return err_set(e, E_TOO_LARGE, "the network needs more than %zu bytes, and %zu are allowed; a smaller batch "
-                       "(now %d) or a larger --memory helps", total, p->options.memory, p->options.batch);
+        return err_set(e, E_TOO_LARGE,
+                       "the network needs more than %zu bytes, and %zu are allowed; a smaller batch "
+                       "(now %d) or a larger --memory helps",
+                       total, p->options.memory, p->options.batch);
     void *block = mem_alloc_aligned(bytes);
     if (!block) return err_memory(e, bytes);
     int status = remember_block(p, block, e);
@@ -122,7 +124,9 @@ static size_t count_of(const struct shape *s) {
     return n;
 }
 
-static bool is_constant(const struct plan *p, int v) { return p->known->values[v].constant != NULL; }
+static bool is_constant(const struct plan *p, int v) {
+    return p->known->values[v].constant != NULL;
+}
 
 /* Whether every value that is computed is a row per sample, rows in order: dimension 0 grows with
  * the batch and no other does. Else the batch stays in one piece. */
@@ -236,8 +240,10 @@ static int find_parameters(struct plan *p, struct err *e) {
 }
 
 static void constant_to_real(real *out, const struct array *a) {
-    if (sizeof(real) == sizeof(float)) array_to_float((float *)(void *)out, a, 0, a->count);
-    else array_to_double((double *)(void *)out, a, 0, a->count);
+    if (sizeof(real) == sizeof(float))
+        array_to_float((float *)(void *)out, a, 0, a->count);
+    else
+        array_to_double((double *)(void *)out, a, 0, a->count);
 }
 
 static int load_parameters(struct plan *p, struct err *e) {
@@ -251,7 +257,8 @@ static int load_parameters(struct plan *p, struct err *e) {
         constant_to_real(base, p->graph->values[k->value].constant);
         p->values[k->value].tensor.base = base;
         p->gradients[k->value] = p->values[k->value];
-        p->gradients[k->value].tensor.base = k->trainable && p->options.training ? p->parameter_gradients + k->start : NULL;
+        p->gradients[k->value].tensor.base =
+            k->trainable && p->options.training ? p->parameter_gradients + k->start : NULL;
         p->wants[k->value] = k->trainable && p->options.training;
     }
     return status;
@@ -283,9 +290,16 @@ static int add_call(int *out, struct plan *p, const struct op *op, const struct 
                     struct err *e) {
     int status = reserve_call(p, e);
     if (status) return status;
-    struct call c = {.node = node, .graph = p->graph, .n_in = n_in, .n_out = n_out, .training = p->options.training,
-                     .label = (uint64_t)(unsigned)p->n_calls, .lanes = p->lanes, .lane_size = p->lane_size,
-                     .batch = p->options.batch, .threads = p->threads};
+    struct call c = {.node = node,
+                     .graph = p->graph,
+                     .n_in = n_in,
+                     .n_out = n_out,
+                     .training = p->options.training,
+                     .label = (uint64_t)(unsigned)p->n_calls,
+                     .lanes = p->lanes,
+                     .lane_size = p->lane_size,
+                     .batch = p->options.batch,
+                     .threads = p->threads};
     struct planned_call planned = {.op = op, .residual = VALUE_NONE};
     size_t in = (size_t)n_in + 1, made = (size_t)n_out + 1;
     if ((status = plan_block((void **)&planned.in, p, in, sizeof(int), e)) ||
@@ -400,8 +414,8 @@ static int ready_operand(const struct plan *p, const struct node *add, int v, en
 
 /* Merges into the call of `node` what follows it and nobody else reads: a BatchNormalization with
  * fixed statistics, the Add of a residual connection, a Relu. The call makes the last one's output. */
-static int merge_followers(struct plan *p, const struct readership *r, bool *merged, int call,
-                           const struct node *node, enum layout layout, struct err *e) {
+static int merge_followers(struct plan *p, const struct readership *r, bool *merged, int call, const struct node *node,
+                           enum layout layout, struct err *e) {
     int *out = &p->planned[call].out[0];
     const struct node *next = only_reader(p, r, *out);
     if (next && !p->options.training && (node->op->traits & OP_FOLDS_NORM) && constant_inputs(p, node, 1) &&
@@ -433,7 +447,8 @@ static int merge_followers(struct plan *p, const struct readership *r, bool *mer
 /* A view shares its input's memory. */
 static int plan_view(struct plan *p, const struct node *n, struct err *e) {
     int in, call, out = n->outputs[0];
-    int status = in_layout(&in, p, n->inputs[0], n->op->layout == WISH_ANY ? p->values[n->inputs[0]].tensor.layout : LAYOUT_PLAIN, e);
+    int status = in_layout(&in, p, n->inputs[0],
+                           n->op->layout == WISH_ANY ? p->values[n->inputs[0]].tensor.layout : LAYOUT_PLAIN, e);
     if (!status) status = add_call(&call, p, &op_relayout, NULL, 1, 1, e);
     if (status) return status;
     p->values[out].root = root_of(p, in);
@@ -470,12 +485,15 @@ static bool wants_gradient(const struct plan *p, const struct planned_call *c, i
 static int plan_node(struct plan *p, const struct readership *r, bool *merged, const struct node *n, struct err *e) {
     enum layout layout = layout_of_call(p, n);
     int in[OP_KEEP_INPUTS], *inputs = in, call;
-    int status = n->n_inputs <= OP_KEEP_INPUTS ? 0 : plan_block((void **)&inputs, p, (size_t)n->n_inputs, sizeof(int), e);
+    int status =
+        n->n_inputs <= OP_KEEP_INPUTS ? 0 : plan_block((void **)&inputs, p, (size_t)n->n_inputs, sizeof(int), e);
     for (int k = 0; k < n->n_inputs && !status; k++) {
         inputs[k] = n->inputs[k];
         if (inputs[k] == VALUE_NONE) continue;
-        if (p->values[inputs[k]].fixed) status = load_constant(p, inputs[k], e);
-        else status = in_layout(&inputs[k], p, inputs[k], layout, e);
+        if (p->values[inputs[k]].fixed)
+            status = load_constant(p, inputs[k], e);
+        else
+            status = in_layout(&inputs[k], p, inputs[k], layout, e);
     }
     if (!status) status = add_call(&call, p, n->op, n, n->n_inputs, n->n_outputs, e);
     if (status) return status;
@@ -483,7 +501,8 @@ static int plan_node(struct plan *p, const struct readership *r, bool *merged, c
     memcpy(c->in, inputs, (size_t)n->n_inputs * sizeof(int));
     memcpy(c->out, n->outputs, (size_t)n->n_outputs * sizeof(int));
     for (int k = 0; k < n->n_inputs; k++)
-        if (inputs[k] != VALUE_NONE && !(p->graph->values[n->inputs[k]].constant && p->graph->values[n->inputs[k]].trainable))
+        if (inputs[k] != VALUE_NONE &&
+            !(p->graph->values[n->inputs[k]].constant && p->graph->values[n->inputs[k]].trainable))
             p->calls[call].constants[k] = p->known->values[n->inputs[k]].constant;
     status = merge_followers(p, r, merged, call, n, layout, e);
     c = &p->planned[call];
@@ -516,8 +535,8 @@ static int make_calls(struct plan *p, struct err *e) {
         if (n->op->traits & OP_SHAPES_ONLY)
             return err_set(e, E_UNSUPPORTED, "node '%s' (%s) depends on data; retort computes it from constants only",
                            n->name, n->op->name);
-        bool view = (n->op->traits & (p->options.training ? OP_VIEW : OP_VIEW | OP_IDLE)) &&
-                    !p->values[n->inputs[0]].fixed;
+        bool view =
+            (n->op->traits & (p->options.training ? OP_VIEW : OP_VIEW | OP_IDLE)) && !p->values[n->inputs[0]].fixed;
         status = view ? plan_view(p, n, e) : plan_node(p, &r, merged, n, e);
     }
     return status;

@@ -17,7 +17,7 @@
 
 struct step {
     step_run *run;
-    int call; /* index */
+    int call;    /* index */
     int n_units; /* 0: once per lane */
     bool join;
 };
@@ -30,12 +30,12 @@ struct steps {
 /* Where a tensor is in the plan: what place.c needs beside the public struct. */
 struct storage {
     struct tensor tensor;
-    int root;         /* index of the storage whose memory this one shares; itself if none */
-    bool ready;       /* an input of the graph, or some planned call makes it */
-    bool used;        /* some call or the caller touches it */
-    bool fixed;       /* base is set already: parameters, constants */
-    bool lasting;     /* inputs, outputs: valid between runs */
-    int first, last;  /* steps that touch it, over forward and backward numbered together */
+    int root;        /* index of the storage whose memory this one shares; itself if none */
+    bool ready;      /* an input of the graph, or some planned call makes it */
+    bool used;       /* some call or the caller touches it */
+    bool fixed;      /* base is set already: parameters, constants */
+    bool lasting;    /* inputs, outputs: valid between runs */
+    int first, last; /* steps that touch it, over forward and backward numbered together */
 };
 
 struct segment {
@@ -63,9 +63,9 @@ struct plan {
         int residual;
         const struct op *op;
         int first_step[PHASES], n_steps[PHASES];
-    } *planned;
+    } * planned;
     int n_calls, calls_room;
-    int opening; /* the call whose plan runs */
+    int opening;            /* the call whose plan runs */
     bool shares_parameters; /* some parameter gets its gradient from several calls */
 
     struct steps steps[PHASES];
@@ -81,8 +81,8 @@ struct plan {
     int n_blocks, blocks_room;
     size_t taken; /* bytes */
     struct net_memory memory;
-    size_t scratch;    /* reals per thread */
-    size_t arena;      /* reals per thread */
+    size_t scratch; /* reals per thread */
+    size_t arena;   /* reals per thread */
     real **thread_arena, **thread_scratch;
 };
 

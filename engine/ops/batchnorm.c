@@ -13,8 +13,8 @@ enum { DATA, SCALE, SHIFT, MEAN, VARIANCE };
 
 struct norm_state {
     size_t channels;
-    real *gain, *offset;    /* inference: y = x * gain + offset */
-    real *mean, *deviation; /* training: of the batch; 1 / sqrt(variance + epsilon) */
+    real *gain, *offset;      /* inference: y = x * gain + offset */
+    real *mean, *deviation;   /* training: of the batch; 1 / sqrt(variance + epsilon) */
     struct gathering moments; /* per lane: mean, sum of squared distances; backward: sums of dy, dy * xhat */
     real epsilon, momentum;
 };
@@ -91,7 +91,9 @@ VECTORISED static void lane_moments(const real *x, size_t rows, size_t channels,
         for (size_t k = 0; k < channels; k++) squares[k] += (x[k] - mean[k]) * (x[k] - mean[k]);
 }
 
-static real *lane_slot(const struct norm_state *s, int lane) { return s->moments.slots + (size_t)lane * s->moments.size; }
+static real *lane_slot(const struct norm_state *s, int lane) {
+    return s->moments.slots + (size_t)lane * s->moments.size;
+}
 
 static void norm_gather(const struct call *c, const struct part *p) {
     const struct norm_state *s = c->state;
@@ -164,8 +166,7 @@ static void norm_gather_back(const struct call *c, const struct part *p) {
     const struct norm_state *s = c->state;
     real *dy = tensor_at(c->d_out[0], p), *sum = lane_slot(s, p->index);
     if (c->activation == ACTIVATION_RELU) loop_relu_mask(dy, tensor_at(c->out[0], p), tensor_count(c->out[0], p));
-    if (c->d_residual)
-        loop_give(tensor_at(c->d_residual, p), dy, tensor_count(c->d_residual, p), c->add_residual);
+    if (c->d_residual) loop_give(tensor_at(c->d_residual, p), dy, tensor_count(c->d_residual, p), c->add_residual);
     lane_sums(tensor_at(c->in[DATA], p), dy, rows_in(c, p), s->channels, s->mean, s->deviation, sum, sum + s->channels);
 }
 
@@ -210,7 +211,8 @@ static int plan_inference(struct norm_state *s, struct plan *p, struct err *e) {
 static int norm_plan(struct call *c, struct plan *p, struct err *e) {
     struct norm_state *s = c->state;
     for (int k = SCALE; k <= VARIANCE; k++)
-        if (!is_constant(c, k)) return err_set(e, E_UNSUPPORTED, "retort normalises by constant scale, shift, mean and variance");
+        if (!is_constant(c, k))
+            return err_set(e, E_UNSUPPORTED, "retort normalises by constant scale, shift, mean and variance");
     s->channels = (size_t)c->in[DATA]->shape.dim[1];
     if (c->in[DATA]->row == 0) return err_set(e, E_INVALID, "the data has no elements");
     s->epsilon = (real)node_real(c->node, "epsilon", 1e-5);
@@ -238,7 +240,10 @@ static const struct op_sample norm_samples[] = {
 const struct op op_BatchNormalization = {
     .name = "BatchNormalization",
     .help = "y = (x - mean) / sqrt(variance + epsilon) * scale + shift",
-    .min_inputs = 5, .max_inputs = 5, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 5,
+    .max_inputs = 5,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "epsilon momentum",
     .drops = "spatial training_mode",
     .layout = WISH_LAST,

@@ -19,7 +19,8 @@ static int conv_infer(struct inference *i, struct err *e) {
     if (status) return status;
     int64_t groups = node_int(i->node, "group", 1);
     if (groups < 1 || w->dim[1] * groups != x->dim[1] || w->dim[0] % groups)
-        return err_set(e, E_INVALID, "the data has %lld channels, the weights are made for %lld (%lld groups of %lld, %lld out)",
+        return err_set(e, E_INVALID,
+                       "the data has %lld channels, the weights are made for %lld (%lld groups of %lld, %lld out)",
                        (long long)x->dim[1], (long long)(w->dim[1] * groups), (long long)groups, (long long)w->dim[1],
                        (long long)w->dim[0]);
     for (int d = 2; d < w->rank; d++)
@@ -50,13 +51,22 @@ static struct conv_shape shape_of(const struct call *c, const struct window *w, 
     const struct shape *x = &c->in[DATA]->shape, *weights = &c->in[WEIGHTS]->shape;
     return (struct conv_shape){
         .n = (int)(x->dim[0] * samples / c->batch),
-        .in_channels = (int)x->dim[1], .in_height = w->in[0], .in_width = w->in[1],
-        .out_channels = (int)weights->dim[0], .out_height = w->out[0], .out_width = w->out[1],
-        .kernel_height = w->kernel[0], .kernel_width = w->kernel[1],
-        .stride_height = w->stride[0], .stride_width = w->stride[1],
-        .dilation_height = w->dilation[0], .dilation_width = w->dilation[1],
-        .pad_top = w->pad_begin[0], .pad_left = w->pad_begin[1],
-        .pad_bottom = w->pad_end[0], .pad_right = w->pad_end[1],
+        .in_channels = (int)x->dim[1],
+        .in_height = w->in[0],
+        .in_width = w->in[1],
+        .out_channels = (int)weights->dim[0],
+        .out_height = w->out[0],
+        .out_width = w->out[1],
+        .kernel_height = w->kernel[0],
+        .kernel_width = w->kernel[1],
+        .stride_height = w->stride[0],
+        .stride_width = w->stride[1],
+        .dilation_height = w->dilation[0],
+        .dilation_width = w->dilation[1],
+        .pad_top = w->pad_begin[0],
+        .pad_left = w->pad_begin[1],
+        .pad_bottom = w->pad_end[0],
+        .pad_right = w->pad_end[1],
         .groups = (int)node_int(c->node, "group", 1),
     };
 }
@@ -99,13 +109,13 @@ static void conv_backward(const struct call *c, const struct part *p) {
     struct conv_state *s = c->state;
     struct conv *conv = conv_of(s, p);
     real *dy = tensor_at(c->d_out[0], p);
-    if (c->activation == ACTIVATION_RELU)
-        loop_relu_mask(dy, tensor_at(c->out[0], p), tensor_count(c->out[0], p));
+    if (c->activation == ACTIVATION_RELU) loop_relu_mask(dy, tensor_at(c->out[0], p), tensor_count(c->out[0], p));
     if (s->weights_gradient.slots)
-        s->backend->backward_weights(conv, p->thread, tensor_at(c->in[DATA], p), dy,
-                                     s->weights_gradient.slots + (size_t)p->index * s->weights_gradient.size,
-                                     s->bias_gradient.slots ? s->bias_gradient.slots + (size_t)p->index * s->bias_gradient.size : NULL,
-                                     p->scratch);
+        s->backend->backward_weights(
+            conv, p->thread, tensor_at(c->in[DATA], p), dy,
+            s->weights_gradient.slots + (size_t)p->index * s->weights_gradient.size,
+            s->bias_gradient.slots ? s->bias_gradient.slots + (size_t)p->index * s->bias_gradient.size : NULL,
+            p->scratch);
     if (!c->d_in[DATA]) return;
     real *dx = tensor_at(c->d_in[DATA], p), *made = c->add[DATA] ? p->scratch + s->kernel_scratch : dx;
     s->backend->backward_data(conv, p->thread, dy, s->packed_backward, made, p->scratch);
@@ -126,8 +136,12 @@ static int open_backend(struct call *c, struct conv_state *s, bool has_bias, boo
     struct window w;
     int status = window_read(&w, c->node, &c->in[DATA]->shape, &c->in[WEIGHTS]->shape.dim[2], e);
     if (status) return status;
-    struct conv_uses uses = {.backward_weights = train, .backward_data = c->d_in[DATA] != NULL, .bias = has_bias,
-                             .residual = c->residual != NULL, .relu = c->activation == ACTIVATION_RELU, .threads = c->threads};
+    struct conv_uses uses = {.backward_weights = train,
+                             .backward_data = c->d_in[DATA] != NULL,
+                             .bias = has_bias,
+                             .residual = c->residual != NULL,
+                             .relu = c->activation == ACTIVATION_RELU,
+                             .threads = c->threads};
     struct conv_shape shape = shape_of(c, &w, c->lane_size);
     status = conv_open(&s->whole, &s->backend, &shape, &uses, e);
     s->tail_samples = c->batch % c->lane_size;
@@ -192,7 +206,10 @@ static const struct op_sample conv_samples[] = {
 const struct op op_Conv = {
     .name = "Conv",
     .help = "y = x * w + bias, cross-correlation over one or two spatial axes",
-    .min_inputs = 2, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 2,
+    .max_inputs = 3,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "auto_pad dilations group kernel_shape pads strides",
     .layout = WISH_LAST,
     .traits = OP_ACTIVATES | OP_FOLDS_NORM | OP_ADDS,

@@ -22,10 +22,14 @@ struct dense_state {
 };
 
 /* Blocks of at least 64, at most 8 of them; their borders depend on the size alone. */
-static int units_for(int n) { return n <= 64 ? 1 : n >= 512 ? 8 : n / 64; }
+static int units_for(int n) {
+    return n <= 64 ? 1 : n >= 512 ? 8 : n / 64;
+}
 
 /* Where block `unit` begins: multiples of 16, the last block takes the rest. */
-static int border(int n, int units, int unit) { return unit == units ? n : (int)((int64_t)n * unit / units / 16 * 16); }
+static int border(int n, int units, int unit) {
+    return unit == units ? n : (int)((int64_t)n * unit / units / 16 * 16);
+}
 
 struct block {
     int from, size;
@@ -52,7 +56,8 @@ static void product(const struct call *c, const real *x, real *y, int rows, stru
     const real *bias = s->has_bias ? c->in[BIAS]->base + b.from : NULL;
     if (!bias && c->activation == ACTIVATION_NONE) return;
     for (int r = 0; r < rows; r++)
-        loop_bias_relu(y + (size_t)r * (size_t)s->n + b.from, bias, 1, (size_t)b.size, c->activation == ACTIVATION_RELU);
+        loop_bias_relu(y + (size_t)r * (size_t)s->n + b.from, bias, 1, (size_t)b.size,
+                       c->activation == ACTIVATION_RELU);
 }
 
 static void product_for_data(const struct call *c, const real *dy, real *dx, int rows, struct block b) {
@@ -178,8 +183,7 @@ static int gemm_infer(struct inference *i, struct err *e) {
     shape_print(left, sizeof left, a);
     shape_print(right, sizeof right, b);
     if (product_check(i, e)) return E_TOO_LARGE;
-    if (a->rank != 2 || b->rank != 2)
-        return err_set(e, E_INVALID, "multiplies matrices; got %s and %s", left, right);
+    if (a->rank != 2 || b->rank != 2) return err_set(e, E_INVALID, "multiplies matrices; got %s and %s", left, right);
     if (a->dim[!ta] != b->dim[tb])
         return err_set(e, E_INVALID, "the data has %lld features, the weights are made for %lld (%s%s by %s%s)",
                        (long long)a->dim[!ta], (long long)b->dim[tb], left, ta ? " transposed" : "", right,
@@ -205,10 +209,12 @@ static bool is_dense(const struct call *c) {
 static int gemm_plan(struct call *c, struct plan *p, struct err *e) {
     const struct node *n = c->node;
     const struct tensor *bias = c->n_in > BIAS ? c->in[BIAS] : NULL;
-    bool per_column = !bias || (is_constant(c, BIAS) && bias->shape.rank > 0 && bias->row == (size_t)c->out[0]->shape.dim[1] &&
-                                bias->shape.dim[bias->shape.rank - 1] == c->out[0]->shape.dim[1]);
+    bool per_column =
+        !bias || (is_constant(c, BIAS) && bias->shape.rank > 0 && bias->row == (size_t)c->out[0]->shape.dim[1] &&
+                  bias->shape.dim[bias->shape.rank - 1] == c->out[0]->shape.dim[1]);
     bool plain = !node_int(n, "transA", 0) && node_real(n, "alpha", 1) == 1.0 && node_real(n, "beta", 1) == 1.0;
-    return plain && per_column && is_dense(c) ? plan_dense(c, p, node_int(n, "transB", 0) != 0, e) : product_plan(c, p, e);
+    return plain && per_column && is_dense(c) ? plan_dense(c, p, node_int(n, "transB", 0) != 0, e)
+                                              : product_plan(c, p, e);
 }
 
 static int64_t dense_macs(const struct node *n, const struct shape *const *in, const struct shape *const *out) {
@@ -234,7 +240,10 @@ static const struct op_sample gemm_samples[] = {
 const struct op op_Gemm = {
     .name = "Gemm",
     .help = "y = x . w + bias",
-    .min_inputs = 2, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 2,
+    .max_inputs = 3,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "alpha beta transA transB",
     .layout = WISH_PLAIN,
     .traits = OP_ACTIVATES,
@@ -269,7 +278,10 @@ static const struct op_sample matmul_samples[] = {
 const struct op op_MatMul = {
     .name = "MatMul",
     .help = "y = x . w",
-    .min_inputs = 2, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 2,
+    .max_inputs = 2,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .layout = WISH_PLAIN,
     .traits = OP_ACTIVATES,
     .keeps = KEEP_INPUT(DATA) | KEEP_INPUT(WEIGHTS),

@@ -84,8 +84,10 @@ int window_read(struct window *w, const struct node *n, const struct shape *data
         }
         status = read_axis(w, n, axes, axis, kernel, e);
         if (status) break;
-        if (upper || lower) pad_same(w, axis, upper);
-        else if (strcmp(automatic, "VALID") == 0) w->pad_begin[axis] = w->pad_end[axis] = 0;
+        if (upper || lower)
+            pad_same(w, axis, upper);
+        else if (strcmp(automatic, "VALID") == 0)
+            w->pad_begin[axis] = w->pad_end[axis] = 0;
         status = size_out(w, axis, node_int(n, "ceil_mode", 0) != 0, e);
     }
     return status;

@@ -13,8 +13,7 @@ struct window {
 /* Reads kernel_shape (or takes kernel[axes] when the node has none), strides, dilations, pads,
  * auto_pad and ceil_mode for data of shape [n, c, (height,) width], and computes the output size.
  * E_UNSUPPORTED for three spatial axes, E_INVALID for what does not fit. */
-int window_read(struct window *w, const struct node *n, const struct shape *data, const int64_t *kernel,
-                struct err *e);
+int window_read(struct window *w, const struct node *n, const struct shape *data, const int64_t *kernel, struct err *e);
 
 /* [n, channels, (out height,) out width] for data of that rank. */
 struct shape window_shape(const struct window *w, const struct shape *data, int64_t channels);
