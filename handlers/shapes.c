@@ -69,7 +69,8 @@ ROWS(model_page, LIST("items", &a_model_item, "newest first"), MAYBE_TEXT("next"
 
 ROWS(graph_node, TEXT("name", "its name"), TEXT("op", "ONNX operator"),
      LIST("inputs", NULL, "names of values, null where left out"),
-     LIST("outputs", NULL, "names of values, null where left out"), OBJECT("attributes", NULL, "as in ONNX"));
+     LIST("outputs", NULL, "names of values, null where left out"), LIST("shapes", &a_port, "what the outputs are"),
+     OBJECT("attributes", NULL, "as in ONNX"));
 ITEM(a_graph_node, graph_node);
 ROWS(graph, TEXT("name", "name in the file"), WHOLE("opset", "version of the operators"),
      LIST("inputs", &a_port, "what it takes"), LIST("outputs", &a_port, "what it gives"),

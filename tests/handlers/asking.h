@@ -170,6 +170,8 @@ static inline void asking_listen(struct asking *a) {
     text_free(&t);
 }
 
+extern const struct route problem_get;
+
 /* ---- shapes ---- */
 
 static inline void check_value(const struct param *row, const struct json *v, const char *where);
@@ -207,6 +209,18 @@ static inline void check_shape(struct asking *a, const char *name, const char *t
     check_members(shape->fields, a->json, target);
 }
 
+/* A problem has its shape, and its type leads somewhere. */
+static inline void check_problem(struct asking *a, const char *target) {
+    check_shape(a, "problem", target);
+    const struct json *type = a->json ? json_get(a->json, "type") : NULL;
+    if (!ok(type && !strncmp(json_string(type), "/problems/", 10), "%s: %s", target, a->out.body.data)) return;
+    struct request r = {.captures = {json_string(type) + 10}};
+    struct response out;
+    response_init(&out);
+    ok(!problem_get.handle(&r, &out, NULL), "%s is not described", json_string(type));
+    response_fini(&out, NULL);
+}
+
 /* ---- the question ---- */
 
 static inline void asking_run(struct asking *a, const struct route *route) {
@@ -240,7 +254,7 @@ static inline void asking_look(struct asking *a, const struct route *route, cons
         if (!a->quiet) ok(!code, "%s: %s in %.300s", target, e.text, a->out.body.data);
     }
     if (a->quiet) return;
-    if (a->out.status >= 400) check_shape(a, "problem", target);
+    if (a->out.status >= 400) check_problem(a, target);
     if (json && route && a->out.status < 300 && *route->reply && !strstr(target, "dry_run"))
         check_shape(a, route->reply, target);
 }

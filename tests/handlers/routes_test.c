@@ -48,6 +48,19 @@ TEST(each_route_is_found_and_others_do_not_hide_it) {
     }
 }
 
+TEST(every_code_of_an_error_is_described) {
+    struct asking a;
+    char target[64];
+    need(asking_start(&a), "start");
+#define X(code, slug, status) \
+    text_print(target, sizeof target, "/problems/%s", slug); \
+    ok(ask(&a, HTTP_GET, target, NULL) == 200 && err_status(code) == status, "%s", target);
+    ERROR_CODES(X)
+#undef X
+    ok(ask(&a, HTTP_GET, "/problems/none", NULL) == 404, "no such problem");
+    asking_stop(&a);
+}
+
 TEST(wrong_methods_are_told_the_right_ones) {
     struct asking a;
     char path[256];
