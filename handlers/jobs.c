@@ -23,6 +23,23 @@ static void put_progress(struct json_writer *w, const struct store_job *job) {
     json_close_object(w);
 }
 
+/* The result as recorded, its model by the number it was published under. */
+static void put_result(struct json_writer *w, const struct store_job *job) {
+    struct json *root = NULL;
+    if (!job->output_name[0] || !job->result || json_parse(&root, job->result, strlen(job->result), NULL)) {
+        put_json(w, "result", job->result);
+        return;
+    }
+    char model[STORE_REFERENCE_SIZE];
+    text_print(model, sizeof model, "%s@%lld", job->output_name, (long long)job->output_number);
+    json_open_object(w, "result");
+    json_put_string(w, "model", model);
+    for (const struct json *m = json_first(root); m; m = json_next(m))
+        if (strcmp(json_name(m), "model") != 0) json_put_value(w, json_name(m), m);
+    json_close_object(w);
+    json_free(root);
+}
+
 void put_job(struct json_writer *w, const char *name, const struct store_job *job, bool in_list) {
     json_open_object(w, name);
     json_put_int(w, "id", job->id);
@@ -32,7 +49,7 @@ void put_job(struct json_writer *w, const char *name, const struct store_job *jo
     put_json(w, "spec", job->spec);
     put_progress(w, job);
     put_json(w, "metrics", job->metrics);
-    if (!in_list) put_json(w, "result", job->result);
+    if (!in_list) put_result(w, job);
     put_json(w, "error", job->error);
     json_put_int(w, "attempt", job->attempt);
     json_put_int(w, "max_attempts", job->max_attempts);

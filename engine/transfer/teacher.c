@@ -72,10 +72,15 @@ static struct digest cache_key(const struct network *n, const struct examples *x
     return hasher_finish(&h);
 }
 
-/* Keeps the job alive while the teacher works: no step is done yet. */
-static int wait_tick(void *context, struct err *e) {
-    const struct host *host = context;
-    return host->progress(host->context, 0, 0, e);
+/* The teacher's own progress, in batches: the steps of training are counted afterwards. */
+struct answering {
+    const struct host *host;
+    int64_t done, batches;
+};
+
+static int answer_tick(void *context, struct err *e) {
+    struct answering *a = context;
+    return a->host->progress(a->host->context, a->done++, a->batches, e);
 }
 
 static int compute(real *out, const struct network *n, const struct examples *x, const struct host *host,
@@ -83,8 +88,9 @@ static int compute(real *out, const struct network *n, const struct examples *x,
     struct net *net = NULL;
     struct selection all = {&x->data, NULL, x->data.samples};
     struct net_options options = {.batch = all.n < ANSWER_BATCH ? (int)all.n : ANSWER_BATCH, .memory = host->memory};
+    struct answering a = {host, 0, (int64_t)((all.n + ANSWER_BATCH - 1) / ANSWER_BATCH)};
     int status = net_new(&net, n->graph, crew, &options, e);
-    if (!status) status = evaluate_logits(out, net, &all, true, (struct tick){wait_tick, (void *)(uintptr_t)host}, e);
+    if (!status) status = evaluate_logits(out, net, &all, true, (struct tick){answer_tick, &a}, e);
     net_free(net);
     return status;
 }
