@@ -1,7 +1,7 @@
 /* faults_test.c - every operation with its nth allocation failing, and with its nth call to the file system
  * failing, for each n. The answer must be right or an error; nothing leaks; and when the files are opened again
  * without faults they are whole and hold what the answer said: the new state after success, else the old one. */
-#define TEST_SECONDS 120
+#define TEST_SECONDS 300
 #include "tests/store/folder.h"
 #include "tests/store/shim.h"
 
@@ -497,13 +497,13 @@ static void check_truth(const struct operation *op, int answer, bool excused, co
 
 /* Every call that comes first, and some of the others; all of them with TEST_THOROUGH in the environment. */
 static unsigned long next_call(const struct operation *op, unsigned long n, unsigned long stride) {
-    return n + (n < 30 || !op->done || getenv("TEST_THOROUGH") ? 1 : stride);
+    return n + (n < 20 || !op->done || getenv("TEST_THOROUGH") ? 1 : stride);
 }
 
 static void starve(const struct operation *op, bool for_good) {
     bool reached = true, warm = !op->done && !getenv("TEST_THOROUGH");
     fresh = false;
-    for (unsigned long n = 1; reached; n = next_call(op, n, 61)) {
+    for (unsigned long n = 1; reached; n = next_call(op, n, 101)) {
         int64_t live = mem_live();
         struct store *s = trial_open();
         if (warm) op->run(s); /* its statements are prepared: what is left is mostly ours */
@@ -522,7 +522,7 @@ static void starve(const struct operation *op, bool for_good) {
 static void trip(const struct operation *op, enum shim_fault fault, bool for_good) {
     bool reached = true;
     fresh = false;
-    for (unsigned long n = 1; reached; n = next_call(op, n, 9)) {
+    for (unsigned long n = 1; reached; n = next_call(op, n, 13)) {
         struct store *s = trial_open();
         shim_fail((long)n, for_good, fault);
         int r = op->run(s);
