@@ -38,7 +38,7 @@ const struct route healthz_get = {
 /* ---- /readyz: it can also do something ---- */
 
 static int readyz(const struct request *r, struct response *out, struct err *e) {
-    int code = store_ready(r->store, e);
+    int code = r->store ? store_ready(r->store, e) : err_set(e, E_IO, "the data folder cannot be opened");
     if (!code) {
         put_status(out, "ready");
         return 0;

@@ -34,6 +34,7 @@ ROWS(problem, TEXT("type", "kind of problem, a relative URL"), TEXT("title", "th
 /* ---- the catalog ---- */
 
 ROWS(removed, WHOLE("removed", "number of versions"));
+ROWS(tags, MAYBE_LIST("tags", &a_text, "words to list by"));
 ROWS(alias, TEXT("alias", "its name"), WHOLE("version", "number of the version it means"), TEXT("changed_at", "time"));
 ROWS(move, MAYBE_WHOLE("from", "version before, null at first"), MAYBE_WHOLE("to", "version after, null when removed"),
      TEXT("at", "time"), MAYBE_TEXT("who", "whose token it was"));
@@ -144,6 +145,7 @@ const struct reply_shape reply_shapes[] = {
     {"problem", problem},
     {"removed", removed},
     {"status", status},
+    {"tags", tags},
     {"version", version},
     {NULL, NULL},
 };

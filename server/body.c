@@ -11,6 +11,7 @@
 #include "handlers/headers.h"
 #include "handlers/reply.h"
 #include "server/exchange.h"
+#include "server/stores.h"
 
 #define RESERVED_MAX (64 << 20) /* bytes of JSON bodies in memory at a time, all connections together */
 
@@ -95,6 +96,7 @@ static bool begin_upload(struct exchange *x) {
     }
     struct upload *u = mem_alloc(sizeof *u);
     struct sink sink;
+    x->request.store = stores_mine();
     if (!u) {
         atomic_fetch_sub(&f->stats->uploads, 1);
         return busy(x, "out of memory");

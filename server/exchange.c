@@ -131,7 +131,6 @@ static bool open_request(struct exchange *x, const char *method, const char *ver
     exchange_read_headers(x);
     r->method = method_of(method, &r->head);
     if (!guard(x, version)) return false;
-    r->store = stores_mine();
     x->route = route_find(r, r->service->routes, &x->response);
     return x->route && tokens_allow(r, x->route->scope, &x->response) && body_begin(x);
 }
@@ -233,7 +232,8 @@ static enum MHD_Result after_handler(struct exchange *x) {
 
 static enum MHD_Result handle(struct exchange *x) {
     if (!x->route->slow) {
-        run_handler(x, stores_mine());
+        bool needs_store = x->route->scope != SCOPE_NONE; /* /healthz answers while the store does not */
+        run_handler(x, needs_store ? stores_mine() : NULL);
         return after_handler(x);
     }
     x->task.run = run_at_desk;

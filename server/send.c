@@ -268,7 +268,7 @@ static struct MHD_Response *make_content(struct exchange *x) {
 
 enum MHD_Result exchange_send(struct exchange *x) {
     x->phase = PHASE_SENT;
-    x->request.store = stores_mine();
+    if (x->response.kind != REPLY_BODY) x->request.store = stores_mine();
     struct MHD_Response *made = make_content(x);
     if (!made) return MHD_NO;
     x->status = x->response.status;

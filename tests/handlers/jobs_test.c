@@ -1,6 +1,7 @@
 /* jobs_test.c - jobs as clients see them, without sockets and without an engine that would run them. */
 #include "tests/handlers/asking.h"
 
+#include "store/datasets.h"
 #include "store/events.h"
 #include "store/leases.h"
 
@@ -190,6 +191,73 @@ TEST(posting) {
     ok(ask(&a, HTTP_POST, "/v1/jobs?dry_run=maybe", "{\"method\":\"distill\"}") == 422, "no truth");
     ok(ask(&a, HTTP_GET, "/v1/methods", NULL) == 200 && json_count(member(&a, "items")) > 0, "methods");
     ok(ask(&a, HTTP_GET, "/v1/jobs", NULL) == 200 && json_count(member(&a, "items")) == 0, "nothing was started");
+    asking_stop(&a);
+}
+
+/* ---- with a network that the methods can look at ---- */
+
+static bool store_teacher(struct asking *a) {
+    static char bytes[4 << 20];
+    FILE *f = fopen("examples/fashion/teacher.onnx", "rb");
+    size_t size = f ? fread(bytes, 1, sizeof bytes, f) : 0;
+    if (f) fclose(f);
+    struct store_blob blob;
+    struct store_version v;
+    if (!size || store_blob_put(&blob, a->store, bytes, size, NULL)) return false;
+    return !store_model_put(&v, NULL, a->store, &(struct store_model_new){.name = "teacher", .blob = blob}, NULL);
+}
+
+static bool store_images(struct asking *a) {
+    static unsigned char zeros[50 * 784];
+    struct store_blob images, labels;
+    struct store_version v;
+    if (store_blob_put(&images, a->store, zeros, sizeof zeros, NULL) ||
+        store_blob_put(&labels, a->store, zeros, 50, NULL))
+        return false;
+    struct store_array arrays[] = {
+        {.name = "inputs",
+         .dtype = "uint8",
+         .rank = 3,
+         .shape = {50, 28, 28},
+         .bytes = sizeof zeros,
+         .blob = images.id,
+         .digest = images.digest},
+        {.name = "labels",
+         .dtype = "uint8",
+         .rank = 1,
+         .shape = {50},
+         .bytes = 50,
+         .blob = labels.id,
+         .digest = labels.digest},
+    };
+    return !store_dataset_put(&v, NULL, a->store, "fashion", arrays, 2, NULL);
+}
+
+#define SPEC \
+    "{\"method\":\"distill\",\"teacher\":\"teacher\",\"dataset\":{\"ref\":\"fashion\",\"scale\":255}," \
+    "\"student\":{\"width\":0.25},\"output\":\"student\"}"
+
+TEST(posting_a_job_that_can_run) {
+    struct asking a;
+    need(asking_start(&a) && store_teacher(&a) && store_images(&a), "start");
+    ok(ask(&a, HTTP_POST, "/v1/jobs?dry_run=1", SPEC) == 200, "%s", a.out.body.data);
+    ok(number_at(&a, "student.parameters") > 1000 && number_at(&a, "spec.train.batch") == 128, "%s", a.out.body.data);
+    ok(!strcmp(text_at(&a, "teacher.name"), "teacher"), "what it starts from");
+    ok(ask(&a, HTTP_GET, "/v1/jobs", NULL) == 200 && json_count(member(&a, "items")) == 0, "nothing was started");
+
+    asking_header(&a, "Idempotency-Key", "\"key-1\"");
+    ok(ask(&a, HTTP_POST, "/v1/jobs", SPEC) == 202 && number_at(&a, "id") == 1, "%s", a.out.body.data);
+    ok(!strcmp(answer_header(&a, "Location"), "/v1/jobs/1") && *answer_header(&a, "Retry-After"), "where it is");
+    ok(number_at(&a, "spec.train.batch") == 128 && !strcmp(text_at(&a, "state"), "queued"), "defaults are filled in");
+    asking_header(&a, "Idempotency-Key", "key-1");
+    ok(ask(&a, HTTP_POST, "/v1/jobs", SPEC) == 202 && number_at(&a, "id") == 1, "the same again");
+    ok(!strcmp(answer_header(&a, "Idempotency-Replayed"), "true"), "and says so");
+    asking_header(&a, "Idempotency-Key", "key-1");
+    ok(ask(&a, HTTP_POST, "/v1/jobs", SPEC " ") == 422, "the key with another body: %s", a.out.body.data);
+    asking_header(&a, "Idempotency-Key", "two words");
+    ok(ask(&a, HTTP_POST, "/v1/jobs", SPEC) == 400, "no key");
+    ok(ask(&a, HTTP_POST, "/v1/jobs", SPEC) == 202 && number_at(&a, "id") == 2, "without one: another job");
+    ok(ask(&a, HTTP_DELETE, "/v1/models/teacher", NULL) == 409, "jobs use it");
     asking_stop(&a);
 }
 

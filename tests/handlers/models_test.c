@@ -130,6 +130,22 @@ TEST(aliases_move_under_conditions) {
     asking_stop(&a);
 }
 
+TEST(tags) {
+    struct asking a;
+    need(asking_start(&a), "start");
+    put(&a, "m", "NET 1", 201);
+    put(&a, "n", "NET 1", 201);
+    ok(ask(&a, HTTP_PUT, "/v1/models/m/tags", "{\"tags\":[\"vision\",\"small\"]}") == 200, "%s", a.out.body.data);
+    ok(ask(&a, HTTP_GET, "/v1/models?tag=vision", NULL) == 200 && json_count(member(&a, "items")) == 1, "by tag");
+    ok(ask(&a, HTTP_GET, "/v1/models/m", NULL) == 200 && json_count(member(&a, "tags")) == 2, "in the summary");
+    ok(ask(&a, HTTP_PUT, "/v1/models/m/tags", "{\"tags\":[\"No Good\"]}") == 422, "bad tag");
+    ok(ask(&a, HTTP_PUT, "/v1/models/x/tags", "{\"tags\":[\"a\"]}") == 404, "no such model");
+    ok(ask(&a, HTTP_PUT, "/v1/models/m/tags", "{}") == 200, "none");
+    ok(ask(&a, HTTP_GET, "/v1/models?tag=vision", NULL) == 200 && json_count(member(&a, "items")) == 0,
+       "they are gone");
+    asking_stop(&a);
+}
+
 TEST(deleting) {
     struct asking a;
     int64_t job, version;
