@@ -45,6 +45,16 @@ struct desk {
     struct array **folded;
 };
 
+/* Bytes of all values folded on the way: a small file must not fill the memory. */
+enum { FOLDED_MOST = 1 << 29 };
+
+static int count_folded(struct inferred *r, const struct array *a, struct err *e) {
+    if (!a) return 0;
+    r->folded_bytes += a->count * dtype_size(a->type);
+    return r->folded_bytes <= FOLDED_MOST ? 0
+        : err_set(e, E_TOO_LARGE, "what can be computed from constants takes more than %d bytes", FOLDED_MOST);
+}
+
 static int infer_node(struct inferred *r, const struct graph *g, const struct node *n, struct desk *desk,
                       struct err *e) {
     for (int k = 0; k < n->n_inputs; k++) {
@@ -60,6 +70,7 @@ static int infer_node(struct inferred *r, const struct graph *g, const struct no
     struct inference i = {.node = n, .opset = g->opset, .n_in = n->n_inputs, .n_out = n->n_outputs,
                           .in = desk->in, .out = desk->out, .folded = desk->folded};
     int status = n->op->infer(&i, e);
+    for (int k = 0; k < n->n_outputs && !status; k++) status = count_folded(r, desk->folded[k], e);
     if (status) err_prefix(e, "node '%s' (%s)", n->name, n->op->name);
     r->mixes |= i.mixes;
     for (int k = 0; k < n->n_outputs; k++) {

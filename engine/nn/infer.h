@@ -7,10 +7,11 @@
 #include "engine/nn/op.h"
 
 struct inferred {
-    struct known *values;    /* [graph->n_values]; type and shape always known */
-    struct array **folded;   /* [n_values]: constants computed on the way, owned */
+    struct known *values;  /* [graph->n_values]; type and shape always known */
+    struct array **folded; /* [n_values]: constants computed on the way, owned */
     int n_values;
-    bool mixes;              /* some node lets samples meet although the shapes do not tell */
+    size_t folded_bytes;
+    bool mixes; /* some node lets samples meet although the shapes do not tell */
 };
 
 /* Walks the nodes with DIM_BATCH taken as `batch` (>= 1). Errors name the node and its operator. */

@@ -98,27 +98,13 @@ static const struct row *row_of(const struct node *n) {
 
 /* ---- inference ---- */
 
-/* Where element `at` of the result comes from in a constant of that shape. */
-static size_t source(const struct shape *from, const struct shape *result, size_t at) {
-    size_t index = 0, stride = 1;
-    for (int d = 1; d <= result->rank; d++) {
-        size_t size = (size_t)result->dim[result->rank - d], here = at % size;
-        at /= size;
-        if (d > from->rank) continue;
-        size_t own = (size_t)from->dim[from->rank - d];
-        if (own != 1) index += here * stride;
-        stride *= own;
-    }
-    return index;
-}
-
 static int fold(struct inference *i, struct err *e) {
     const struct array *a = i->in[0]->constant, *b = i->in[1]->constant;
     const struct row *row = row_of(i->node);
     struct array *y;
     int status = fold_start(&y, i, e);
     for (size_t k = 0; !status && k < y->count; k++)
-        fold_put(y, k, row->value(fold_get(a, source(&a->shape, &y->shape, k)), fold_get(b, source(&b->shape, &y->shape, k))));
+        fold_put(y, k, row->value(fold_get(a, fold_source(&a->shape, &y->shape, k)), fold_get(b, fold_source(&b->shape, &y->shape, k))));
     return status;
 }
 

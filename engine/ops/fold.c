@@ -68,6 +68,19 @@ int fold_copy(struct inference *i, struct err *e) {
     return 0;
 }
 
+size_t fold_source(const struct shape *from, const struct shape *result, size_t at) {
+    size_t index = 0, stride = 1;
+    for (int d = 1; d <= result->rank; d++) {
+        size_t size = (size_t)result->dim[result->rank - d], here = at % size;
+        at /= size;
+        if (d > from->rank) continue;
+        size_t own = (size_t)from->dim[from->rank - d];
+        if (own != 1) index += here * stride;
+        stride *= own;
+    }
+    return index;
+}
+
 int fold_ints(int64_t *out, int *n, int room, const struct inference *i, int k, const char *what, struct err *e) {
     *n = 0;
     if (!has_input(i, k)) return 0;

@@ -18,6 +18,9 @@ int fold_copy(struct inference *i, struct err *e);
 double fold_get(const struct array *a, size_t i);
 void fold_put(struct array *a, size_t i, double value);
 
+/* Where element `at` of the result comes from in a constant of that shape that is broadcast to it. */
+size_t fold_source(const struct shape *from, const struct shape *result, size_t at);
+
 /* The elements of constant input k as integers (at most `room`); *n is their number. An input that
  * is left out has none. E_UNSUPPORTED, with `what` it is, when the value is not known beforehand. */
 int fold_ints(int64_t *out, int *n, int room, const struct inference *i, int k, const char *what, struct err *e);

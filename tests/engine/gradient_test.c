@@ -103,7 +103,7 @@ static struct sample read_sample(const struct op *op, const struct op_sample *fr
     return s;
 }
 
-static const char *const lists = " pads kernel_shape strides dilations axes perm split output_shape output_padding ";
+static const char *const lists = " starts ends pads kernel_shape strides dilations axes perm split output_shape output_padding ";
 
 static int set_attribute(struct graph *g, int node, char *word, struct err *e) {
     char *value = strchr(word, '='), pattern[160], *end;
