@@ -4,10 +4,37 @@
 
 #include "engine/nn/plan.h"
 
-/* [channels][plane] to [plane][channels], or back, for one sample. */
+enum { TILE = 16 };
+
+/* The part of transpose that starts at (row, column), at most TILE by TILE. */
+static inline __attribute__((always_inline)) void transpose_tile(const real *from, real *to, size_t rows,
+                                                                  size_t columns, size_t row, size_t column,
+                                                                  size_t n_rows, size_t n_columns, bool add) {
+    for (size_t c = column; c < column + n_columns; c++)
+        for (size_t r = row; r < row + n_rows; r++) {
+            real value = from[r * columns + c];
+            to[c * rows + r] = add ? to[c * rows + r] + value : value;
+        }
+}
+
+/* A few rows, their number known to the compiler: images on their way in. */
+#define FEW_ROWS(n) \
+    case n: transpose_tile(from, to, n, columns, 0, 0, n, columns, add); return;
+
+/* [rows][columns] to [columns][rows]: one sample between the two layouts. In tiles, so that neither
+ * side is walked across cache lines for long. */
 VECTORISED static void transpose(const real *from, real *to, size_t rows, size_t columns, bool add) {
-    for (size_t c = 0; c < columns; c++)
-        for (size_t r = 0; r < rows; r++) to[c * rows + r] = from[r * columns + c] + (add ? to[c * rows + r] : 0);
+    switch (rows) {
+        FEW_ROWS(2)
+        FEW_ROWS(3)
+        FEW_ROWS(4)
+    }
+    size_t whole_rows = rows / TILE * TILE, whole_columns = columns / TILE * TILE;
+    for (size_t c = 0; c < whole_columns; c += TILE)
+        for (size_t r = 0; r < whole_rows; r += TILE)
+            transpose_tile(from, to, rows, columns, r, c, TILE, TILE, add);
+    transpose_tile(from, to, rows, columns, whole_rows, 0, rows - whole_rows, columns, add);
+    transpose_tile(from, to, rows, columns, 0, whole_columns, whole_rows, columns - whole_columns, add);
 }
 
 static void copy_relaid(const struct tensor *from, const struct tensor *to, bool add, const struct part *p) {
