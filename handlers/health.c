@@ -65,6 +65,7 @@ static void put_limits(struct json_writer *w, const struct service *s) {
     json_put_int(w, "json_bytes", JSON_MAX_SIZE);
     json_put_int(w, "json_keys", JSON_MAX_KEYS);
     json_put_int(w, "upload_bytes", (int64_t)s->upload_max);
+    json_put_int(w, "network_bytes", (int64_t)s->network_max);
     json_put_int(w, "uploads", s->uploads);
     json_put_int(w, "connections", s->connections);
     json_put_int(w, "event_streams", s->streams);

@@ -3,20 +3,27 @@
 
 #include "base/memory.h"
 #include "handlers/fields.h"
+#include "handlers/headers.h"
 #include "handlers/models.h"
 #include "handlers/reply.h"
 
 /* More than protobuf can read. */
 #define ONNX_MAX ((uint64_t)INT32_MAX)
 
+static int check_size(const struct request *r, uint64_t size, struct err *e) {
+    if (size <= r->service->network_max) return 0;
+    return err_set(e, E_TOO_LARGE,
+                   "the network has %llu bytes; with its memory this server takes up to %llu (--memory)",
+                   (unsigned long long)size, (unsigned long long)r->service->network_max);
+}
+
 int model_load(void **out, const struct request *r, int64_t blob, int64_t size, struct err *e) {
     *out = NULL;
-    if (r->service->memory && (uint64_t)size > r->service->memory)
-        return err_set(e, E_TOO_LARGE, "the network has %lld bytes, the server may take %llu to look at it (--memory)",
-                       (long long)size, (unsigned long long)r->service->memory);
+    int code = check_size(r, (uint64_t)size, e);
+    if (code) return code;
     char *bytes = mem_alloc((size_t)size);
     if (!bytes) return err_memory(e, (unsigned long long)size);
-    int code = store_blob_read(bytes, (size_t)size, r->store, blob, 0, e);
+    code = store_blob_read(bytes, (size_t)size, r->store, blob, 0, e);
     if (code)
         mem_free(bytes);
     else
@@ -26,12 +33,13 @@ int model_load(void **out, const struct request *r, int64_t blob, int64_t size, 
 
 struct model_upload {
     char name[STORE_NAME_SIZE];
+    int64_t max;
     struct store_writer *writer;
 };
 
 static int take_piece(void *state, struct store *store, const void *bytes, size_t size, struct err *e) {
     struct model_upload *u = state;
-    int code = u->writer ? 0 : store_writer_open(&u->writer, store, (int64_t)ONNX_MAX, e);
+    int code = u->writer ? 0 : store_writer_open(&u->writer, store, u->max, e);
     return code ? code : store_writer_add(u->writer, bytes, size, e);
 }
 
@@ -113,12 +121,15 @@ static int finish(void *state, const struct request *r, struct response *out, st
 }
 
 static int put_onnx(struct sink *sink, const struct request *r, struct err *e) {
-    const char *name;
+    const char *name, *length = header_get(r, "Content-Length");
+    int64_t size;
     int code = name_of(&name, r, 0, e);
+    if (!code && length && text_to_int(&size, length, 0, INT64_MAX)) code = check_size(r, (uint64_t)size, e);
     if (code) return code;
     struct model_upload *u = mem_calloc(1, sizeof *u);
     if (!u) return err_memory(e, sizeof *u);
     text_copy(u->name, sizeof u->name, name);
+    u->max = (int64_t)(r->service->network_max < ONNX_MAX ? r->service->network_max : ONNX_MAX);
     *sink = (struct sink){u, take_piece, finish, abandon};
     return 0;
 }

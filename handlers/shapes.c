@@ -123,9 +123,10 @@ ROWS(job_metrics, OBJECT("series", NULL, "name: [[step, value], ...]"));
 
 ROWS(status, TEXT("status", "ok or ready"));
 ROWS(limits, WHOLE("json_bytes", "of a JSON body"), WHOLE("json_keys", "of one object"),
-     WHOLE("upload_bytes", "of an upload"), WHOLE("uploads", "at a time"), WHOLE("connections", "at a time"),
-     WHOLE("event_streams", "at a time"), WHOLE("page_items", "of a list"), WHOLE("name_characters", "of a name"),
-     WHOLE("wait_seconds", "of ?wait="), WHOLE("idempotency_seconds", "for which a key is remembered"));
+     WHOLE("upload_bytes", "of an upload"), WHOLE("network_bytes", "of an ONNX file"), WHOLE("uploads", "at a time"),
+     WHOLE("connections", "at a time"), WHOLE("event_streams", "at a time"), WHOLE("page_items", "of a list"),
+     WHOLE("name_characters", "of a name"), WHOLE("wait_seconds", "of ?wait="),
+     WHOLE("idempotency_seconds", "for which a key is remembered"));
 ROWS(version, TEXT("version", "of retort"), TEXT("commit", "it was built from"), TEXT("blas", "library"),
      TEXT("instruction_set", "that the kernels use"), TEXT("started_at", "time"),
      OBJECT("limits", limits, "of this server"));

@@ -226,7 +226,8 @@ struct service {
     struct http_stats *stats;
     int64_t started_ms; /* wall clock */
     uint64_t upload_max;
-    uint64_t memory; /* bytes a network may take while it is looked at */
+    uint64_t memory;      /* bytes a job may take; 0 = no limit */
+    uint64_t network_max; /* bytes of an ONNX file that may be looked at: importing takes a multiple */
     int workers, uploads, connections, streams;
     bool open;         /* no tokens: everybody may do everything */
     const char *hosts; /* names this server goes by besides localhost and its addresses; "" = none */

@@ -112,7 +112,7 @@ static inline bool asking_start(struct asking *a) {
     a->service.routes = route_table;
     a->service.stats = &a->stats;
     a->service.started_ms = 1;
-    a->service.upload_max = 1 << 20;
+    a->service.upload_max = a->service.network_max = 1 << 20;
     static const unsigned char page[] = "<html>";
     static const struct asset assets[] = {{"index.html", page, 6}, {NULL, NULL, 0}};
     a->service.assets = assets;

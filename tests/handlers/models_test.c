@@ -67,6 +67,8 @@ TEST(refused_uploads_leave_nothing) {
     put(&a, "UPPER", "NET 1", 422);
     put(&a, "m@2", "NET 1", 422);
     put(&a, "a--b", "NET 1", 422);
+    asking_header(&a, "Content-Length", "1048577");
+    put(&a, "m", "NET 1", 413);
     ok(ask(&a, HTTP_GET, "/v1/models", NULL) == 200 && json_count(member(&a, "items")) == 0, "nothing is there");
     asking_stop(&a);
 }

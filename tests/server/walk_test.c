@@ -8,6 +8,7 @@
 
 static bool start(struct wire *w) {
     w->service.intake = &engine_intake;
+    w->service.network_max = UINT64_C(1) << 32;
     w->service.assets = (const struct asset[]){{NULL, NULL, 0}};
     return wire_start(w, route_table);
 }
