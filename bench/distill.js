@@ -38,7 +38,6 @@ async function main() {
   const server = await Server.start();
   await server.fashion(options.images, 10000);
   const found = { distilled: [], 'labels alone': [] };
-  const seconds = { distilled: [], 'labels alone': [] };
   let teacher;
   for (let seed = 1; seed <= options.seeds; seed++) {
     for (const kind of Object.keys(found)) {
@@ -46,7 +45,6 @@ async function main() {
       const id = await server.submit(spec(kind, seed));
       const job = await server.finished(id, 3600);
       found[kind].push(job.result.metrics.accuracy);
-      seconds[kind].push((Date.now() - t0) / 1000);
       teacher = job.result.teacher_metrics?.accuracy ?? teacher;
       console.error(`seed ${seed}, ${kind}: ${percent(job.result.metrics.accuracy)} %, ${((Date.now() - t0) / 1000).toFixed(0)} s`);
     }
@@ -54,10 +52,10 @@ async function main() {
   const size = (await server.get('/v1/models/teacher@1')).json;
   const small = (await server.get('/v1/models/distilled@1')).json;
   await server.stop();
-  report(teacher, found, seconds, size, small);
+  report(teacher, found, size, small);
 }
 
-function report(teacher, found, seconds, size, small) {
+function report(teacher, found, size, small) {
   const seeds = found.distilled.map((_, i) => `seed ${i + 1}`);
   const lines = [
     '# Distilled against labels alone',
@@ -68,10 +66,10 @@ function report(teacher, found, seconds, size, small) {
     `${options.epochs} epochs with the same settings (\`${JSON.stringify(TRAIN)}\`) and the same seeds; only the loss differs: ` +
     `cross entropy with the labels, or \`${JSON.stringify(LOSS)}\`, which is 0.9 of the divergence from the teacher and 0.1 of the former.`,
     '',
-    `| accuracy, % | ${seeds.join(' | ')} | mean ± standard deviation | of the teacher's | seconds per job |`,
-    `|---|${seeds.map(() => '---|').join('')}---|---|---|`,
+    `| accuracy, % | ${seeds.join(' | ')} | mean ± standard deviation | of the teacher's |`,
+    `|---|${seeds.map(() => '---|').join('')}---|---|`,
     ...Object.keys(found).map((kind) => `| ${kind} | ${found[kind].map(percent).join(' | ')} | ${percent(mean(found[kind]))} ± ` +
-      `${percent(spread(found[kind]))} | ${percent(mean(found[kind]) / teacher)} % | ${mean(seconds[kind]).toFixed(0)} |`),
+      `${percent(spread(found[kind]))} | ${percent(mean(found[kind]) / teacher)} % |`),
     '',
     `Distilled is better by ${percent(mean(found.distilled) - mean(found['labels alone']))} points on average. Measured on ${os.cpus().length} cores ` +
     `(${os.cpus()[0].model.trim()}) with \`make bench-distill\`.`,
