@@ -24,6 +24,8 @@ static const struct exception {
     const char *pattern, *why;
 } exceptions[] = {
     {"test_*pool_3d_default", "windows over three spatial axes"},
+    {"test_convtranspose_3d", "the same"},
+    {"test_resize_tf_crop_and_resize", "resizing a region"},
     {"test_maxpool_with_argmax_*", "the indices of the maxima"},
     {"test_batchnorm_*_training_mode", "training is asked for by the caller, not by the graph"},
     {"test_training_dropout", "training is asked for by the caller; random numbers are retort's own"},

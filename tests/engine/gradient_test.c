@@ -47,8 +47,9 @@ static void read_numbers(struct input *in, const char *text, bool integers) {
 
 static void read_input(struct input *in, const char *word) {
     *in = (struct input){0};
-    if (*word == '=' || *word == ':') {
+    if (*word == '=' || *word == ':' || *word == '~') {
         read_numbers(in, word + 1, *word == '=');
+        if (*word == '~') in->shape.rank = 1;
         return;
     }
     if ((in->left_out = *word == '_')) return;
