@@ -1,8 +1,11 @@
 # syntax=docker/dockerfile:1
 # Build:  docker build -t retort .
-# Run:    docker run --network host -v retort:/data retort
+# Token:  docker run --rm -v retort:/data retort token --file /data/tokens --name me --scope admin
+# Run:    docker run -d -p 8080:8080 -v retort:/data retort
 #
-# Without tokens retort listens on loopback only, so the container shares the host's network.
+# Without tokens retort listens on loopback only, so the first command makes one, and prints it this once.
+# To do without on the host's own loopback: docker run --network host -v retort:/data \
+#     retort serve --listen 127.0.0.1:8080 --tokens ''
 # Which packages go in is decided in tools/packages, for this file as for `make`.
 
 FROM debian:12-slim AS build
@@ -25,5 +28,6 @@ EXPOSE 8080
 # bash opens the connection itself, so that no client has to be in the image.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
     CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /healthz HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && read -r line <&3 && [[ $line == *' 200 '* ]]"]
+ENV RETORT_DATA=/data RETORT_LISTEN=0.0.0.0:8080 RETORT_TOKENS=/data/tokens
 ENTRYPOINT ["retort"]
-CMD ["serve", "--data", "/data", "--listen", "127.0.0.1:8080"]
+CMD ["serve"]
