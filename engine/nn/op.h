@@ -180,8 +180,8 @@ enum op_trait {
 /* A sample call for the tests: shapes of the inputs ("2x3x5x5 4x3x3x3 4") and attributes
  * ("pads=1,1,1,1 group=1"; "opset=11 outputs=2" speak of the call itself). Inputs are random numbers; the
  * operator's parameters are constants. Before a shape: "*" makes it a constant, "!" computed, "+" positive,
- * "#5:" whole numbers below 5. Instead of a shape, constants: "=1,-1" are integers, "~1,0.5" reals, ":0.5" is
- * one number without axes; "_" is an input left out. */
+ * "^" above 1, "%" between -1 and 1, "#5:" whole numbers below 5. Instead of a shape, constants: "=1,-1"
+ * are integers, "~1,0.5" reals, ":0.5" is one number without axes; "_" is an input left out. */
 struct op_sample {
     const char *inputs;
     const char *attributes;

@@ -206,6 +206,7 @@ static const struct op_sample samples_SPREADS[] = {
         .name = #name_, \
         .help = help_, \
         .min_inputs = 2, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1, \
+        .drops = "broadcast", \
         .layout = WISH_ANY, \
         .traits = traits_, \
         .keeps = keeps_, \

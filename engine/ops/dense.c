@@ -245,6 +245,7 @@ const struct op op_Gemm = {
     .min_outputs = 1,
     .max_outputs = 1,
     .attributes = "alpha beta transA transB",
+    .drops = "broadcast",
     .layout = WISH_PLAIN,
     .traits = OP_ACTIVATES,
     .keeps = KEEP_INPUT(DATA) | KEEP_INPUT(WEIGHTS),

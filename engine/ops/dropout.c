@@ -67,6 +67,7 @@ const struct op op_Dropout = {
     .help = "y = x, some of it dropped while training",
     .min_inputs = 1, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1,
     .attributes = "ratio seed",
+    .drops = "is_test",
     .layout = WISH_ANY,
     .traits = OP_IDLE,
     .state_size = sizeof(struct dropout_state),

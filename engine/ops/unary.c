@@ -49,6 +49,15 @@ int unary_infer(struct inference *i, const struct unary_state *s, struct err *e)
 #define real_rint(x) _Generic((real)0, float: rintf, double: rint)(x)
 #define real_sin(x) _Generic((real)0, float: sinf, double: sin)(x)
 #define real_cos(x) _Generic((real)0, float: cosf, double: cos)(x)
+#define real_tan(x) _Generic((real)0, float: tanf, double: tan)(x)
+#define real_asin(x) _Generic((real)0, float: asinf, double: asin)(x)
+#define real_acos(x) _Generic((real)0, float: acosf, double: acos)(x)
+#define real_atan(x) _Generic((real)0, float: atanf, double: atan)(x)
+#define real_sinh(x) _Generic((real)0, float: sinhf, double: sinh)(x)
+#define real_cosh(x) _Generic((real)0, float: coshf, double: cosh)(x)
+#define real_asinh(x) _Generic((real)0, float: asinhf, double: asinh)(x)
+#define real_acosh(x) _Generic((real)0, float: acoshf, double: acosh)(x)
+#define real_atanh(x) _Generic((real)0, float: atanhf, double: atanh)(x)
 
 VECTORMATH real clamp(real x, real low, real high) { return x < low ? low : x > high ? high : x; }
 
@@ -91,6 +100,8 @@ static int row_plan(struct call *c, struct plan *p, struct err *e) {
 }
 
 static const struct op_sample samples_ANY[] = {{"2x3x4", "", ""}, {NULL, NULL, NULL}};
+static const struct op_sample samples_SMALL[] = {{"%2x3x4", "", "between -1 and 1"}, {NULL, NULL, NULL}};
+static const struct op_sample samples_LARGE[] = {{"^2x3x4", "", "above 1"}, {NULL, NULL, NULL}};
 static const struct op_sample samples_POSITIVE[] = {{"+2x3x4", "", "positive"}, {NULL, NULL, NULL}};
 
 #define UNARY(name_, numbers, help_, a, a0, b, b0, keeps_, traits_, formula, slope) \

@@ -18,7 +18,7 @@ enum { MOST = 16, BATCH = 5 };
 
 struct input {
     struct shape shape;
-    bool constant, computed, positive, left_out, given;
+    bool constant, computed, positive, large, small, left_out, given;
     int below;             /* whole numbers below this; 0: real */
     double values[MOST];   /* when given */
     bool scalar;
@@ -56,6 +56,8 @@ static void read_input(struct input *in, const char *word) {
     if (*word == '*') in->constant = true, word++;
     if (*word == '!') in->computed = true, word++;
     if (*word == '+') in->positive = true, word++;
+    if (*word == '^') in->large = in->positive = true, word++;
+    if (*word == '%') in->small = true, word++;
     if (*word == '#') {
         char *end;
         in->below = (int)strtol(word + 1, &end, 10);
@@ -130,6 +132,8 @@ static double draw(struct random *r, const struct input *in, int i) {
     if (in->given) return in->values[i];
     if (in->below) return (double)random_below(r, (uint64_t)in->below);
     double x = random_normal(r);
+    if (in->small) return (double)(float)(1.8 * random_unit(r) - 0.9);
+    if (in->large) return (double)(float)(1.5 + fabs(x));
     return (double)(float)(in->positive ? 0.5 + fabs(x) : x);
 }
 
@@ -396,7 +400,8 @@ TEST(steps_allocate_nothing_and_write_everything) { each_sample(check_run); }
 
 static double extreme(const struct input *in, size_t i) {
     static const double any[] = {0, 1e4, -1e4, 100, -100, 1e-6, -1e-6, 20, -20}, positive[] = {1e-6, 1e4, 1, 100, 0.5};
-    return in->positive ? positive[i % 5] : any[i % 9];
+    if (in->small) return any[i % 9] / 2e4;
+    return in->large ? 1.5 + positive[i % 5] : in->positive ? positive[i % 5] : any[i % 9];
 }
 
 static void all_finite(const struct sample *s, const real *x, size_t n, const char *what) {
