@@ -5,101 +5,6 @@
 
 #include "base/memory.h"
 
-/* ---- memory of the plan ---- */
-
-static int remember_block(struct plan *p, void *block, struct err *e) {
-    if (p->n_blocks == p->blocks_room) {
-        int room = p->blocks_room ? p->blocks_room * 2 : 64;
-        void **moved = mem_resize(p->blocks, (size_t)room, sizeof *moved);
-        if (!moved) return err_memory(e, (size_t)room * sizeof *moved);
-        p->blocks = moved;
-        p->blocks_room = room;
-    }
-    p->blocks[p->n_blocks++] = block;
-    return 0;
-}
-
-int plan_block(void **out, struct plan *p, size_t n, size_t size, struct err *e) {
-    size_t bytes, total;
-    if (!mem_mul(&bytes, n, size) || !mem_add(&total, p->taken, bytes))
-        return err_set(e, E_TOO_LARGE, "the network needs more memory than there are addresses");
-    if (p->options.memory && total > p->options.memory)
-        return err_set(e, E_TOO_LARGE,
-                       "the network needs more than %zu bytes, and %zu are allowed; a smaller batch "
-                       "(now %d) or a larger --memory helps",
-                       total, p->options.memory, p->options.batch);
-    void *block = mem_alloc_aligned(bytes);
-    if (!block) return err_memory(e, bytes);
-    int status = remember_block(p, block, e);
-    if (status) {
-        mem_free_aligned(block);
-        return status;
-    }
-    p->taken = total;
-    *out = block;
-    return 0;
-}
-
-int plan_memory(real **out, struct plan *p, size_t count, struct err *e) {
-    p->memory.workspace += count * sizeof(real);
-    return plan_block((void **)out, p, count, sizeof(real), e);
-}
-
-void plan_scratch(struct plan *p, size_t count) {
-    if (count > p->scratch) p->scratch = count;
-}
-
-int plan_gathering(struct gathering *out, struct plan *p, size_t size, struct err *e) {
-    out->size = (size + 15) / 16 * 16;
-    return plan_memory(&out->slots, p, out->size * (size_t)p->lanes, e);
-}
-
-VECTORISED void gathering_sum(const struct gathering *g, int lanes, size_t from, size_t n, real *out, bool add) {
-    if (!add) memset(out, 0, n * sizeof(real));
-    for (int l = 0; l < lanes; l++) {
-        const real *slot = g->slots + (size_t)l * g->size + from;
-        for (size_t i = 0; i < n; i++) out[i] += slot[i];
-    }
-}
-
-void plan_fini(struct plan *p) {
-    for (int i = 0; i < p->n_calls; i++)
-        if (p->planned[i].op->close && p->calls[i].state) p->planned[i].op->close(p->calls[i].state);
-    for (int i = 0; i < p->n_blocks; i++) mem_free_aligned(p->blocks[i]);
-    for (int i = 0; i < PHASES; i++) mem_free(p->steps[i].list);
-    mem_free(p->blocks);
-    mem_free(p->calls);
-    mem_free(p->planned);
-    mem_free(p->values);
-    mem_free(p->gradients);
-    inferred_free(p->known);
-}
-
-/* ---- steps ---- */
-
-static int add_step(struct plan *p, enum phase phase, struct step step, struct err *e) {
-    struct steps *s = &p->steps[phase];
-    if (s->n == s->room) {
-        int room = s->room ? s->room * 2 : 64;
-        struct step *moved = mem_resize(s->list, (size_t)room, sizeof *moved);
-        if (!moved) return err_memory(e, (size_t)room * sizeof *moved);
-        s->list = moved;
-        s->room = room;
-    }
-    step.call = p->opening;
-    s->list[s->n++] = step;
-    p->planned[p->opening].n_steps[phase]++;
-    return 0;
-}
-
-int plan_lanes(struct plan *p, enum phase phase, step_run *run, bool join, struct err *e) {
-    return add_step(p, phase, (struct step){.run = run, .join = join}, e);
-}
-
-int plan_units(struct plan *p, enum phase phase, step_run *run, int n_units, struct err *e) {
-    return add_step(p, phase, (struct step){.run = run, .n_units = n_units}, e);
-}
-
 /* ---- stage 1: lanes and shapes ---- */
 
 /* Samples per lane: a divisor of the batch near 8 where there is one, so that all lanes are equal;
@@ -159,7 +64,7 @@ static int find_shapes(struct plan *p, struct err *e) {
 
 /* ---- stage 2: values and calls ---- */
 
-static struct storage new_storage(const struct plan *p, int index, const struct shape *shape, enum layout layout) {
+struct storage plan_storage(const struct plan *p, int index, const struct shape *shape, enum layout layout) {
     size_t count = count_of(shape), batch = (size_t)p->options.batch;
     bool per_sample = count % batch == 0 && count > 0;
     return (struct storage){
@@ -189,7 +94,7 @@ static int make_tables(struct plan *p, struct err *e) {
         p->converted[v] = -1;
         p->standing[v] = v;
         if (p->known->values[v].shape.rank >= 0)
-            p->values[v] = new_storage(p, v, &p->known->values[v].shape, LAYOUT_PLAIN);
+            p->values[v] = plan_storage(p, v, &p->known->values[v].shape, LAYOUT_PLAIN);
         if (is_constant(p, v)) {
             struct tensor *t = &p->values[v].tensor;
             t->per_sample = false;
@@ -343,7 +248,7 @@ static int in_layout(int *out, struct plan *p, int v, enum layout wanted, struct
     int copy = p->n_values++, call;
     int status = add_call(&call, p, &op_relayout, NULL, 1, 1, e);
     if (status) return status;
-    p->values[copy] = new_storage(p, copy, &s->tensor.shape, wanted);
+    p->values[copy] = plan_storage(p, copy, &s->tensor.shape, wanted);
     if (layouts_agree(&s->tensor.shape)) p->values[copy].root = root_of(p, v);
     p->converted[copy] = v;
     p->converted[v] = copy;
@@ -354,97 +259,6 @@ static int in_layout(int *out, struct plan *p, int v, enum layout wanted, struct
     return 0;
 }
 
-static bool is_graph_output(const struct plan *p, int v) {
-    for (int i = 0; i < p->graph->n_outputs; i++)
-        if (p->graph->outputs[i] == v) return true;
-    return false;
-}
-
-/* The only node that reads v, or NULL. `reader_of` and `reads` are tables over values. */
-struct readership {
-    int *reads;
-    int *reader;
-};
-
-static const struct node *only_reader(const struct plan *p, const struct readership *r, int v) {
-    if (v == VALUE_NONE || r->reads[v] != 1 || is_graph_output(p, v)) return NULL;
-    return &p->graph->nodes[r->reader[v]];
-}
-
-static int find_readers(struct readership *r, struct plan *p, struct err *e) {
-    size_t n = (size_t)p->graph->n_values + 1;
-    int status = plan_block((void **)&r->reads, p, n, sizeof(int), e);
-    if (!status) status = plan_block((void **)&r->reader, p, n, sizeof(int), e);
-    for (int i = 0; i < p->graph->n_nodes && !status; i++)
-        for (int k = 0; k < p->graph->nodes[i].n_inputs; k++) {
-            int v = p->graph->nodes[i].inputs[k];
-            if (v == VALUE_NONE) continue;
-            r->reads[v]++;
-            r->reader[v] = i;
-        }
-    return status;
-}
-
-static int merge_norm(struct plan *p, int call, const struct node *norm, struct err *e) {
-    struct folded_norm *f;
-    int status = plan_block((void **)&f, p, 1, sizeof *f, e);
-    if (status) return status;
-    f->scale = &p->values[norm->inputs[1]].tensor;
-    f->shift = &p->values[norm->inputs[2]].tensor;
-    f->mean = &p->values[norm->inputs[3]].tensor;
-    f->variance = &p->values[norm->inputs[4]].tensor;
-    f->epsilon = (real)node_real(norm, "epsilon", 1e-5);
-    p->calls[call].norm = f;
-    return 0;
-}
-
-static bool constant_inputs(const struct plan *p, const struct node *n, int from) {
-    for (int k = from; k < n->n_inputs; k++)
-        if (n->inputs[k] == VALUE_NONE || !p->graph->values[n->inputs[k]].constant) return false;
-    return true;
-}
-
-/* The other operand of an Add of `v`, when it is computed already, and laid out as v will be. */
-static int ready_operand(const struct plan *p, const struct node *add, int v, enum layout layout) {
-    int other = add->inputs[0] == v ? add->inputs[1] : add->inputs[0];
-    const struct storage *s = &p->values[other];
-    bool good = s->ready && s->tensor.layout == layout && shape_equal(&s->tensor.shape, &p->values[v].tensor.shape);
-    return good ? other : VALUE_NONE;
-}
-
-/* Merges into the call of `node` what follows it and nobody else reads: a BatchNormalization with
- * fixed statistics, the Add of a residual connection, a Relu. The call makes the last one's output. */
-static int merge_followers(struct plan *p, const struct readership *r, bool *merged, int call, const struct node *node,
-                           enum layout layout, struct err *e) {
-    int *out = &p->planned[call].out[0];
-    const struct node *next = only_reader(p, r, *out);
-    if (next && !p->options.training && (node->op->traits & OP_FOLDS_NORM) && constant_inputs(p, node, 1) &&
-        strcmp(next->op->name, "BatchNormalization") == 0 && constant_inputs(p, next, 1)) {
-        int status = merge_norm(p, call, next, e);
-        if (status) return status;
-        merged[next - p->graph->nodes] = true;
-        *out = next->outputs[0];
-        next = only_reader(p, r, *out);
-    }
-    unsigned adds = p->options.training ? OP_ADDS_TRAINING : OP_ADDS;
-    if (next && (node->op->traits & adds) && strcmp(next->op->name, "Add") == 0) {
-        int other = ready_operand(p, next, *out, layout);
-        if (other != VALUE_NONE) {
-            merged[next - p->graph->nodes] = true;
-            p->planned[call].residual = other;
-            *out = next->outputs[0];
-            next = only_reader(p, r, *out);
-        }
-    }
-    if (next && (node->op->traits & OP_ACTIVATES) && strcmp(next->op->name, "Relu") == 0) {
-        merged[next - p->graph->nodes] = true;
-        p->calls[call].activation = ACTIVATION_RELU;
-        *out = next->outputs[0];
-    }
-    return 0;
-}
-
-/* A view shares its input's memory. */
 static int plan_view(struct plan *p, const struct node *n, struct err *e) {
     int in, call, out = n->outputs[0];
     int status = in_layout(&in, p, n->inputs[0],
@@ -504,7 +318,7 @@ static int plan_node(struct plan *p, const struct readership *r, bool *merged, c
         if (inputs[k] != VALUE_NONE &&
             !(p->graph->values[n->inputs[k]].constant && p->graph->values[n->inputs[k]].trainable))
             p->calls[call].constants[k] = p->known->values[n->inputs[k]].constant;
-    status = merge_followers(p, r, merged, call, n, layout, e);
+    status = plan_merge_followers(p, r, merged, call, n, layout, e);
     c = &p->planned[call];
     for (int k = 0; k < n->n_outputs && !status; k++) {
         if (c->out[k] == VALUE_NONE) continue;
@@ -520,7 +334,7 @@ static int make_calls(struct plan *p, struct err *e) {
     const struct graph *g = p->graph;
     struct readership r;
     bool *merged;
-    int status = find_readers(&r, p, e);
+    int status = plan_find_readers(&r, p, e);
     if (!status) status = plan_block((void **)&merged, p, (size_t)g->n_nodes + 1, sizeof *merged, e);
     for (int i = 0; i < g->n_inputs && !status; i++) {
         p->wants[g->inputs[i]] = p->options.training && p->options.input_gradient;
@@ -554,80 +368,6 @@ static int finish_outputs(struct plan *p, struct err *e) {
     }
     for (int i = 0; i < p->graph->n_inputs; i++) p->values[p->graph->inputs[i]].lasting = true;
     return status;
-}
-
-/* ---- stage 3: gradients ---- */
-
-static void count_readers(struct plan *p) {
-    for (int i = 0; i < p->n_calls; i++) {
-        if (p->planned[i].residual != VALUE_NONE) p->readers[p->planned[i].residual]++;
-        for (int k = 0; k < p->calls[i].n_in; k++)
-            if (p->planned[i].in[k] != VALUE_NONE) p->readers[p->planned[i].in[k]]++;
-    }
-    for (int i = 0; i < p->graph->n_outputs; i++) p->readers[p->standing[p->graph->outputs[i]]]++;
-}
-
-/* Walks backward: the first call to give a value's gradient writes, later ones add. */
-static void wire_gradients(struct plan *p, bool *given) {
-    for (int v = 0; v < p->n_values; v++) {
-        if (p->values[v].fixed) continue;
-        p->gradients[v] = new_storage(p, v, &p->values[v].tensor.shape, p->values[v].tensor.layout);
-    }
-    for (int i = 0; i < p->graph->n_outputs; i++) {
-        int v = p->standing[p->graph->outputs[i]];
-        if (!p->wants[v]) continue;
-        given[v] = true;
-        p->gradients[v].lasting = true;
-    }
-    for (int i = p->n_calls - 1; i >= 0; i--) {
-        struct call *c = &p->calls[i];
-        const struct planned_call *planned = &p->planned[i];
-        bool arrives = false;
-        for (int k = 0; k < c->n_out; k++)
-            if (planned->out[k] != VALUE_NONE && given[planned->out[k]]) {
-                c->d_out[k] = &p->gradients[planned->out[k]].tensor;
-                arrives = true;
-            }
-        if (arrives && planned->residual != VALUE_NONE && p->wants[planned->residual]) {
-            c->d_residual = &p->gradients[planned->residual].tensor;
-            c->add_residual = given[planned->residual];
-            given[planned->residual] = true;
-        }
-        for (int k = 0; k < c->n_in && arrives; k++) {
-            int v = planned->in[k];
-            if (v == VALUE_NONE || !p->wants[v]) continue;
-            c->d_in[k] = &p->gradients[v].tensor;
-            c->add[k] = given[v];
-            if (given[v] && p->values[v].fixed) p->shares_parameters = true;
-            given[v] = true;
-        }
-    }
-    for (int i = 0; i < p->graph->n_inputs && p->options.input_gradient; i++)
-        p->gradients[p->graph->inputs[i]].lasting = true;
-}
-
-/* A view's gradient is its output's, when nobody else adds to it. */
-static void share_gradients(struct plan *p) {
-    for (int i = p->n_calls - 1; i >= 0; i--) {
-        if (p->planned[i].op != &op_relayout) continue;
-        int in = p->planned[i].in[0], out = p->planned[i].out[0];
-        struct call *c = &p->calls[i];
-        if (!c->d_in[0] || !c->d_out[0] || p->readers[in] != 1 || p->values[out].root == out) continue;
-        if (p->gradients[in].lasting || p->values[in].lasting) continue;
-        p->gradients[in].root = out;
-        c->d_in[0] = NULL;
-    }
-}
-
-static void point_tensors(struct plan *p) {
-    for (int i = 0; i < p->n_calls; i++) {
-        struct call *c = &p->calls[i];
-        if (p->planned[i].residual != VALUE_NONE) c->residual = &p->values[p->planned[i].residual].tensor;
-        for (int k = 0; k < c->n_in; k++)
-            if (p->planned[i].in[k] != VALUE_NONE) c->in[k] = &p->values[p->planned[i].in[k]].tensor;
-        for (int k = 0; k < c->n_out; k++)
-            if (p->planned[i].out[k] != VALUE_NONE) c->out[k] = &p->values[p->planned[i].out[k]].tensor;
-    }
 }
 
 /* ---- stage 4: operators open ---- */
@@ -675,12 +415,7 @@ int plan_build(struct plan *p, struct err *e) {
     bool *given;
     status = plan_block((void **)&given, p, (size_t)p->values_room, sizeof *given, e);
     if (status) return status;
-    count_readers(p);
-    point_tensors(p);
-    if (p->options.training) {
-        wire_gradients(p, given);
-        share_gradients(p);
-    }
+    plan_wire(p, given);
     status = open_calls(p, e);
     if (!status) status = turn_around(p, PHASE_BACKWARD, e);
     return status ? status : turn_around(p, PHASE_FINISH, e);

@@ -89,6 +89,25 @@ struct plan {
 /* Zeroed memory that belongs to the plan, counted against its budget. */
 int plan_block(void **out, struct plan *p, size_t n, size_t size, struct err *e);
 
+/* The storage of a value of that shape, by itself so far. */
+struct storage plan_storage(const struct plan *p, int index, const struct shape *shape, enum layout layout);
+
+/* How many nodes read each value of the graph, and the last one that does (tables over values). */
+struct readership {
+    int *reads;
+    int *reader;
+};
+int plan_find_readers(struct readership *r, struct plan *p, struct err *e);
+
+/* Merges into the call of `node` what follows it and nobody else reads: a BatchNormalization with
+ * fixed statistics, the Add of a residual connection, a Relu. The call makes the last one's output.
+ * Marks the nodes in `merged`. */
+int plan_merge_followers(struct plan *p, const struct readership *r, bool *merged, int call, const struct node *node,
+                         enum layout layout, struct err *e);
+
+/* Stage 3. `given` is a table over values, all false. */
+void plan_wire(struct plan *p, bool *given);
+
 /* Stages 1 to 4; stages 5 and 6. */
 int plan_build(struct plan *p, struct err *e);
 int plan_place(struct plan *p, struct err *e);
