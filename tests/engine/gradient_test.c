@@ -396,6 +396,29 @@ static void check_run(const struct sample *s) {
 
 TEST(steps_allocate_nothing_and_write_everything) { each_sample(check_run); }
 
+/* ---- memory that runs out while planning ---- */
+
+static void check_starved(const struct sample *s) {
+    struct run run;
+    if (!start(&run, s, 1, 1)) return;
+    struct net_options options = {.batch = run.batch, .training = true, .input_gradient = true};
+    for (uint64_t n = 1, met = 1; met; n++) {
+        struct net *net = NULL;
+        int64_t live = mem_live();
+        uint64_t calls = mem_calls();
+        mem_fail_at(n, false);
+        int status = net_new(&net, run.graph, run.crew, &options, NULL);
+        mem_fail_at(0, false);
+        met = mem_calls() - calls >= n;
+        if (!status) net_free(net);
+        if (!ok(status == 0 || status == E_NOMEM, SAY ": failing %llu gave %d", NAMED(s), (unsigned long long)n, status)) break;
+        if (!ok(mem_live() == live, SAY ": failing %llu left something", NAMED(s), (unsigned long long)n)) break;
+    }
+    finish(&run);
+}
+
+TEST(starved_plans_leave_nothing) { each_sample(check_starved); }
+
 /* ---- extreme numbers ---- */
 
 static double extreme(const struct input *in, size_t i) {
