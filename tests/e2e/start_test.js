@@ -4,7 +4,7 @@
 
 const http = require('http');
 const { cleanup, note, ok, same, test } = require('../js/tap');
-const { SANITIZED, Server, sleep } = require('../js/retort');
+const { SANITIZED, Server, scratch, sleep } = require('../js/retort');
 
 const AIM_MS = 50;
 const LIMIT_MS = 10 * AIM_MS; // other programs may be busy on the machine that runs the tests
@@ -16,16 +16,18 @@ async function answers(server) {
 }
 
 test('from the start to the first answer', async () => {
+  const data = scratch();
   const times = [];
-  for (let i = 0; i < 7; i++) {
+  for (let i = 0; i < 8; i++) {
     const t0 = process.hrtime.bigint();
-    const server = await Server.start();
+    const server = await Server.start({ data });
     await answers(server);
     times.push(Number(process.hrtime.bigint() - t0) / 1e6);
     await server.stop();
   }
+  const [first] = times.splice(0, 1);
   times.sort((a, b) => a - b);
-  note(`median ${times[3].toFixed(1)} ms, fastest ${times[0].toFixed(1)} ms; the aim is ${AIM_MS} ms`);
+  note(`median ${times[3].toFixed(1)} ms, fastest ${times[0].toFixed(1)} ms, in a new folder ${first.toFixed(1)} ms; the aim is ${AIM_MS} ms`);
   ok(SANITIZED || times[0] < LIMIT_MS, `took ${times[0]} ms`);
 });
 

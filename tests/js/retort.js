@@ -15,15 +15,19 @@ const FASHION = '/usr/share/datasets/fashion-mnist';
 
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
+const running = new Set();
+const folders = [];
+process.on('exit', () => {
+  running.forEach((p) => p.kill('SIGKILL'));
+  folders.forEach((f) => fs.rmSync(f, { recursive: true, force: true }));
+});
+
 // A folder that is gone when the process ends.
 function scratch() {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'retort-test-'));
-  process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }));
+  folders.push(folder);
   return folder;
 }
-
-const running = new Set();
-process.on('exit', () => running.forEach((p) => p.kill('SIGKILL')));
 
 class Server {
   // Starts `retort serve` and waits for its line; `started_ms` is the time from the fork to that line.
