@@ -17,7 +17,12 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
 const running = new Set();
 const folders = [];
+let complained; // what a sanitizer said
 process.on('exit', () => {
+  if (complained) {
+    console.log(complained.replace(/^/gm, '# '));
+    process.exitCode = 1;
+  }
   running.forEach((p) => p.kill('SIGKILL'));
   folders.forEach((f) => fs.rmSync(f, { recursive: true, force: true }));
 });
@@ -40,7 +45,10 @@ class Server {
       { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
     running.add(s.process);
     s.log = '';
-    s.process.stderr.on('data', (d) => { s.log = (s.log + d).slice(-20000); });
+    s.process.stderr.on('data', (d) => {
+      s.log = (s.log + d).slice(-20000);
+      complained ||= /Sanitizer|runtime error:/.test(s.log) && s.log;
+    });
     s.exited = new Promise((done) => s.process.on('exit', (code, signal) => {
       running.delete(s.process);
       done({ code, signal });
