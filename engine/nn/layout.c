@@ -48,6 +48,7 @@ static void copy_relaid(const struct tensor *from, const struct tensor *to, bool
             for (size_t i = 0; i < n; i++) target[i] += source[i];
         return;
     }
+    if (n == 0) return;
     size_t channels = (size_t)from->shape.dim[1];
     size_t sample = from->row * from->samples / (size_t)from->shape.dim[0];
     size_t rows = from->layout == LAYOUT_PLAIN ? channels : sample / channels;
