@@ -2,14 +2,15 @@
 // distill.js - does the teacher help? The same student, the same epochs, the same seeds: once distilled, once trained on
 // the labels alone. Over the API, on all of Fashion-MNIST. Prints a table and writes bench/distill.md.
 //
-//   node bench/distill.js [RETORT] [--epochs N] [--seeds N] [--width W] [--images N] [--no-write]
+//   node bench/distill.js [RETORT] [--epochs N] [--seeds N] [--first SEED] [--width W] [--images N] [--no-write]
 'use strict';
 
 const fs = require('fs');
 const os = require('os');
 const path = require('path');
 
-const options = { epochs: 6, seeds: 3, width: 0.33, images: 60000, write: true };
+// The settings were chosen with seeds 1 to 3, on this test set: other seeds judge them.
+const options = { epochs: 6, seeds: 3, first: 11, width: 0.33, images: 60000, write: true };
 for (let i = 2; i < process.argv.length; i++) {
   const word = process.argv[i];
   if (word === '--no-write') options.write = false;
@@ -39,7 +40,7 @@ async function main() {
   await server.fashion(options.images, 10000);
   const found = { distilled: [], 'labels alone': [] };
   let teacher;
-  for (let seed = 1; seed <= options.seeds; seed++) {
+  for (let seed = options.first; seed < options.first + options.seeds; seed++) {
     for (const kind of Object.keys(found)) {
       const t0 = Date.now();
       const id = await server.submit(spec(kind, seed));
@@ -56,7 +57,7 @@ async function main() {
 }
 
 function report(teacher, found, size, small) {
-  const seeds = found.distilled.map((_, i) => `seed ${i + 1}`);
+  const seeds = found.distilled.map((_, i) => `seed ${options.first + i}`);
   const lines = [
     '# Distilled against labels alone',
     '',
@@ -70,6 +71,9 @@ function report(teacher, found, size, small) {
     `|---|${seeds.map(() => '---|').join('')}---|---|`,
     ...Object.keys(found).map((kind) => `| ${kind} | ${found[kind].map(percent).join(' | ')} | ${percent(mean(found[kind]))} ± ` +
       `${percent(spread(found[kind]))} | ${percent(mean(found[kind]) / teacher)} % |`),
+    '',
+    'The settings were chosen with seeds 1 to 3 on this test set, so other seeds judge them. Other settings give other',
+    'differences; some are in NOTES.md.',
     '',
     `Distilled is better by ${percent(mean(found.distilled) - mean(found['labels alone']))} points on average. Measured on ${os.cpus().length} cores ` +
     `(${os.cpus()[0].model.trim()}) with \`make bench-distill\`.`,

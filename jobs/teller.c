@@ -73,9 +73,10 @@ void teller_log(struct teller *t, const char *text) {
 }
 
 void teller_progress(struct teller *t, int64_t step, int64_t steps) {
+    bool another_stage = steps != t->steps || step < t->step;
     t->step = step;
     t->steps = steps;
-    if (t->first_step >= 0 || steps == 0) return;
+    if (!another_stage && t->first_step >= 0) return;
     t->first_step = step;
     t->first_ns = clock_monotonic_ns();
 }
@@ -91,7 +92,7 @@ static void check(struct teller *t, int status, const struct err *e) {
 
 static double seconds_left(const struct teller *t) {
     int64_t done = t->step - t->first_step;
-    if (t->first_step < 0 || done <= 0) return (double)NAN;
+    if (done <= 0) return (double)NAN;
     double seconds = (double)(clock_monotonic_ns() - t->first_ns) / 1e9;
     return seconds / (double)done * (double)(t->steps - t->step);
 }
