@@ -14,7 +14,7 @@
 
 /* 2^n by its bits; n in [-126, 127]. */
 VECTORMATH float power_of_two(float n) {
-    int32_t bits = ((int32_t)n + 127) << 23;
+    uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
@@ -71,7 +71,7 @@ VECTORMATH float vector_logf(float x) {
     int32_t bits;
     memcpy(&bits, &x, sizeof bits);
     int32_t n = (bits - 0x3f3504f3) >> 23; /* so that the mantissa lies in [sqrt(1/2), sqrt(2)) */
-    bits -= n << 23;
+    bits -= (int32_t)((uint32_t)n << 23);
     float m;
     memcpy(&m, &bits, sizeof m);
     float r = m - 1.0f, z = r * r, e = (float)n;
