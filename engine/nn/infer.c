@@ -51,8 +51,9 @@ enum { FOLDED_MOST = 1 << 29 };
 static int count_folded(struct inferred *r, const struct array *a, struct err *e) {
     if (!a) return 0;
     r->folded_bytes += a->count * dtype_size(a->type);
-    return r->folded_bytes <= FOLDED_MOST ? 0
-        : err_set(e, E_TOO_LARGE, "what can be computed from constants takes more than %d bytes", FOLDED_MOST);
+    return r->folded_bytes <= FOLDED_MOST
+               ? 0
+               : err_set(e, E_TOO_LARGE, "what can be computed from constants takes more than %d bytes", FOLDED_MOST);
 }
 
 static int infer_node(struct inferred *r, const struct graph *g, const struct node *n, struct desk *desk,
@@ -64,11 +65,17 @@ static int infer_node(struct inferred *r, const struct graph *g, const struct no
         if (status) return status;
     }
     for (int k = 0; k < n->n_outputs; k++) {
-        desk->out[k] = (struct known){.type = n->n_inputs && desk->in[0] ? desk->in[0]->type : DT_FLOAT32, .shape = {.rank = -1}};
+        desk->out[k] =
+            (struct known){.type = n->n_inputs && desk->in[0] ? desk->in[0]->type : DT_FLOAT32, .shape = {.rank = -1}};
         desk->folded[k] = NULL;
     }
-    struct inference i = {.node = n, .opset = g->opset, .n_in = n->n_inputs, .n_out = n->n_outputs,
-                          .in = desk->in, .out = desk->out, .folded = desk->folded};
+    struct inference i = {.node = n,
+                          .opset = g->opset,
+                          .n_in = n->n_inputs,
+                          .n_out = n->n_outputs,
+                          .in = desk->in,
+                          .out = desk->out,
+                          .folded = desk->folded};
     int status = n->op->infer(&i, e);
     for (int k = 0; k < n->n_outputs && !status; k++) status = count_folded(r, desk->folded[k], e);
     if (status) err_prefix(e, "node '%s' (%s)", n->name, n->op->name);
@@ -105,7 +112,8 @@ int graph_infer(struct inferred **out, const struct graph *g, int64_t batch, str
     r->n_values = g->n_values;
     r->values = mem_calloc((size_t)g->n_values, sizeof *r->values);
     r->folded = mem_calloc((size_t)g->n_values, sizeof *r->folded);
-    int status = r->values && r->folded ? desk_init(&desk, g, e) : err_memory(e, (size_t)g->n_values * sizeof *r->values);
+    int status =
+        r->values && r->folded ? desk_init(&desk, g, e) : err_memory(e, (size_t)g->n_values * sizeof *r->values);
     if (!status) start(r, g, batch);
     for (int i = 0; i < g->n_nodes && !status; i++) status = infer_node(r, g, &g->nodes[i], &desk, e);
     mem_free(desk.in);

@@ -8,8 +8,8 @@ enum { TILE = 16 };
 
 /* The part of transpose that starts at (row, column), at most TILE by TILE. */
 static inline __attribute__((always_inline)) void transpose_tile(const real *from, real *to, size_t rows,
-                                                                  size_t columns, size_t row, size_t column,
-                                                                  size_t n_rows, size_t n_columns, bool add) {
+                                                                 size_t columns, size_t row, size_t column,
+                                                                 size_t n_rows, size_t n_columns, bool add) {
     for (size_t c = column; c < column + n_columns; c++)
         for (size_t r = row; r < row + n_rows; r++) {
             real value = from[r * columns + c];
@@ -31,8 +31,7 @@ VECTORISED static void transpose(const real *from, real *to, size_t rows, size_t
     }
     size_t whole_rows = rows / TILE * TILE, whole_columns = columns / TILE * TILE;
     for (size_t c = 0; c < whole_columns; c += TILE)
-        for (size_t r = 0; r < whole_rows; r += TILE)
-            transpose_tile(from, to, rows, columns, r, c, TILE, TILE, add);
+        for (size_t r = 0; r < whole_rows; r += TILE) transpose_tile(from, to, rows, columns, r, c, TILE, TILE, add);
     transpose_tile(from, to, rows, columns, whole_rows, 0, rows - whole_rows, columns, add);
     transpose_tile(from, to, rows, columns, 0, whole_columns, whole_rows, columns - whole_columns, add);
 }

@@ -43,20 +43,29 @@ static int plan_sign(struct call *c, struct plan *p, real sign, struct err *e) {
     const struct shape *x = &c->in[0]->shape;
     int axis, status = axis_check(&axis, node_int(c->node, "axis", 0), x->rank, e);
     if (status) return status;
-    *s = (struct argmax_state){(size_t)x->dim[axis], shape_span(x, axis + 1, x->rank), sign, node_int(c->node, "select_last_index", 0) != 0};
+    *s = (struct argmax_state){(size_t)x->dim[axis], shape_span(x, axis + 1, x->rank), sign,
+                               node_int(c->node, "select_last_index", 0) != 0};
     return s->inner ? plan_lanes(p, PHASE_FORWARD, argmax_forward, false, e) : 0;
 }
 
-static int argmax_plan(struct call *c, struct plan *p, struct err *e) { return plan_sign(c, p, 1, e); }
-static int argmin_plan(struct call *c, struct plan *p, struct err *e) { return plan_sign(c, p, -1, e); }
+static int argmax_plan(struct call *c, struct plan *p, struct err *e) {
+    return plan_sign(c, p, 1, e);
+}
+static int argmin_plan(struct call *c, struct plan *p, struct err *e) {
+    return plan_sign(c, p, -1, e);
+}
 
-static const struct op_sample samples[] = {{"2x3x4", "axis=1", ""}, {"3x5", "axis=-1 keepdims=0", ""}, {NULL, NULL, NULL}};
+static const struct op_sample samples[] = {
+    {"2x3x4", "axis=1", ""}, {"3x5", "axis=-1 keepdims=0", ""}, {NULL, NULL, NULL}};
 
 #define ARG(name_, help_, plan_) \
     const struct op op_##name_ = { \
         .name = #name_, \
         .help = help_, \
-        .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1, \
+        .min_inputs = 1, \
+        .max_inputs = 1, \
+        .min_outputs = 1, \
+        .max_outputs = 1, \
         .attributes = "axis keepdims select_last_index", \
         .layout = WISH_PLAIN, \
         .traits = OP_FLAT, \

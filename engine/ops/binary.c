@@ -9,16 +9,20 @@
 
 /* ---- loops ---- */
 
-#define power(a, b) ((b) == 2 ? (a) * (a) : _Generic((a), float: powf, double: pow)(a, b))
+#define power(a, b) ((b) == 2 ? (a) * (a) : _Generic((a), float : powf, double : pow)(a, b))
 
 #define INLINE static inline __attribute__((always_inline))
 
 /* The same loop with steps that the compiler knows: along both, one of them spread, or any. */
 #define BY_STEPS(loop, sa, sb, ...) \
-    if (sa == 1 && sb == 1) loop(__VA_ARGS__, 1, 1); \
-    else if (sa == 1 && sb == 0) loop(__VA_ARGS__, 1, 0); \
-    else if (sa == 0 && sb == 1) loop(__VA_ARGS__, 0, 1); \
-    else loop(__VA_ARGS__, sa, sb)
+    if (sa == 1 && sb == 1) \
+        loop(__VA_ARGS__, 1, 1); \
+    else if (sa == 1 && sb == 0) \
+        loop(__VA_ARGS__, 1, 0); \
+    else if (sa == 0 && sb == 1) \
+        loop(__VA_ARGS__, 0, 1); \
+    else \
+        loop(__VA_ARGS__, sa, sb)
 
 enum { COLUMNS = 16 }; /* of a sum, so that it becomes vectors */
 
@@ -37,8 +41,8 @@ enum { COLUMNS = 16 }; /* of a sum, so that it becomes vectors */
 
 /* dx += dy * slope, where dx moves along; or *dx += the sum, where it was spread. */
 #define BACKWARD(name, slope) \
-    INLINE void give_##name(real *dx, const real *dy, const real *pa, const real *pb, size_t n, bool add, ptrdiff_t sa, \
-                            ptrdiff_t sb) { \
+    INLINE void give_##name(real *dx, const real *dy, const real *pa, const real *pb, size_t n, bool add, \
+                            ptrdiff_t sa, ptrdiff_t sb) { \
         for (size_t i = 0; i < n; i++) { \
             const real a = pa[(ptrdiff_t)i * sa], b = pb[(ptrdiff_t)i * sb]; \
             (void)a, (void)b; \
@@ -75,7 +79,9 @@ enum { COLUMNS = 16 }; /* of a sum, so that it becomes vectors */
     FORWARD(name, formula) \
     BACKWARD(name##_a, slope_a) \
     BACKWARD(name##_b, slope_b) \
-    static double value_##name(double a, double b) { return (double)(formula); }
+    static double value_##name(double a, double b) { \
+        return (double)(formula); \
+    }
 #include "engine/ops/binary.def"
 #undef BINARY
 
@@ -104,7 +110,9 @@ static int fold(struct inference *i, struct err *e) {
     struct array *y;
     int status = fold_start(&y, i, e);
     for (size_t k = 0; !status && k < y->count; k++)
-        fold_put(y, k, row->value(fold_get(a, fold_source(&a->shape, &y->shape, k)), fold_get(b, fold_source(&b->shape, &y->shape, k))));
+        fold_put(y, k,
+                 row->value(fold_get(a, fold_source(&a->shape, &y->shape, k)),
+                            fold_get(b, fold_source(&b->shape, &y->shape, k))));
     return status;
 }
 
@@ -132,7 +140,8 @@ VECTORISED static void truncate(real *y, size_t n) {
 static void binary_forward(const struct call *c, const struct part *p) {
     const struct binary_state *s = c->state;
     real *y = tensor_at(c->out[0], p);
-    walk_run(&s->forward, p, c->batch, (real *[]){y, tensor_at(c->in[0], p), tensor_at(c->in[1], p)}, s->row->forward, NULL);
+    walk_run(&s->forward, p, c->batch, (real *[]){y, tensor_at(c->in[0], p), tensor_at(c->in[1], p)}, s->row->forward,
+             NULL);
     if (c->activation == ACTIVATION_RELU) loop_bias_relu(y, NULL, 1, tensor_count(c->out[0], p), true);
     if (s->whole) truncate(y, tensor_count(c->out[0], p));
 }
@@ -156,7 +165,9 @@ static void binary_finish(const struct call *c, const struct part *p) {
     for (int k = 0; k < 2; k++) target_finish(&s->target[k], c, k);
 }
 
-static void add_operand(struct walk *w, const struct tensor *t) { walk_add_tensor(w, &t->shape, t->layout); }
+static void add_operand(struct walk *w, const struct tensor *t) {
+    walk_add_tensor(w, &t->shape, t->layout);
+}
 
 static void plan_walks(const struct call *c, struct binary_state *s) {
     const struct tensor *y = c->out[0];
@@ -182,30 +193,32 @@ static int binary_plan(struct call *c, struct plan *p, struct err *e) {
     int status = plan_lanes(p, PHASE_FORWARD, binary_forward, false, e);
     for (int k = 0; k < 2 && !status; k++) status = target_plan(&s->target[k], c, k, p, e);
     if (!status && (c->d_in[0] || c->d_in[1])) status = plan_lanes(p, PHASE_BACKWARD, binary_backward, false, e);
-    if (!status && (s->target[0].gathers || s->target[1].gathers)) status = plan_units(p, PHASE_FINISH, binary_finish, 1, e);
+    if (!status && (s->target[0].gathers || s->target[1].gathers))
+        status = plan_units(p, PHASE_FINISH, binary_finish, 1, e);
     return status;
 }
 
 #define SAMPLES(a) \
     { \
-        {a "2x3x4 +2x3x4", "", "the same shape"}, \
-        {a "2x3x4 +2x3x1", "", "the second spread along rows"}, \
-        {a "2x3x1x2 +2x3x4x1", "", "both spread"}, \
-        {a "2x3x4x2 *+3x1x1", "", "a constant per channel"}, \
-        {a "2x3x4 *+4", "", "a constant per column"}, \
-        {a "2x40 *+1", "", "one constant"}, \
-        {NULL, NULL, NULL}, \
+        {a "2x3x4 +2x3x4", "", "the same shape"}, {a "2x3x4 +2x3x1", "", "the second spread along rows"}, \
+            {a "2x3x1x2 +2x3x4x1", "", "both spread"}, {a "2x3x4x2 *+3x1x1", "", "a constant per channel"}, \
+            {a "2x3x4 *+4", "", "a constant per column"}, {a "2x40 *+1", "", "one constant"}, {NULL, NULL, NULL}, \
     }
 static const struct op_sample samples_ANY[] = SAMPLES("");
 static const struct op_sample samples_POSITIVE[] = SAMPLES("+");
-static const struct op_sample samples_SPREADS[] = {
-    {"2x3x4x2 3x1x1", "", "a constant per channel"}, {"2x40 1", "", "one constant"}, {"2x3x4 3x4", "", "one each"}, {NULL, NULL, NULL}};
+static const struct op_sample samples_SPREADS[] = {{"2x3x4x2 3x1x1", "", "a constant per channel"},
+                                                   {"2x40 1", "", "one constant"},
+                                                   {"2x3x4 3x4", "", "one each"},
+                                                   {NULL, NULL, NULL}};
 
 #define BINARY(name_, numbers, help_, parameters_, keeps_, traits_, formula, slope_a, slope_b) \
     const struct op op_##name_ = { \
         .name = #name_, \
         .help = help_, \
-        .min_inputs = 2, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1, \
+        .min_inputs = 2, \
+        .max_inputs = 2, \
+        .min_outputs = 1, \
+        .max_outputs = 1, \
         .drops = "broadcast", \
         .layout = WISH_ANY, \
         .traits = traits_, \

@@ -7,7 +7,7 @@
 /* Bounds the wrong way round give the upper one, as in numpy. */
 UNARY_LOOPS(clip, (x < alpha ? alpha : x) > beta ? beta : (x < alpha ? alpha : x), x >= alpha && x <= beta ? 1 : 0)
 
-#define WIDEST ((double)_Generic((real)0, float: FLT_MAX, double: DBL_MAX))
+#define WIDEST ((double)_Generic((real)0, float : FLT_MAX, double : DBL_MAX))
 
 static int clip_infer(struct inference *i, struct err *e) {
     double bound[2] = {node_real(i->node, "min", -WIDEST), node_real(i->node, "max", WIDEST)};
@@ -43,7 +43,10 @@ static const struct op_sample samples[] = {
 const struct op op_Clip = {
     .name = "Clip",
     .help = "y = max(min, min(max, x))",
-    .min_inputs = 1, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 3,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "min max",
     .layout = WISH_ANY,
     .keeps = KEEP_INPUT(0),

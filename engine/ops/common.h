@@ -20,7 +20,9 @@ int shape_broadcast(struct shape *out, const struct shape *b, struct err *e);
 int plan_table(void **out, struct plan *p, size_t bytes, struct err *e);
 
 /* Input k of the node is there. */
-static inline bool has_input(const struct inference *i, int k) { return k < i->n_in && i->in[k]; }
+static inline bool has_input(const struct inference *i, int k) {
+    return k < i->n_in && i->in[k];
+}
 
 /* Indices along dimension 0 in this part. */
 static inline size_t tensor_rows(const struct tensor *t, const struct part *p) {
@@ -30,7 +32,9 @@ static inline size_t tensor_rows(const struct tensor *t, const struct part *p) {
 }
 
 /* At planning, what has its address already is a parameter or another constant. */
-static inline bool is_constant(const struct call *c, int k) { return c->in[k]->base != NULL; }
+static inline bool is_constant(const struct call *c, int k) {
+    return c->in[k]->base != NULL;
+}
 
 /* Elements of a lane of the tensor. */
 static inline size_t lane_room(const struct call *c, const struct tensor *t) {

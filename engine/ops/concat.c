@@ -41,7 +41,9 @@ static int concat_infer(struct inference *i, struct err *e) {
     return moves_fold(i, concat_moves, e);
 }
 
-static int concat_plan(struct call *c, struct plan *p, struct err *e) { return moves_plan(c, p, concat_moves, e); }
+static int concat_plan(struct call *c, struct plan *p, struct err *e) {
+    return moves_plan(c, p, concat_moves, e);
+}
 
 static const struct op_sample samples[] = {
     {"2x3x4x5 2x2x4x5 2x1x4x5", "axis=1", "channels"},
@@ -53,7 +55,10 @@ static const struct op_sample samples[] = {
 const struct op op_Concat = {
     .name = "Concat",
     .help = "y = the inputs side by side along an axis",
-    .min_inputs = 1, .max_inputs = NODE_MAX_INPUTS, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = NODE_MAX_INPUTS,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "axis",
     .layout = WISH_ANY,
     .parameters = ~0u,

@@ -10,8 +10,10 @@ static int constant_list(struct inference *i, enum dtype type, const struct attr
     i->out[0].shape = (struct shape){.rank = scalar ? 0 : 1, .dim = {scalar ? 0 : (int64_t)a->count}};
     int status = fold_start(&array, i, e);
     for (size_t k = 0; !status && k < array->count; k++) {
-        if (type == DT_INT64) ((int64_t *)array->data)[k] = scalar ? a->integer : a->integers[k];
-        else ((float *)array->data)[k] = (float)(scalar ? a->real : a->reals[k]);
+        if (type == DT_INT64)
+            ((int64_t *)array->data)[k] = scalar ? a->integer : a->integers[k];
+        else
+            ((float *)array->data)[k] = (float)(scalar ? a->real : a->reals[k]);
     }
     return status;
 }
@@ -40,7 +42,9 @@ static int constant_infer(struct inference *i, struct err *e) {
 const struct op op_Constant = {
     .name = "Constant",
     .help = "y = a value written in the graph",
-    .max_inputs = 0, .min_outputs = 1, .max_outputs = 1,
+    .max_inputs = 0,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "value value_float value_floats value_int value_ints",
     .traits = OP_SHAPES_ONLY,
     .infer = constant_infer,

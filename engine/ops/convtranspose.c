@@ -40,30 +40,39 @@ static int read_span(struct span *s, const struct inference *i, int axis, struct
     const struct shape *x = &i->in[DATA]->shape, *w = &i->in[WEIGHTS]->shape;
     const char *automatic = node_string(n, "auto_pad", "NOTSET");
     bool same = strncmp(automatic, "SAME", 4) == 0, sized = node_attribute(n, "output_shape") != NULL;
-    *s = (struct span){.in = x->dim[2 + axis], .kernel = w->dim[2 + axis], .stride = listed(n, "strides", axis, 1),
-                       .dilation = listed(n, "dilations", axis, 1), .extra = listed(n, "output_padding", axis, 0)};
+    *s = (struct span){.in = x->dim[2 + axis],
+                       .kernel = w->dim[2 + axis],
+                       .stride = listed(n, "strides", axis, 1),
+                       .dilation = listed(n, "dilations", axis, 1),
+                       .extra = listed(n, "output_padding", axis, 0)};
     if (s->in < 1 || s->in > LARGEST || s->kernel < 1 || s->kernel > LARGEST || s->stride < 1 || s->stride > LARGEST ||
         s->dilation < 1 || s->dilation > LARGEST || s->extra < 0)
         return err_set(e, E_INVALID, "size %lld, kernel %lld, stride %lld, dilation %lld", (long long)s->in,
                        (long long)s->kernel, (long long)s->stride, (long long)s->dilation);
     s->out = s->stride * (s->in - 1) + s->extra + (s->kernel - 1) * s->dilation + 1;
-    if (sized) pads_from_size(s, listed(n, "output_shape", axis + (int)node_attribute(n, "output_shape")->count - (x->rank - 2), 0), strcmp(automatic, "SAME_UPPER") == 0);
-    else if (same) pads_from_size(s, s->in * s->stride, strcmp(automatic, "SAME_UPPER") == 0);
+    if (sized)
+        pads_from_size(
+            s, listed(n, "output_shape", axis + (int)node_attribute(n, "output_shape")->count - (x->rank - 2), 0),
+            strcmp(automatic, "SAME_UPPER") == 0);
+    else if (same)
+        pads_from_size(s, s->in * s->stride, strcmp(automatic, "SAME_UPPER") == 0);
     else if (strcmp(automatic, "VALID") != 0) {
         s->before = listed(n, "pads", axis, 0);
         s->after = listed(n, "pads", axis + x->rank - 2, 0);
     }
     s->out -= s->before + s->after;
     if (s->before < 0 || s->after < 0 || s->extra >= s->stride || s->out < 1 || s->out > LARGEST)
-        return err_set(e, E_UNSUPPORTED, "pads of %lld and %lld, %lld more, for %lld of stride %lld", (long long)s->before,
-                       (long long)s->after, (long long)s->extra, (long long)s->out, (long long)s->stride);
+        return err_set(e, E_UNSUPPORTED, "pads of %lld and %lld, %lld more, for %lld of stride %lld",
+                       (long long)s->before, (long long)s->after, (long long)s->extra, (long long)s->out,
+                       (long long)s->stride);
     return 0;
 }
 
 static int transposed_infer(struct inference *i, struct err *e) {
     const struct shape *x = &i->in[DATA]->shape, *w = &i->in[WEIGHTS]->shape;
     int64_t groups = node_int(i->node, "group", 1);
-    if (x->rank < 3 || x->rank > 4) return err_set(e, E_UNSUPPORTED, "data of rank %d; retort slides over one or two axes", x->rank);
+    if (x->rank < 3 || x->rank > 4)
+        return err_set(e, E_UNSUPPORTED, "data of rank %d; retort slides over one or two axes", x->rank);
     if (w->rank != x->rank || groups < 1 || w->dim[0] != x->dim[1] || x->dim[1] % groups)
         return err_set(e, E_INVALID, "the data has %lld channels, the weights are made for %lld in %lld groups",
                        (long long)x->dim[1], (long long)w->dim[0], (long long)groups);
@@ -96,7 +105,9 @@ static struct conv *conv_of(const struct transposed_state *s, const struct part 
     return s->tail && p->count == s->tail_samples ? s->tail : s->whole;
 }
 
-static bool has_bias(const struct call *c) { return c->n_in > BIAS && c->in[BIAS]; }
+static bool has_bias(const struct call *c) {
+    return c->n_in > BIAS && c->in[BIAS];
+}
 
 static void transposed_prepare(const struct call *c, const struct part *p) {
     const struct transposed_state *s = c->state;
@@ -111,7 +122,8 @@ static void transposed_forward(const struct call *c, const struct part *p) {
     bool relu = c->activation == ACTIVATION_RELU;
     s->backend->backward_data(conv_of(s, p), p->thread, tensor_at(c->in[DATA], p), s->packed_backward, y, p->scratch);
     if (has_bias(c) || relu)
-        loop_bias_relu(y, has_bias(c) ? c->in[BIAS]->base : NULL, tensor_count(c->out[0], p) / s->n_out, s->n_out, relu);
+        loop_bias_relu(y, has_bias(c) ? c->in[BIAS]->base : NULL, tensor_count(c->out[0], p) / s->n_out, s->n_out,
+                       relu);
 }
 
 static void transposed_backward(const struct call *c, const struct part *p) {
@@ -124,7 +136,8 @@ static void transposed_backward(const struct call *c, const struct part *p) {
         loop_column_sums(s->bias_gradient.slots + (size_t)p->index * s->bias_gradient.size, dy, n / s->n_out, s->n_out);
     if (s->weights_gradient.slots)
         s->backend->backward_weights(conv, p->thread, dy, tensor_at(c->in[DATA], p),
-                                     s->weights_gradient.slots + (size_t)p->index * s->weights_gradient.size, NULL, p->scratch);
+                                     s->weights_gradient.slots + (size_t)p->index * s->weights_gradient.size, NULL,
+                                     p->scratch);
     if (!c->d_in[DATA]) return;
     real *dx = tensor_at(c->d_in[DATA], p), *made = c->add[DATA] ? p->scratch + s->kernel_scratch : dx;
     s->backend->forward(conv, p->thread, dy, s->packed, NULL, NULL, made, p->scratch);
@@ -154,19 +167,30 @@ static int conv_shape_of(struct conv_shape *out, const struct call *c, struct er
     if (!status) status = read_span(&w, &i, x->rank - 3, e);
     if (status) return status;
     *out = (struct conv_shape){
-        .in_channels = (int)y->dim[1], .in_height = (int)h.out, .in_width = (int)w.out,
-        .out_channels = (int)x->dim[1], .out_height = (int)h.in, .out_width = (int)w.in,
-        .kernel_height = (int)h.kernel, .kernel_width = (int)w.kernel,
-        .stride_height = (int)h.stride, .stride_width = (int)w.stride,
-        .dilation_height = (int)h.dilation, .dilation_width = (int)w.dilation,
-        .pad_top = (int)h.before, .pad_left = (int)w.before, .pad_bottom = (int)h.after, .pad_right = (int)w.after,
+        .in_channels = (int)y->dim[1],
+        .in_height = (int)h.out,
+        .in_width = (int)w.out,
+        .out_channels = (int)x->dim[1],
+        .out_height = (int)h.in,
+        .out_width = (int)w.in,
+        .kernel_height = (int)h.kernel,
+        .kernel_width = (int)w.kernel,
+        .stride_height = (int)h.stride,
+        .stride_width = (int)w.stride,
+        .dilation_height = (int)h.dilation,
+        .dilation_width = (int)w.dilation,
+        .pad_top = (int)h.before,
+        .pad_left = (int)w.before,
+        .pad_bottom = (int)h.after,
+        .pad_right = (int)w.after,
         .groups = (int)node_int(c->node, "group", 1),
     };
     return 0;
 }
 
 static int open_backend(const struct call *c, struct transposed_state *s, struct err *e) {
-    struct conv_uses uses = {.backward_weights = c->d_out[0] && c->d_in[WEIGHTS], .backward_data = true, .threads = c->threads};
+    struct conv_uses uses = {
+        .backward_weights = c->d_out[0] && c->d_in[WEIGHTS], .backward_data = true, .threads = c->threads};
     struct conv_shape shape;
     int status = conv_shape_of(&shape, c, e);
     if (status) return status;
@@ -189,7 +213,8 @@ static int plan_memories(struct call *c, struct plan *p, struct err *e) {
     int status = plan_memory(&s->packed_backward, p, sizes.packed_backward, e);
     if (!status && c->d_in[DATA]) status = plan_memory(&s->packed, p, sizes.packed, e);
     if (!status && c->d_out[0] && c->d_in[WEIGHTS]) status = plan_gathering(&s->weights_gradient, p, sizes.gradient, e);
-    if (!status && c->d_out[0] && has_bias(c) && c->d_in[BIAS]) status = plan_gathering(&s->bias_gradient, p, s->n_out, e);
+    if (!status && c->d_out[0] && has_bias(c) && c->d_in[BIAS])
+        status = plan_gathering(&s->bias_gradient, p, s->n_out, e);
     return status;
 }
 
@@ -236,7 +261,10 @@ static const struct op_sample samples[] = {
 const struct op op_ConvTranspose = {
     .name = "ConvTranspose",
     .help = "y = bias + the gradient by the data of a convolution whose result had the gradient x",
-    .min_inputs = 2, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 2,
+    .max_inputs = 3,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "auto_pad dilations group kernel_shape output_padding output_shape pads strides",
     .layout = WISH_LAST,
     .traits = OP_ACTIVATES,

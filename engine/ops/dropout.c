@@ -16,7 +16,8 @@ static int dropout_infer(struct inference *i, struct err *e) {
         if (!a || a->count != 1) return err_set(e, E_UNSUPPORTED, "the ratio is not one number known beforehand");
         ratio = fold_get(a, 0);
     }
-    if (!(ratio >= 0 && ratio < 1)) return err_set(e, E_INVALID, "a ratio of %g; it must be at least 0 and below 1", ratio);
+    if (!(ratio >= 0 && ratio < 1))
+        return err_set(e, E_INVALID, "a ratio of %g; it must be at least 0 and below 1", ratio);
     return folds(i) ? fold_copy(i, e) : 0;
 }
 
@@ -59,13 +60,18 @@ static int dropout_plan(struct call *c, struct plan *p, struct err *e) {
     return status || !c->d_in[0] ? status : plan_lanes(p, PHASE_BACKWARD, dropout_backward, false, e);
 }
 
-static const struct op_sample samples[] = {
-    {"3x5x3", "", "half"}, {"3x5", "ratio=0.3", "less, as an attribute"}, {"3x7 :0.2", "", "as an input"}, {NULL, NULL, NULL}};
+static const struct op_sample samples[] = {{"3x5x3", "", "half"},
+                                           {"3x5", "ratio=0.3", "less, as an attribute"},
+                                           {"3x7 :0.2", "", "as an input"},
+                                           {NULL, NULL, NULL}};
 
 const struct op op_Dropout = {
     .name = "Dropout",
     .help = "y = x, some of it dropped while training",
-    .min_inputs = 1, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 3,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "ratio seed",
     .drops = "is_test",
     .layout = WISH_ANY,

@@ -37,7 +37,10 @@ double fold_get(const struct array *a, size_t i) {
 
 /* As array_int: NaN is 0, what does not fit is clamped. Bounds as doubles are powers of two or exact. */
 #define PUT_INTEGER(T, low, high) \
-    ((T *)a->data)[i] = isnan(value) ? 0 : value <= (double)(low) ? (T)(low) : value >= (double)(high) ? (T)(high) : (T)value; \
+    ((T *)a->data)[i] = isnan(value)              ? 0 \
+                        : value <= (double)(low)  ? (T)(low) \
+                        : value >= (double)(high) ? (T)(high) \
+                                                  : (T)value; \
     return
 
 void fold_put(struct array *a, size_t i, double value) {
@@ -53,7 +56,9 @@ void fold_put(struct array *a, size_t i, double value) {
         case DT_UINT16: PUT_INTEGER(uint16_t, 0, UINT16_MAX);
         case DT_UINT8: PUT_INTEGER(uint8_t, 0, UINT8_MAX);
         case DT_BOOL: ((uint8_t *)a->data)[i] = (uint8_t)(value < 0 || value > 0); return;
-        case DT_FLOAT16: case DT_BFLOAT16: case DTYPE_COUNT: return; /* fold_start makes floats of these */
+        case DT_FLOAT16:
+        case DT_BFLOAT16:
+        case DTYPE_COUNT: return; /* fold_start makes floats of these */
     }
 }
 
@@ -62,7 +67,8 @@ int fold_copy(struct inference *i, struct err *e) {
     struct array *to;
     int status = fold_start(&to, i, e);
     if (status) return status;
-    if (to->type == from->type) memcpy(to->data, from->data, from->count * dtype_size(from->type));
+    if (to->type == from->type)
+        memcpy(to->data, from->data, from->count * dtype_size(from->type));
     else
         for (size_t k = 0; k < to->count; k++) fold_put(to, k, fold_get(from, k));
     return 0;
@@ -86,7 +92,8 @@ int fold_ints(int64_t *out, int *n, int room, const struct inference *i, int k, 
     if (!has_input(i, k)) return 0;
     const struct array *a = i->in[k]->constant;
     if (!a) return err_set(e, E_UNSUPPORTED, "%s depends on data; retort takes it from constants only", what);
-    if (a->count > (size_t)room) return err_set(e, E_INVALID, "%s has %zu elements; at most %d make sense", what, a->count, room);
+    if (a->count > (size_t)room)
+        return err_set(e, E_INVALID, "%s has %zu elements; at most %d make sense", what, a->count, room);
     for (size_t j = 0; j < a->count; j++) out[j] = array_int(a, j);
     *n = (int)a->count;
     return 0;

@@ -15,7 +15,8 @@ struct gather_state {
 static int check_constant(const struct array *indices, int64_t n, struct err *e) {
     for (size_t k = 0; k < indices->count; k++) {
         int64_t index = array_int(indices, k);
-        if (index < -n || index >= n) return err_set(e, E_INVALID, "the index %lld along an axis of %lld", (long long)index, (long long)n);
+        if (index < -n || index >= n)
+            return err_set(e, E_INVALID, "the index %lld along an axis of %lld", (long long)index, (long long)n);
     }
     return 0;
 }
@@ -42,7 +43,8 @@ static int gather_infer(struct inference *i, struct err *e) {
     struct shape *y = &i->out[0].shape;
     int axis, status = axis_check(&axis, node_int(i->node, "axis", 0), x->rank, e);
     if (status) return status;
-    if (x->rank - 1 + indices->rank > SHAPE_MAX_RANK) return err_set(e, E_UNSUPPORTED, "the result has more than %d axes", SHAPE_MAX_RANK);
+    if (x->rank - 1 + indices->rank > SHAPE_MAX_RANK)
+        return err_set(e, E_UNSUPPORTED, "the result has more than %d axes", SHAPE_MAX_RANK);
     if (i->in[INDICES]->constant && (status = check_constant(i->in[INDICES]->constant, x->dim[axis], e))) return status;
     y->rank = 0;
     for (int d = 0; d < axis; d++) y->dim[y->rank++] = x->dim[d];
@@ -116,7 +118,10 @@ static const struct op_sample samples[] = {
 const struct op op_Gather = {
     .name = "Gather",
     .help = "y = slices of x along an axis, picked by indices",
-    .min_inputs = 2, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 2,
+    .max_inputs = 2,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "axis",
     .layout = WISH_PLAIN,
     .keeps = KEEP_INPUT(INDICES),

@@ -26,8 +26,8 @@ VECTORISED static void mean_forward(const struct global_state *s, const real *x,
     for (size_t k = 0; k < s->channels; k++) y[k] *= share;
 }
 
-VECTORISED static void mean_backward(const struct global_state *s, const real *x, const real *y, const real *dy, real *dx,
-                                     bool add) {
+VECTORISED static void mean_backward(const struct global_state *s, const real *x, const real *y, const real *dy,
+                                     real *dx, bool add) {
     real share = 1 / (real)s->pixels;
     (void)x, (void)y;
     for (size_t i = 0; i < s->pixels; i++, dx += s->channels)
@@ -45,8 +45,8 @@ VECTORISED static void max_forward(const struct global_state *s, const real *x, 
         }
 }
 
-VECTORISED static void max_backward(const struct global_state *s, const real *x, const real *y, const real *dy, real *dx,
-                                    bool add) {
+VECTORISED static void max_backward(const struct global_state *s, const real *x, const real *y, const real *dy,
+                                    real *dx, bool add) {
     for (size_t i = 0; i < s->pixels; i++, dx += s->channels, x += s->channels)
         for (size_t k = 0; k < s->channels; k++) dx[k] = (x[k] == y[k] ? dy[k] : 0) + (add ? dx[k] : 0);
 }
@@ -61,7 +61,8 @@ static void norm_forward(const struct global_state *s, const real *x, real *y) {
 }
 
 /* dy/dx = sign(x) (|x| / y)^(p - 1) */
-static void norm_backward(const struct global_state *s, const real *x, const real *y, const real *dy, real *dx, bool add) {
+static void norm_backward(const struct global_state *s, const real *x, const real *y, const real *dy, real *dx,
+                          bool add) {
     for (size_t i = 0; i < s->pixels; i++, dx += s->channels, x += s->channels)
         for (size_t k = 0; k < s->channels; k++) {
             real slope = y[k] > 0 ? real_pow(real_abs(x[k]) / y[k], (real)(s->p - 1)) : 0;
@@ -76,8 +77,7 @@ static void global_forward(const struct call *c, const struct part *p) {
     const real *x = tensor_at(c->in[0], p);
     real *y = tensor_at(c->out[0], p);
     size_t samples = tensor_rows(c->in[0], p);
-    for (size_t n = 0; n < samples; n++)
-        s->pooling->forward(s, x + n * s->pixels * s->channels, y + n * s->channels);
+    for (size_t n = 0; n < samples; n++) s->pooling->forward(s, x + n * s->pixels * s->channels, y + n * s->channels);
 }
 
 static void global_backward(const struct call *c, const struct part *p) {
@@ -118,7 +118,10 @@ static const struct op_sample samples[] = {{"2x3x4x5", "", "images"}, {"2x3x7", 
     const struct op op_##name_ = { \
         .name = #name_, \
         .help = help_, \
-        .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1, \
+        .min_inputs = 1, \
+        .max_inputs = 1, \
+        .min_outputs = 1, \
+        .max_outputs = 1, \
         .attributes = attributes_, \
         .layout = WISH_LAST, \
         .keeps = keeps_, \
@@ -130,4 +133,5 @@ static const struct op_sample samples[] = {{"2x3x4x5", "", "images"}, {"2x3x7", 
 
 GLOBAL(GlobalAveragePool, "y = mean per channel", NULL, 0, mean_forward, mean_backward)
 GLOBAL(GlobalMaxPool, "y = maximum per channel", NULL, KEEP_INPUT(0) | KEEP_OUTPUT(0), max_forward, max_backward)
-GLOBAL(GlobalLpPool, "y = (sum |x|^p)^(1/p) per channel", "p", KEEP_INPUT(0) | KEEP_OUTPUT(0), norm_forward, norm_backward)
+GLOBAL(GlobalLpPool, "y = (sum |x|^p)^(1/p) per channel", "p", KEEP_INPUT(0) | KEEP_OUTPUT(0), norm_forward,
+       norm_backward)

@@ -11,11 +11,14 @@ struct lrn_state {
 
 static int lrn_infer(struct inference *i, struct err *e) {
     int64_t size = node_int(i->node, "size", 0);
-    if (i->in[0]->shape.rank < 2 || size < 1 || size > 1 << 20) return err_set(e, E_INVALID, "a size of %lld", (long long)size);
+    if (i->in[0]->shape.rank < 2 || size < 1 || size > 1 << 20)
+        return err_set(e, E_INVALID, "a size of %lld", (long long)size);
     return infer_same(i, e);
 }
 
-static size_t first_neighbour(const struct lrn_state *s, size_t k) { return k > s->before ? k - s->before : 0; }
+static size_t first_neighbour(const struct lrn_state *s, size_t k) {
+    return k > s->before ? k - s->before : 0;
+}
 static size_t last_neighbour(const struct lrn_state *s, size_t k) {
     return k + s->after < s->channels ? k + s->after : s->channels - 1;
 }
@@ -44,7 +47,8 @@ static void lrn_forward(const struct call *c, const struct part *p) {
 static void lrn_backward(const struct call *c, const struct part *p) {
     const struct lrn_state *s = c->state;
     const real *x = tensor_at(c->in[0], p), *dy = tensor_at(c->d_out[0], p);
-    real *dx = tensor_at(c->d_in[0], p), *scale = p->scratch, *direct = scale + s->channels, *made = direct + s->channels;
+    real *dx = tensor_at(c->d_in[0], p), *scale = p->scratch, *direct = scale + s->channels,
+         *made = direct + s->channels;
     size_t pixels = tensor_count(c->in[0], p) / s->channels;
     for (size_t i = 0; i < pixels; i++, x += s->channels, dy += s->channels, dx += s->channels) {
         pixel_scales(s, x, scale);
@@ -72,13 +76,17 @@ static int lrn_plan(struct call *c, struct plan *p, struct err *e) {
     return status || !c->d_in[0] ? status : plan_lanes(p, PHASE_BACKWARD, lrn_backward, false, e);
 }
 
-static const struct op_sample samples[] = {
-    {"2x7x3x2", "size=3 alpha=0.5", "images"}, {"2x6x4", "size=4 alpha=0.9 beta=0.5 bias=2.0", "an even size"}, {NULL, NULL, NULL}};
+static const struct op_sample samples[] = {{"2x7x3x2", "size=3 alpha=0.5", "images"},
+                                           {"2x6x4", "size=4 alpha=0.9 beta=0.5 bias=2.0", "an even size"},
+                                           {NULL, NULL, NULL}};
 
 const struct op op_LRN = {
     .name = "LRN",
     .help = "y = x / (bias + alpha / size * sum of x^2 over near channels)^beta",
-    .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "alpha beta bias size",
     .layout = WISH_LAST,
     .keeps = KEEP_INPUT(0),

@@ -34,7 +34,8 @@ void moving_out_steps(const struct moving *m, int k, ptrdiff_t *step) {
 static void fold_path(const struct inference *i, const struct path *path) {
     const struct array *from = i->in[path->in]->constant;
     struct array *to = i->folded[path->out];
-    size_t size = dtype_size(from->type), index[SHAPE_MAX_RANK] = {0}, count = shape_span(&path->over, 0, path->over.rank);
+    size_t size = dtype_size(from->type), index[SHAPE_MAX_RANK] = {0},
+           count = shape_span(&path->over, 0, path->over.rank);
     ptrdiff_t source = path->from, target = path->to;
     for (size_t n = 0; n < count; n++) {
         memcpy((char *)to->data + (size_t)target * size, (const char *)from->data + (size_t)source * size, size);
@@ -56,7 +57,7 @@ void moving_add(struct moving *m, const struct path *path) {
     }
     if (m->list && m->call->out[path->out]) {
         struct move *move = &m->list[m->n];
-        *move = (struct move){path->in, path->out, path->from, path->to, shape_span(&path->over, 0, path->over.rank),
+        *move = (struct move){path->in,   path->out, path->from, path->to, shape_span(&path->over, 0, path->over.rank),
                               {.rank = 0}};
         walk_start(&move->walk, &path->over,
                    path->over.rank == m->i->out[path->out].shape.rank ? m->call->out[path->out]->layout : LAYOUT_PLAIN);
@@ -86,7 +87,8 @@ VECTORISED static void copy_row(real *const *at, const ptrdiff_t *step, size_t n
     real *to = at[0];
     const real *from = at[1];
     (void)context;
-    if (step[0] == 1 && step[1] == 1) memcpy(to, from, n * sizeof(real));
+    if (step[0] == 1 && step[1] == 1)
+        memcpy(to, from, n * sizeof(real));
     else if (step[0] == 1 && step[1] == 0)
         for (size_t i = 0; i < n; i++) to[i] = from[0];
     else
@@ -144,8 +146,8 @@ static void moves_finish(const struct call *c, const struct part *p) {
 /* ---- planning ---- */
 
 /* The node as inference saw it; tables belong to the plan. */
-static int describe_call(struct moving *m, struct call *c, struct plan *p, struct inference *i, describe_moves *describe,
-                         struct err *e) {
+static int describe_call(struct moving *m, struct call *c, struct plan *p, struct inference *i,
+                         describe_moves *describe, struct err *e) {
     struct known *all;
     const struct known **in;
     size_t n = (size_t)c->n_in + (size_t)c->n_out;
@@ -159,8 +161,10 @@ static int describe_call(struct moving *m, struct call *c, struct plan *p, struc
     }
     struct known *out = all + c->n_in;
     for (int k = 0; k < c->n_out; k++)
-        if (c->out[k]) out[k] = (struct known){c->graph->values[c->node->outputs[k]].type, c->out[k]->shape, NULL, false};
-    *i = (struct inference){.node = c->node, .opset = c->graph->opset, .n_in = c->n_in, .n_out = c->n_out, .in = in, .out = out};
+        if (c->out[k])
+            out[k] = (struct known){c->graph->values[c->node->outputs[k]].type, c->out[k]->shape, NULL, false};
+    *i = (struct inference){
+        .node = c->node, .opset = c->graph->opset, .n_in = c->n_in, .n_out = c->n_out, .in = in, .out = out};
     *m = (struct moving){.i = i, .call = c};
     status = describe(m, e);
     if (!status) status = plan_table((void **)&m->list, p, (size_t)m->n * sizeof *m->list, e);

@@ -11,10 +11,10 @@ struct moving {
     const struct inference *i; /* shapes and constants of the node */
     bool fills;                /* to be set when no move reaches some elements of output 0: they get `fill` */
     double fill;
-    bool repeats;              /* to be set when moves may read an element twice */
+    bool repeats; /* to be set when moves may read an element twice */
     /* private */
-    const struct call *call;   /* NULL while folding */
-    struct move *list;         /* NULL: they are counted only */
+    const struct call *call; /* NULL while folding */
+    struct move *list;       /* NULL: they are counted only */
     int n;
 };
 

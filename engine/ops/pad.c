@@ -26,11 +26,16 @@ static int read_mode(enum mode *out, const struct node *n, struct err *e) {
 
 static int check_axis(const struct padding *p, int64_t size, int d, struct err *e) {
     int64_t more = p->before[d] > p->after[d] ? p->before[d] : p->after[d], total;
-    bool fits = !__builtin_add_overflow(size, p->before[d], &total) && !__builtin_add_overflow(total, p->after[d], &total);
+    bool fits =
+        !__builtin_add_overflow(size, p->before[d], &total) && !__builtin_add_overflow(total, p->after[d], &total);
     if (!fits || total < 0 || size + p->before[d] < 0 || size + p->after[d] < 0)
-        return err_set(e, E_INVALID, "pads of %lld and %lld around %lld", (long long)p->before[d], (long long)p->after[d], (long long)size);
-    bool short_of = p->mode == MODE_REFLECT ? more >= size : p->mode == MODE_WRAP ? more > size : p->mode == MODE_EDGE && size == 0;
-    if (more > 0 && short_of) return err_set(e, E_INVALID, "pads of %lld cannot be made of %lld", (long long)more, (long long)size);
+        return err_set(e, E_INVALID, "pads of %lld and %lld around %lld", (long long)p->before[d],
+                       (long long)p->after[d], (long long)size);
+    bool short_of = p->mode == MODE_REFLECT ? more >= size
+                    : p->mode == MODE_WRAP  ? more > size
+                                            : p->mode == MODE_EDGE && size == 0;
+    if (more > 0 && short_of)
+        return err_set(e, E_INVALID, "pads of %lld cannot be made of %lld", (long long)more, (long long)size);
     return 0;
 }
 
@@ -85,7 +90,8 @@ static int stretches_of(struct stretch *s, const struct padding *p, int64_t size
             s[n++] = (struct stretch){0, before, size - before, 1};
             s[n++] = (struct stretch){end, after, 0, 1};
             break;
-        case MODE_CONSTANT: case MODES: break;
+        case MODE_CONSTANT:
+        case MODES: break;
     }
     return n;
 }
@@ -137,7 +143,9 @@ static int pad_infer(struct inference *i, struct err *e) {
     return moves_fold(i, pad_moves, e);
 }
 
-static int pad_plan(struct call *c, struct plan *p, struct err *e) { return moves_plan(c, p, pad_moves, e); }
+static int pad_plan(struct call *c, struct plan *p, struct err *e) {
+    return moves_plan(c, p, pad_moves, e);
+}
 
 static const struct op_sample samples[] = {
     {"2x3x4x5 =0,0,1,2,0,0,2,1 :0.5", "", "a border"},
@@ -152,7 +160,10 @@ static const struct op_sample samples[] = {
 const struct op op_Pad = {
     .name = "Pad",
     .help = "y = x with borders",
-    .min_inputs = 1, .max_inputs = 4, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 4,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "mode pads value",
     .layout = WISH_ANY,
     .state_size = sizeof(struct moves_state),

@@ -53,8 +53,8 @@ static struct taps taps_of(const struct window *w, int axis, int out) {
 struct view {
     const struct pool_state *s;
     struct taps rows, columns;
-    real *x, *y;        /* x: of the sample; y: of the output pixel */
-    uint16_t *chosen;   /* of the output pixel */
+    real *x, *y;      /* x: of the sample; y: of the output pixel */
+    uint16_t *chosen; /* of the output pixel */
 };
 
 static size_t pixel_of(const struct view *v, int row, int column) {
@@ -66,7 +66,8 @@ static size_t pixel_of(const struct view *v, int row, int column) {
 static void each_window(const struct call *c, const struct part *p, const struct tensor *in, const struct tensor *out,
                         void (*visit)(const struct view *v)) {
     const struct pool_state *s = c->state;
-    size_t samples = tensor_rows(in, p), before = in->per_sample ? (size_t)p->first * in->row / (s->in_pixels * s->channels) : 0;
+    size_t samples = tensor_rows(in, p),
+           before = in->per_sample ? (size_t)p->first * in->row / (s->in_pixels * s->channels) : 0;
     struct view v = {.s = s};
     for (size_t n = 0; n < samples; n++)
         for (int row = 0; row < s->window.out[0]; row++) {
@@ -105,7 +106,9 @@ static void no_tap(const struct view *v) {
     if (v->chosen) memset(v->chosen, 0xff, v->s->channels * sizeof *v->chosen);
 }
 
-static bool is_empty(const struct view *v) { return v->rows.from >= v->rows.to || v->columns.from >= v->columns.to; }
+static bool is_empty(const struct view *v) {
+    return v->rows.from >= v->rows.to || v->columns.from >= v->columns.to;
+}
 
 static void max_visit(const struct view *v) {
     size_t channels = v->s->channels;
@@ -114,15 +117,18 @@ static void max_visit(const struct view *v) {
     for (int row = v->rows.from; row < v->rows.to; row++)
         for (int column = v->columns.from; column < v->columns.to; column++, begun = true) {
             const real *x = v->x + pixel_of(v, row, column) * channels;
-            if (begun) larger(v->y, x, channels);
-            else memcpy(v->y, x, channels * sizeof(real));
+            if (begun)
+                larger(v->y, x, channels);
+            else
+                memcpy(v->y, x, channels * sizeof(real));
         }
 }
 
 /* As above, and keeps which tap it was; in blocks of channels that stay in registers and cache. */
 static void max_visit_keep(const struct view *v) {
     int32_t taps[BLOCK];
-    if (is_empty(v)) no_tap(v);
+    if (is_empty(v))
+        no_tap(v);
     else
         for (size_t from = 0; from < v->s->channels; from += BLOCK) {
             size_t n = v->s->channels - from < BLOCK ? v->s->channels - from : BLOCK;
@@ -167,8 +173,8 @@ static int max_plan(struct call *c, struct plan *p, struct err *e) {
     if (status) return status;
     if (c->d_in[0]) {
         if (s->window.kernel[0] * (int64_t)s->window.kernel[1] >= TAPS_MOST)
-            return err_set(e, E_UNSUPPORTED, "a window of %d x %d; training allows less than %d taps", s->window.kernel[0],
-                           s->window.kernel[1], TAPS_MOST);
+            return err_set(e, E_UNSUPPORTED, "a window of %d x %d; training allows less than %d taps",
+                           s->window.kernel[0], s->window.kernel[1], TAPS_MOST);
         size_t rows = c->out[0]->per_sample ? (size_t)c->lanes * (size_t)c->lane_size : 1;
         status = plan_table((void **)&s->chosen, p, rows * c->out[0]->row * sizeof *s->chosen, e);
     }
@@ -250,7 +256,10 @@ static const struct op_sample average_samples[] = {
 const struct op op_MaxPool = {
     .name = "MaxPool",
     .help = "y = maximum over a sliding window",
-    .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "auto_pad ceil_mode dilations kernel_shape pads storage_order strides",
     .layout = WISH_LAST,
     .state_size = sizeof(struct pool_state),
@@ -262,7 +271,10 @@ const struct op op_MaxPool = {
 const struct op op_AveragePool = {
     .name = "AveragePool",
     .help = "y = mean over a sliding window",
-    .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "auto_pad ceil_mode count_include_pad dilations kernel_shape pads strides",
     .layout = WISH_LAST,
     .state_size = sizeof(struct pool_state),

@@ -75,8 +75,10 @@ static void multiply_for_a(real *const *at, const ptrdiff_t *step, size_t count,
     for (ptrdiff_t i = 0; i < (ptrdiff_t)count; i++) {
         const real *dy = at[0] + i * step[0], *b = at[2] + i * step[2];
         real *da = at[1] + i * step[1];
-        if (s->transpose_a) blas_gemm(s->transpose_b, true, s->k, j->m, s->n, b, ldb, dy, s->n, da, j->m, j->add);
-        else blas_gemm(false, !s->transpose_b, j->m, s->k, s->n, dy, s->n, b, ldb, da, s->k, j->add);
+        if (s->transpose_a)
+            blas_gemm(s->transpose_b, true, s->k, j->m, s->n, b, ldb, dy, s->n, da, j->m, j->add);
+        else
+            blas_gemm(false, !s->transpose_b, j->m, s->k, s->n, dy, s->n, b, ldb, da, s->k, j->add);
     }
 }
 
@@ -88,8 +90,10 @@ static void multiply_for_b(real *const *at, const ptrdiff_t *step, size_t count,
     for (ptrdiff_t i = 0; i < (ptrdiff_t)count; i++) {
         const real *dy = at[0] + i * step[0], *a = at[1] + i * step[1];
         real *db = at[2] + i * step[2];
-        if (s->transpose_b) blas_gemm(true, s->transpose_a, s->n, s->k, j->m, dy, s->n, a, lda, db, s->k, j->add);
-        else blas_gemm(!s->transpose_a, false, s->k, s->n, j->m, a, lda, dy, s->n, db, s->n, j->add);
+        if (s->transpose_b)
+            blas_gemm(true, s->transpose_a, s->n, s->k, j->m, dy, s->n, a, lda, db, s->k, j->add);
+        else
+            blas_gemm(!s->transpose_a, false, s->k, s->n, j->m, a, lda, dy, s->n, db, s->n, j->add);
     }
 }
 
@@ -111,16 +115,21 @@ static struct job job_for(const struct product_state *s, const struct call *c, c
 }
 
 /* A matrix that a lane has some rows of is one matrix; else the walk's first axis is the batch. */
-static const struct part *share_of(const struct product_state *s, const struct part *p) { return s->rows_vary ? NULL : p; }
+static const struct part *share_of(const struct product_state *s, const struct part *p) {
+    return s->rows_vary ? NULL : p;
+}
 
-static bool has_bias(const struct call *c) { return c->n_in > C && c->in[C]; }
+static bool has_bias(const struct call *c) {
+    return c->n_in > C && c->in[C];
+}
 
 static void product_forward(const struct call *c, const struct part *p) {
     const struct product_state *s = c->state;
     real *y = tensor_at(c->out[0], p);
     size_t n = tensor_count(c->out[0], p);
     struct job job = job_for(s, c, p);
-    walk_run(&s->batch, share_of(s, p), c->batch, (real *[]){y, tensor_at(c->in[A], p), tensor_at(c->in[B], p)}, multiply, &job);
+    walk_run(&s->batch, share_of(s, p), c->batch, (real *[]){y, tensor_at(c->in[A], p), tensor_at(c->in[B], p)},
+             multiply, &job);
     if (s->alpha < 1 || s->alpha > 1) scale(y, y, n, s->alpha);
     if (has_bias(c)) walk_run(&s->bias[0], p, c->batch, (real *[]){y, tensor_at(c->in[C], p)}, add_bias, &s->beta);
     if (c->activation == ACTIVATION_RELU) loop_bias_relu(y, NULL, 1, n, true);
@@ -199,8 +208,10 @@ static void plan_bias(const struct call *c, struct product_state *s) {
 int product_plan(struct call *c, struct plan *p, struct err *e) {
     struct product_state *s = c->state;
     bool gathers = false, trains = false;
-    *s = (struct product_state){.transpose_a = node_int(c->node, "transA", 0) != 0, .transpose_b = node_int(c->node, "transB", 0) != 0,
-                                .alpha = (real)node_real(c->node, "alpha", 1), .beta = (real)node_real(c->node, "beta", 1)};
+    *s = (struct product_state){.transpose_a = node_int(c->node, "transA", 0) != 0,
+                                .transpose_b = node_int(c->node, "transB", 0) != 0,
+                                .alpha = (real)node_real(c->node, "alpha", 1),
+                                .beta = (real)node_real(c->node, "beta", 1)};
     plan_matrices(c, s);
     if (has_bias(c)) plan_bias(c, s);
     int status = 0;

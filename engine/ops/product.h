@@ -8,11 +8,11 @@
 struct product_state {
     int m, n, k;
     bool transpose_a, transpose_b;
-    bool rows_vary;        /* m is a lane's share of the rows of a */
+    bool rows_vary; /* m is a lane's share of the rows of a */
     real alpha, beta;
-    struct walk batch;     /* operands: y, a, b; matrices from one index to the next */
-    struct walk bias[2];   /* y, c; c, y */
-    bool spread[3];        /* operand k serves several products, or c several elements */
+    struct walk batch;   /* operands: y, a, b; matrices from one index to the next */
+    struct walk bias[2]; /* y, c; c, y */
+    bool spread[3];      /* operand k serves several products, or c several elements */
     struct target target[3];
 };
 

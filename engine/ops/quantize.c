@@ -14,8 +14,10 @@ struct limits {
 };
 
 static struct limits limits_of(enum dtype type) {
-    return type == DT_UINT8 ? (struct limits){0, 255} : type == DT_INT8 ? (struct limits){-128, 127}
-         : type == DT_UINT16 ? (struct limits){0, 65535} : (struct limits){-32768, 32767};
+    return type == DT_UINT8    ? (struct limits){0, 255}
+           : type == DT_INT8   ? (struct limits){-128, 127}
+           : type == DT_UINT16 ? (struct limits){0, 65535}
+                               : (struct limits){-32768, 32767};
 }
 
 /* at: y, x, scale, zero */
@@ -23,7 +25,7 @@ static void quantize(real *const *at, const ptrdiff_t *step, size_t n, const voi
     const struct limits *l = context;
     for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) {
         real scaled = at[1][i * step[1]] / at[2][i * step[2]];
-        real y = _Generic((real)0, float: rintf, double: rint)(scaled) + at[3][i * step[3]];
+        real y = _Generic((real)0, float : rintf, double : rint)(scaled) + at[3][i * step[3]];
         at[0][i * step[0]] = y < l->low ? l->low : y > l->high ? l->high : y;
     }
 }
@@ -66,7 +68,8 @@ static void to_reals(real *out, const struct array *a) {
 }
 
 static int fold(struct inference *i, int axis, walk_row *row, struct err *e) {
-    const struct array *x = i->in[DATA]->constant, *scale = i->in[SCALE]->constant, *zero = has_input(i, ZERO) ? i->in[ZERO]->constant : NULL;
+    const struct array *x = i->in[DATA]->constant, *scale = i->in[SCALE]->constant,
+                       *zero = has_input(i, ZERO) ? i->in[ZERO]->constant : NULL;
     struct limits limits = limits_of(i->out[0].type);
     struct walk w;
     struct array *y;
@@ -120,7 +123,8 @@ static int plan_row(struct call *c, struct plan *p, walk_row *row, struct err *e
     bool has_zero = c->n_in > ZERO && c->in[ZERO];
     int axis = 0, status = 0;
     if (c->in[SCALE]->row > 1) status = axis_check(&axis, node_int(c->node, "axis", 1), c->in[DATA]->shape.rank, e);
-    if (!status && (!is_constant(c, SCALE) || (has_zero && !is_constant(c, ZERO)))) status = err_set(e, E_UNSUPPORTED, "scales that depend on data");
+    if (!status && (!is_constant(c, SCALE) || (has_zero && !is_constant(c, ZERO))))
+        status = err_set(e, E_UNSUPPORTED, "scales that depend on data");
     if (!status && !has_zero) status = plan_memory(&s->zero, p, c->in[SCALE]->row, e);
     if (status) return status;
     s->row = row;
@@ -129,8 +133,12 @@ static int plan_row(struct call *c, struct plan *p, walk_row *row, struct err *e
     return plan_lanes(p, PHASE_FORWARD, quantize_forward, false, e);
 }
 
-static int quantize_plan(struct call *c, struct plan *p, struct err *e) { return plan_row(c, p, quantize, e); }
-static int dequantize_plan(struct call *c, struct plan *p, struct err *e) { return plan_row(c, p, dequantize, e); }
+static int quantize_plan(struct call *c, struct plan *p, struct err *e) {
+    return plan_row(c, p, quantize, e);
+}
+static int dequantize_plan(struct call *c, struct plan *p, struct err *e) {
+    return plan_row(c, p, dequantize, e);
+}
 
 static const struct op_sample samples[] = {
     {"2x3x4x5 :0.1", "", "one scale"}, {"2x3x4x5 *+3 *#9:3", "axis=1", "a scale per channel"}, {NULL, NULL, NULL}};
@@ -139,7 +147,10 @@ static const struct op_sample samples[] = {
     const struct op op_##name_ = { \
         .name = #name_, \
         .help = help_, \
-        .min_inputs = 2, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1, \
+        .min_inputs = 2, \
+        .max_inputs = 3, \
+        .min_outputs = 1, \
+        .max_outputs = 1, \
         .attributes = "axis block_size saturate", \
         .layout = WISH_ANY, \
         .traits = OP_FLAT, \

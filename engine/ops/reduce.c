@@ -25,8 +25,12 @@ struct giving {
 
 /* collect, at: y, x. Along an axis that stays y moves on; along one that goes, it stands. */
 #define REDUCE(name, length, help, keeps, start, term, join, end, slope) \
-    static inline real join_##name(real y, real t) { return (real)(join); } \
-    static inline real term_##name(real x) { return (real)(term); } \
+    static inline real join_##name(real y, real t) { \
+        return (real)(join); \
+    } \
+    static inline real term_##name(real x) { \
+        return (real)(term); \
+    } \
     VECTORISED static void collect_##name(real *const *at, const ptrdiff_t *step, size_t count, const void *context) { \
         const real *x = at[1]; \
         real *y = at[0], columns[COLUMNS]; \
@@ -73,7 +77,8 @@ static const struct reduction {
     walk_row *collect, *give;
     void (*finish)(real *y, size_t count, real n);
 } rows[] = {
-#define REDUCE(name, length, help, keeps, start, term, join, end, slope) {#name, (real)start, collect_##name, give_##name, finish_##name},
+#define REDUCE(name, length, help, keeps, start, term, join, end, slope) \
+    {#name, (real)start, collect_##name, give_##name, finish_##name},
 #include "engine/ops/reduce.def"
 #undef REDUCE
 };
@@ -120,8 +125,8 @@ static size_t numbers_joined(const struct shape *x, const bool *gone) {
     return n;
 }
 
-static void collect(const struct reduction *r, const struct walk *w, const struct part *p, int batch, const real *x, real *y,
-                    size_t count, size_t n) {
+static void collect(const struct reduction *r, const struct walk *w, const struct part *p, int batch, const real *x,
+                    real *y, size_t count, size_t n) {
     for (size_t i = 0; i < count; i++) y[i] = r->start;
     walk_run(w, p, batch, (real *[]){y, (real *)(size_t)x}, r->collect, NULL);
     r->finish(y, count, (real)n);
@@ -172,7 +177,8 @@ struct reduce_state {
 
 static void reduce_forward(const struct call *c, const struct part *p) {
     const struct reduce_state *s = c->state;
-    collect(s->reduction, &s->forward, p, c->batch, tensor_at(c->in[0], p), tensor_at(c->out[0], p), tensor_count(c->out[0], p), s->n);
+    collect(s->reduction, &s->forward, p, c->batch, tensor_at(c->in[0], p), tensor_at(c->out[0], p),
+            tensor_count(c->out[0], p), s->n);
 }
 
 static void reduce_backward(const struct call *c, const struct part *p) {
@@ -213,7 +219,8 @@ static int reduce_plan(struct call *c, struct plan *p, struct err *e) {
 #define SAMPLES(...) \
     { \
         {"+2x3x4x5 =2,3", "keepdims=0", "pixels"}, {"+2x3x4 =-1", "", "columns"}, \
-        {"+2x3x40", "axes=1 opset=11", "in the middle"}, {"+3x4", "", "everything"}, __VA_ARGS__{NULL, NULL, NULL}, \
+            {"+2x3x40", "axes=1 opset=11", "in the middle"}, {"+3x4", "", "everything"}, \
+            __VA_ARGS__{NULL, NULL, NULL}, \
     }
 static const struct op_sample samples_SHORT[] = SAMPLES();
 static const struct op_sample samples_LONG[] = SAMPLES({"+2x100", "axes=1 opset=11", "long rows"}, );
@@ -222,7 +229,10 @@ static const struct op_sample samples_LONG[] = SAMPLES({"+2x100", "axes=1 opset=
     const struct op op_##name_ = { \
         .name = #name_, \
         .help = help_, \
-        .min_inputs = 1, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1, \
+        .min_inputs = 1, \
+        .max_inputs = 2, \
+        .min_outputs = 1, \
+        .max_outputs = 1, \
         .attributes = "axes keepdims noop_with_empty_axes", \
         .layout = WISH_ANY, \
         .keeps = keeps_, \

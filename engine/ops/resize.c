@@ -17,10 +17,18 @@ struct line {
     int64_t in, out;
 };
 
-static double half_pixel(const struct line *l, double i) { return (i + 0.5) / l->scale - 0.5; }
-static double pytorch_half_pixel(const struct line *l, double i) { return l->out > 1 ? half_pixel(l, i) : 0; }
-static double asymmetric(const struct line *l, double i) { return i / l->scale; }
-static double tf_half_pixel(const struct line *l, double i) { return (i + 0.5) / l->scale; }
+static double half_pixel(const struct line *l, double i) {
+    return (i + 0.5) / l->scale - 0.5;
+}
+static double pytorch_half_pixel(const struct line *l, double i) {
+    return l->out > 1 ? half_pixel(l, i) : 0;
+}
+static double asymmetric(const struct line *l, double i) {
+    return i / l->scale;
+}
+static double tf_half_pixel(const struct line *l, double i) {
+    return (i + 0.5) / l->scale;
+}
 static double align_corners(const struct line *l, double i) {
     return l->out > 1 ? i * (double)(l->in - 1) / (l->scale * (double)l->in - 1) : 0;
 }
@@ -29,20 +37,29 @@ static double half_pixel_symmetric(const struct line *l, double i) {
     return (double)l->in / 2 * (1 - shrunk) + half_pixel(l, i);
 }
 
-static double prefer_floor(double x) { return ceil(x - 0.5); }
-static double prefer_ceil(double x) { return floor(x + 0.5); }
+static double prefer_floor(double x) {
+    return ceil(x - 0.5);
+}
+static double prefer_ceil(double x) {
+    return floor(x + 0.5);
+}
 
 static const struct {
     const char *name;
     double (*position)(const struct line *l, double i);
 } positions[] = {
-    {"half_pixel", half_pixel},     {"pytorch_half_pixel", pytorch_half_pixel}, {"asymmetric", asymmetric},
-    {"align_corners", align_corners}, {"tf_half_pixel_for_nn", tf_half_pixel},  {"half_pixel_symmetric", half_pixel_symmetric},
+    {"half_pixel", half_pixel},
+    {"pytorch_half_pixel", pytorch_half_pixel},
+    {"asymmetric", asymmetric},
+    {"align_corners", align_corners},
+    {"tf_half_pixel_for_nn", tf_half_pixel},
+    {"half_pixel_symmetric", half_pixel_symmetric},
 };
 static const struct {
     const char *name;
     double (*round)(double x);
-} roundings[] = {{"round_prefer_floor", prefer_floor}, {"round_prefer_ceil", prefer_ceil}, {"floor", floor}, {"ceil", ceil}};
+} roundings[] = {
+    {"round_prefer_floor", prefer_floor}, {"round_prefer_ceil", prefer_ceil}, {"floor", floor}, {"ceil", ceil}};
 static const struct {
     const char *name;
     int taps;
@@ -84,7 +101,8 @@ static int read_scales(double *scales, int *n, const struct inference *i, struct
     const struct attribute *a = node_attribute(i->node, "scales");
     int k = i->opset < 11 ? 1 : 2;
     *n = 0;
-    if (a && (a->type != ATTRIBUTE_REALS || a->count > SHAPE_MAX_RANK)) return err_set(e, E_INVALID, "scales is no list of numbers");
+    if (a && (a->type != ATTRIBUTE_REALS || a->count > SHAPE_MAX_RANK))
+        return err_set(e, E_INVALID, "scales is no list of numbers");
     for (; a && *n < (int)a->count; (*n)++) scales[*n] = a->reals[*n];
     if (a || !has_input(i, k)) return 0;
     const struct array *given = i->in[k]->constant;
@@ -129,16 +147,19 @@ static int read_lines(struct settings *s, const struct inference *i, struct err 
     if (!status) status = read_scales(scales, &n_scales, i, e);
     if (!status) status = fold_ints(sizes, &n_sizes, SHAPE_MAX_RANK, i, 3, "the sizes", e);
     if (status) return status;
-    if ((n_scales ? n_scales : n_sizes) != n) return err_set(e, E_INVALID, "%d scales, %d sizes for %d axes", n_scales, n_sizes, n);
+    if ((n_scales ? n_scales : n_sizes) != n)
+        return err_set(e, E_INVALID, "%d scales, %d sizes for %d axes", n_scales, n_sizes, n);
     for (int d = 0; d < x->rank; d++) s->lines[d] = (struct line){1, x->dim[d], x->dim[d]};
     for (int k = 0; k < n; k++) {
         struct line *l = &s->lines[axes[k]];
         l->scale = n_scales ? scales[k] : (double)sizes[k] / (double)l->in;
         double out = n_scales ? floor((double)l->in * scales[k]) : (double)sizes[k];
-        if (!(l->scale > 0 && out >= 1 && out <= LARGEST)) return err_set(e, E_INVALID, "axis %d of size %lld becomes %g", axes[k], (long long)l->in, out);
+        if (!(l->scale > 0 && out >= 1 && out <= LARGEST))
+            return err_set(e, E_INVALID, "axis %d of size %lld becomes %g", axes[k], (long long)l->in, out);
         l->out = (int64_t)out;
     }
-    if (!n_scales && n > 0) keep_proportions(s->lines, axes, n, node_string(i->node, "keep_aspect_ratio_policy", "stretch"));
+    if (!n_scales && n > 0)
+        keep_proportions(s->lines, axes, n, node_string(i->node, "keep_aspect_ratio_policy", "stretch"));
     if (x->rank > 0 && s->lines[0].out != s->lines[0].in) return err_set(e, E_UNSUPPORTED, "resizes the batch");
     return 0;
 }
@@ -196,7 +217,8 @@ static void fill_stage(struct stage *st, const struct settings *s, const struct 
             st->index[i * (size_t)s->taps + (size_t)t] = (int32_t)fmin(fmax(index, 0), (double)(l->in - 1));
             sum += w[t];
         }
-        for (int t = 0; t < s->taps; t++) st->weight[i * (size_t)s->taps + (size_t)t] = (real)(s->exclude_outside ? w[t] / sum : w[t]);
+        for (int t = 0; t < s->taps; t++)
+            st->weight[i * (size_t)s->taps + (size_t)t] = (real)(s->exclude_outside ? w[t] / sum : w[t]);
     }
 }
 
@@ -210,9 +232,12 @@ static void run_stage(const struct stage *s, const real *from, real *to, size_t 
     for (size_t o = 0; o < outer; o++)
         for (size_t i = 0; i < s->out; i++)
             for (size_t t = 0; t < taps; t++) {
-                size_t wide = (o * s->out + i) * s->inner, narrow = (o * s->in + (size_t)s->index[i * taps + t]) * s->inner;
-                if (back) add_scaled(to + narrow, from + wide, s->weight[i * taps + t], s->inner);
-                else add_scaled(to + wide, from + narrow, s->weight[i * taps + t], s->inner);
+                size_t wide = (o * s->out + i) * s->inner,
+                       narrow = (o * s->in + (size_t)s->index[i * taps + t]) * s->inner;
+                if (back)
+                    add_scaled(to + narrow, from + wide, s->weight[i * taps + t], s->inner);
+                else
+                    add_scaled(to + wide, from + narrow, s->weight[i * taps + t], s->inner);
             }
 }
 
@@ -263,7 +288,8 @@ static int plan_stages(struct call *c, struct plan *p, const struct settings *s,
         inner /= (size_t)l->in;
         if (l->in == l->out && l->scale >= 1 && l->scale <= 1) continue;
         struct stage *st = &state->stages[state->n++];
-        *st = (struct stage){.in = (size_t)l->in, .out = (size_t)l->out, .inner = inner, .from = count, .taps = s->taps};
+        *st =
+            (struct stage){.in = (size_t)l->in, .out = (size_t)l->out, .inner = inner, .from = count, .taps = s->taps};
         count = st->to = count / st->in * st->out;
         if (count > most) most = count;
         int status = plan_table((void **)&st->index, p, st->out * (size_t)s->taps * sizeof *st->index, e);
@@ -306,7 +332,10 @@ static const struct op_sample samples[] = {
 const struct op op_Resize = {
     .name = "Resize",
     .help = "y = x at another size",
-    .min_inputs = 1, .max_inputs = 4, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 4,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "antialias axes coordinate_transformation_mode cubic_coeff_a exclude_outside extrapolation_value "
                   "keep_aspect_ratio_policy mode nearest_mode",
     .layout = WISH_LAST,
@@ -316,14 +345,18 @@ const struct op op_Resize = {
     .samples = samples,
 };
 
-static const struct op_sample upsample_samples[] = {
-    {"2x3x4x5 ~1,1,2,3", "mode=linear opset=9", "scales as an input"}, {NULL, NULL, NULL}};
+static const struct op_sample upsample_samples[] = {{"2x3x4x5 ~1,1,2,3", "mode=linear opset=9", "scales as an input"},
+                                                    {NULL, NULL, NULL}};
 
 const struct op op_Upsample = {
     .name = "Upsample",
     .help = "y = x at a larger size",
-    .min_inputs = 1, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1,
-    .first_opset = 7, .last_opset = 9,
+    .min_inputs = 1,
+    .max_inputs = 2,
+    .min_outputs = 1,
+    .max_outputs = 1,
+    .first_opset = 7,
+    .last_opset = 9,
     .attributes = "mode scales",
     .layout = WISH_LAST,
     .state_size = sizeof(struct resize_state),

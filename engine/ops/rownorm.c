@@ -36,7 +36,8 @@ VECTORISED static void scale_row(const struct rownorm_state *s, const real *x, r
     for (size_t b = 0; b < s->blocks && s->width > 1; b++)
         for (size_t i = b * s->width; i < (b + 1) * s->width; i++)
             y[i] = (x[i] - mean) * inverse * scale[b] + (shift ? shift[b] : 0);
-    for (size_t i = 0; i < s->n && s->width == 1; i++) y[i] = (x[i] - mean) * inverse * scale[i] + (shift ? shift[i] : 0);
+    for (size_t i = 0; i < s->n && s->width == 1; i++)
+        y[i] = (x[i] - mean) * inverse * scale[i] + (shift ? shift[i] : 0);
 }
 
 /* As row_sums where every number has a scale of its own. */
@@ -124,12 +125,14 @@ static void rownorm_backward(const struct call *c, const struct part *p) {
     bool add, ignored;
     real *dx = c->d_in[DATA] ? target_open(&s->target[DATA], c, DATA, p, true, &add) : NULL;
     real *d_scale = c->d_in[SCALE] ? target_open(&s->target[SCALE], c, SCALE, p, false, &ignored) : NULL;
-    real *d_shift = c->n_in > SHIFT && c->d_in[SHIFT] ? target_open(&s->target[SHIFT], c, SHIFT, p, false, &ignored) : NULL;
+    real *d_shift =
+        c->n_in > SHIFT && c->d_in[SHIFT] ? target_open(&s->target[SHIFT], c, SHIFT, p, false, &ignored) : NULL;
     size_t rows = tensor_count(c->in[DATA], p) / s->n, first = first_row(c, p);
     for (size_t r = 0; r < rows; r++, x += s->n, dy += s->n) {
         size_t from = (first + r) % s->period * s->blocks;
         real mean = s->mean[first + r], inverse = s->inverse[first + r], sums[2];
-        row_sums(s, x, dy, mean, inverse, scale + from, d_scale ? d_scale + from : NULL, d_shift ? d_shift + from : NULL, sums);
+        row_sums(s, x, dy, mean, inverse, scale + from, d_scale ? d_scale + from : NULL,
+                 d_shift ? d_shift + from : NULL, sums);
         if (dx) row_back(s, x, dy, dx + r * s->n, mean, inverse, scale + from, sums, add);
     }
 }
@@ -202,7 +205,10 @@ static const struct op_sample layer_samples[] = {
 const struct op op_LayerNormalization = {
     .name = "LayerNormalization",
     .help = "y = (x - mean) / sqrt(variance + epsilon) * scale + shift, over the last axes",
-    .min_inputs = 2, .max_inputs = 3, .min_outputs = 1, .max_outputs = 3,
+    .min_inputs = 2,
+    .max_inputs = 3,
+    .min_outputs = 1,
+    .max_outputs = 3,
     .attributes = "axis epsilon stash_type",
     .layout = WISH_PLAIN,
     .keeps = KEEP_INPUT(DATA) | KEEP_INPUT(SCALE),
@@ -219,7 +225,8 @@ static int channels_infer(struct inference *i, struct err *e) {
     const struct shape *x = &i->in[DATA]->shape;
     int64_t groups = node_int(i->node, "num_groups", 1);
     if (x->rank < 3) return err_set(e, E_INVALID, "data of rank %d has no channels of several numbers", x->rank);
-    if (groups < 1 || x->dim[1] % groups) return err_set(e, E_INVALID, "%lld channels in %lld groups", (long long)x->dim[1], (long long)groups);
+    if (groups < 1 || x->dim[1] % groups)
+        return err_set(e, E_INVALID, "%lld channels in %lld groups", (long long)x->dim[1], (long long)groups);
     return infer_same(i, e);
 }
 
@@ -236,18 +243,23 @@ static int group_plan(struct call *c, struct plan *p, struct err *e) {
     size_t groups = (size_t)node_int(c->node, "num_groups", 1);
     if (c->in[SCALE]->row != (size_t)x->dim[1])
         return err_set(e, E_UNSUPPORTED, "a scale per group (before opset 21); retort takes one per channel");
-    *s = (struct rownorm_state){.blocks = (size_t)x->dim[1] / groups, .width = shape_span(x, 2, x->rank), .period = groups};
+    *s = (struct rownorm_state){
+        .blocks = (size_t)x->dim[1] / groups, .width = shape_span(x, 2, x->rank), .period = groups};
     return plan_rows(c, p, e);
 }
 
-static const struct op_sample instance_samples[] = {{"2x3x4x5 3 3", "", "images"}, {"2x3x7 3 3", "epsilon=0.01", "signals"}, {NULL, NULL, NULL}};
+static const struct op_sample instance_samples[] = {
+    {"2x3x4x5 3 3", "", "images"}, {"2x3x7 3 3", "epsilon=0.01", "signals"}, {NULL, NULL, NULL}};
 static const struct op_sample group_samples[] = {{"2x6x4x5 6 6", "num_groups=2 opset=21", ""}, {NULL, NULL, NULL}};
 
 #define BY_CHANNEL(name_, help_, attributes_, plan_, samples_) \
     const struct op op_##name_ = { \
         .name = #name_, \
         .help = help_, \
-        .min_inputs = 3, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1, \
+        .min_inputs = 3, \
+        .max_inputs = 3, \
+        .min_outputs = 1, \
+        .max_outputs = 1, \
         .attributes = attributes_, \
         .layout = WISH_PLAIN, \
         .keeps = KEEP_INPUT(DATA) | KEEP_INPUT(SCALE), \
@@ -258,7 +270,8 @@ static const struct op_sample group_samples[] = {{"2x6x4x5 6 6", "num_groups=2 o
         .samples = samples_, \
     };
 
-BY_CHANNEL(InstanceNormalization, "y = (x - mean) / sqrt(variance + epsilon) * scale + shift, per sample and channel", "epsilon",
-           instance_plan, instance_samples)
-BY_CHANNEL(GroupNormalization, "y = (x - mean) / sqrt(variance + epsilon) * scale + shift, per sample and group of channels",
+BY_CHANNEL(InstanceNormalization, "y = (x - mean) / sqrt(variance + epsilon) * scale + shift, per sample and channel",
+           "epsilon", instance_plan, instance_samples)
+BY_CHANNEL(GroupNormalization,
+           "y = (x - mean) / sqrt(variance + epsilon) * scale + shift, per sample and group of channels",
            "epsilon num_groups stash_type", group_plan, group_samples)

@@ -12,7 +12,8 @@ static int64_t clamped(int64_t axis, int rank) {
 
 static int shape_infer(struct inference *i, struct err *e) {
     const struct shape *x = &i->in[0]->shape;
-    int64_t start = clamped(node_int(i->node, "start", 0), x->rank), end = clamped(node_int(i->node, "end", x->rank), x->rank);
+    int64_t start = clamped(node_int(i->node, "start", 0), x->rank),
+            end = clamped(node_int(i->node, "end", x->rank), x->rank);
     struct array *y;
     i->out[0].type = DT_INT64;
     i->out[0].shape = (struct shape){1, {end > start ? end - start : 0}};
@@ -60,7 +61,8 @@ static int range_infer(struct inference *i, struct err *e) {
     double in[3];
     for (int k = 0; k < 3; k++) {
         const struct array *a = i->in[k]->constant;
-        if (!a || a->count != 1) return err_set(e, E_UNSUPPORTED, "the range depends on data; retort takes it from constants only");
+        if (!a || a->count != 1)
+            return err_set(e, E_UNSUPPORTED, "the range depends on data; retort takes it from constants only");
         in[k] = fold_get(a, 0);
     }
     double count = ceil((in[1] - in[0]) / in[2]);
@@ -76,7 +78,10 @@ static int range_infer(struct inference *i, struct err *e) {
     const struct op op_##name_ = { \
         .name = #name_, \
         .help = help_, \
-        .min_inputs = inputs, .max_inputs = inputs, .min_outputs = 1, .max_outputs = 1, \
+        .min_inputs = inputs, \
+        .max_inputs = inputs, \
+        .min_outputs = 1, \
+        .max_outputs = 1, \
         .attributes = attributes_, \
         .traits = OP_SHAPES_ONLY, \
         .infer = infer_, \

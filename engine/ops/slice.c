@@ -11,7 +11,9 @@ struct range {
     int64_t start, step, count;
 };
 
-static int64_t bounded(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
+static int64_t bounded(int64_t x, int64_t low, int64_t high) {
+    return x < low ? low : x > high ? high : x;
+}
 
 /* As numpy: negative positions count from the end, what lies outside is cut. */
 static struct range range_of(int64_t size, int64_t start, int64_t end, int64_t step) {
@@ -47,7 +49,8 @@ static int slice_ranges(struct range *r, const struct inference *i, struct err *
         int axis;
         status = axis_check(&axis, n_axes ? axes[k] : k, x->rank, e);
         if (status) return status;
-        if (n_steps && (steps[k] == 0 || steps[k] == INT64_MIN)) return err_set(e, E_INVALID, "a step of %lld", (long long)steps[k]);
+        if (n_steps && (steps[k] == 0 || steps[k] == INT64_MIN))
+            return err_set(e, E_INVALID, "a step of %lld", (long long)steps[k]);
         r[axis] = range_of(x->dim[axis], starts[k], ends[k], n_steps ? steps[k] : 1);
     }
     return 0;
@@ -81,7 +84,9 @@ static int slice_infer(struct inference *i, struct err *e) {
     return moves_fold(i, slice_moves, e);
 }
 
-static int slice_plan(struct call *c, struct plan *p, struct err *e) { return moves_plan(c, p, slice_moves, e); }
+static int slice_plan(struct call *c, struct plan *p, struct err *e) {
+    return moves_plan(c, p, slice_moves, e);
+}
 
 static const struct op_sample slice_samples[] = {
     {"2x5x6 =1,2 =4,6 =1,2", "", "two axes"},
@@ -95,7 +100,10 @@ static const struct op_sample slice_samples[] = {
 const struct op op_Slice = {
     .name = "Slice",
     .help = "y = x from start to end, by step, along some axes",
-    .min_inputs = 1, .max_inputs = 5, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 5,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "starts ends axes",
     .layout = WISH_ANY,
     .state_size = sizeof(struct moves_state),
@@ -158,7 +166,9 @@ static int split_infer(struct inference *i, struct err *e) {
     return moves_fold(i, split_moves, e);
 }
 
-static int split_plan(struct call *c, struct plan *p, struct err *e) { return moves_plan(c, p, split_moves, e); }
+static int split_plan(struct call *c, struct plan *p, struct err *e) {
+    return moves_plan(c, p, split_moves, e);
+}
 
 static const struct op_sample split_samples[] = {
     {"2x6x3x2 =1,5", "axis=1 outputs=2", "sizes as an input"},
@@ -171,7 +181,10 @@ static const struct op_sample split_samples[] = {
 const struct op op_Split = {
     .name = "Split",
     .help = "y1, y2, ... = parts of x along an axis",
-    .min_inputs = 1, .max_inputs = 2, .min_outputs = 1, .max_outputs = PARTS_MOST,
+    .min_inputs = 1,
+    .max_inputs = 2,
+    .min_outputs = 1,
+    .max_outputs = PARTS_MOST,
     .attributes = "axis split num_outputs",
     .layout = WISH_ANY,
     .state_size = sizeof(struct moves_state),

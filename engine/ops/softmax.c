@@ -127,10 +127,18 @@ static void backward(const struct call *c, const struct part *p, row_backward *r
         }
 }
 
-static void softmax_forward(const struct call *c, const struct part *p) { forward(c, p, softmax_row); }
-static void softmax_backward(const struct call *c, const struct part *p) { backward(c, p, softmax_row_back); }
-static void log_softmax_forward(const struct call *c, const struct part *p) { forward(c, p, log_softmax_row); }
-static void log_softmax_backward(const struct call *c, const struct part *p) { backward(c, p, log_softmax_row_back); }
+static void softmax_forward(const struct call *c, const struct part *p) {
+    forward(c, p, softmax_row);
+}
+static void softmax_backward(const struct call *c, const struct part *p) {
+    backward(c, p, softmax_row_back);
+}
+static void log_softmax_forward(const struct call *c, const struct part *p) {
+    forward(c, p, log_softmax_row);
+}
+static void log_softmax_backward(const struct call *c, const struct part *p) {
+    backward(c, p, log_softmax_row_back);
+}
 
 /* ---- planning ---- */
 
@@ -169,7 +177,10 @@ static const struct op_sample samples[] = {
     const struct op op_##name_ = { \
         .name = #name_, \
         .help = help_, \
-        .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1, \
+        .min_inputs = 1, \
+        .max_inputs = 1, \
+        .min_outputs = 1, \
+        .max_outputs = 1, \
         .attributes = "axis", \
         .layout = WISH_PLAIN, \
         .keeps = KEEP_OUTPUT(0), \

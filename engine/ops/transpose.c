@@ -43,7 +43,9 @@ static int transpose_infer(struct inference *i, struct err *e) {
     return moves_fold(i, transpose_moves, e);
 }
 
-static int transpose_plan(struct call *c, struct plan *p, struct err *e) { return moves_plan(c, p, transpose_moves, e); }
+static int transpose_plan(struct call *c, struct plan *p, struct err *e) {
+    return moves_plan(c, p, transpose_moves, e);
+}
 
 static const struct op_sample transpose_samples[] = {
     {"2x3x4x5", "perm=0,2,1,3", "heads of attention"},
@@ -55,7 +57,10 @@ static const struct op_sample transpose_samples[] = {
 const struct op op_Transpose = {
     .name = "Transpose",
     .help = "y = x with its axes in another order",
-    .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "perm",
     .layout = WISH_PLAIN,
     .state_size = sizeof(struct moves_state),
@@ -78,8 +83,8 @@ static int read_block(int64_t *block, const struct inference *i, struct err *e) 
  * column in block], as `over` counts them. */
 static void deep_steps(ptrdiff_t *out, const ptrdiff_t *step, int64_t block, int64_t channels, bool blocks_first) {
     ptrdiff_t b = (ptrdiff_t)block, c = (ptrdiff_t)channels;
-    ptrdiff_t own[] = {step[0], step[1] * (blocks_first ? 1 : b * b), step[2], step[1] * b * (blocks_first ? c : 1), step[3],
-                       step[1] * (blocks_first ? c : 1)};
+    ptrdiff_t own[] = {step[0], step[1] * (blocks_first ? 1 : b * b), step[2], step[1] * b * (blocks_first ? c : 1),
+                       step[3], step[1] * (blocks_first ? c : 1)};
     memcpy(out, own, sizeof own);
 }
 
@@ -104,15 +109,20 @@ static int block_moves(struct moving *m, bool to_space, struct err *e) {
     return 0;
 }
 
-static int to_space_moves(struct moving *m, struct err *e) { return block_moves(m, true, e); }
-static int to_depth_moves(struct moving *m, struct err *e) { return block_moves(m, false, e); }
+static int to_space_moves(struct moving *m, struct err *e) {
+    return block_moves(m, true, e);
+}
+static int to_depth_moves(struct moving *m, struct err *e) {
+    return block_moves(m, false, e);
+}
 
 static int to_space_infer(struct inference *i, struct err *e) {
     int64_t b;
     int status = read_block(&b, i, e);
     if (status) return status;
     const struct shape *x = &i->in[0]->shape;
-    if (x->dim[1] % (b * b)) return err_set(e, E_INVALID, "%lld channels are no blocks of %lld", (long long)x->dim[1], (long long)(b * b));
+    if (x->dim[1] % (b * b))
+        return err_set(e, E_INVALID, "%lld channels are no blocks of %lld", (long long)x->dim[1], (long long)(b * b));
     i->out[0].shape = (struct shape){4, {x->dim[0], x->dim[1] / (b * b), x->dim[2] * b, x->dim[3] * b}};
     return moves_fold(i, to_space_moves, e);
 }
@@ -122,22 +132,31 @@ static int to_depth_infer(struct inference *i, struct err *e) {
     int status = read_block(&b, i, e);
     if (status) return status;
     const struct shape *x = &i->in[0]->shape;
-    if (x->dim[2] % b || x->dim[3] % b) return err_set(e, E_INVALID, "the image is not made of blocks of %lld", (long long)b);
+    if (x->dim[2] % b || x->dim[3] % b)
+        return err_set(e, E_INVALID, "the image is not made of blocks of %lld", (long long)b);
     i->out[0].shape = (struct shape){4, {x->dim[0], x->dim[1] * b * b, x->dim[2] / b, x->dim[3] / b}};
     return moves_fold(i, to_depth_moves, e);
 }
 
-static int to_space_plan(struct call *c, struct plan *p, struct err *e) { return moves_plan(c, p, to_space_moves, e); }
-static int to_depth_plan(struct call *c, struct plan *p, struct err *e) { return moves_plan(c, p, to_depth_moves, e); }
+static int to_space_plan(struct call *c, struct plan *p, struct err *e) {
+    return moves_plan(c, p, to_space_moves, e);
+}
+static int to_depth_plan(struct call *c, struct plan *p, struct err *e) {
+    return moves_plan(c, p, to_depth_moves, e);
+}
 
-static const struct op_sample to_space_samples[] = {
-    {"2x8x2x3", "blocksize=2", "blocks first"}, {"2x8x2x3", "blocksize=2 mode=CRD", "channels first"}, {NULL, NULL, NULL}};
+static const struct op_sample to_space_samples[] = {{"2x8x2x3", "blocksize=2", "blocks first"},
+                                                    {"2x8x2x3", "blocksize=2 mode=CRD", "channels first"},
+                                                    {NULL, NULL, NULL}};
 static const struct op_sample to_depth_samples[] = {{"2x3x4x6", "blocksize=2", ""}, {NULL, NULL, NULL}};
 
 const struct op op_DepthToSpace = {
     .name = "DepthToSpace",
     .help = "y = x with blocks of channels laid out as pixels",
-    .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "blocksize mode",
     .layout = WISH_PLAIN,
     .state_size = sizeof(struct moves_state),
@@ -149,7 +168,10 @@ const struct op op_DepthToSpace = {
 const struct op op_SpaceToDepth = {
     .name = "SpaceToDepth",
     .help = "y = x with blocks of pixels laid out as channels",
-    .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "blocksize",
     .layout = WISH_PLAIN,
     .state_size = sizeof(struct moves_state),

@@ -23,7 +23,8 @@ static int trilu_infer(struct inference *i, struct err *e) {
     const struct array *k = has_input(i, 1) ? i->in[1]->constant : NULL;
     struct array *y;
     if (x->rank < 2) return err_set(e, E_INVALID, "data of rank %d is no matrix", x->rank);
-    if (has_input(i, 1) && (!k || k->count != 1)) return err_set(e, E_UNSUPPORTED, "the diagonal is not one number known beforehand");
+    if (has_input(i, 1) && (!k || k->count != 1))
+        return err_set(e, E_UNSUPPORTED, "the diagonal is not one number known beforehand");
     i->mixes = x->rank == 2;
     int status = infer_same(i, e);
     if (status || !folds(i)) return status;
@@ -55,13 +56,18 @@ static int trilu_plan(struct call *c, struct plan *p, struct err *e) {
     return status || !c->d_in[0] ? status : plan_lanes(p, PHASE_BACKWARD, trilu_backward, false, e);
 }
 
-static const struct op_sample samples[] = {
-    {"2x3x4", "", "upper"}, {"2x4x3 =-1", "upper=0", "lower, below the diagonal"}, {"3x4", "", "a matrix"}, {NULL, NULL, NULL}};
+static const struct op_sample samples[] = {{"2x3x4", "", "upper"},
+                                           {"2x4x3 =-1", "upper=0", "lower, below the diagonal"},
+                                           {"3x4", "", "a matrix"},
+                                           {NULL, NULL, NULL}};
 
 const struct op op_Trilu = {
     .name = "Trilu",
     .help = "y = a triangle of x",
-    .min_inputs = 1, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 2,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "upper",
     .layout = WISH_PLAIN,
     .state_size = sizeof(struct trilu_state),

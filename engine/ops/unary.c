@@ -45,21 +45,23 @@ int unary_infer(struct inference *i, const struct unary_state *s, struct err *e)
 
 /* ---- formulas ---- */
 
-#define real_expm1(x) _Generic((real)0, float: expm1f, double: expm1)(x)
-#define real_rint(x) _Generic((real)0, float: rintf, double: rint)(x)
-#define real_sin(x) _Generic((real)0, float: sinf, double: sin)(x)
-#define real_cos(x) _Generic((real)0, float: cosf, double: cos)(x)
-#define real_tan(x) _Generic((real)0, float: tanf, double: tan)(x)
-#define real_asin(x) _Generic((real)0, float: asinf, double: asin)(x)
-#define real_acos(x) _Generic((real)0, float: acosf, double: acos)(x)
-#define real_atan(x) _Generic((real)0, float: atanf, double: atan)(x)
-#define real_sinh(x) _Generic((real)0, float: sinhf, double: sinh)(x)
-#define real_cosh(x) _Generic((real)0, float: coshf, double: cosh)(x)
-#define real_asinh(x) _Generic((real)0, float: asinhf, double: asinh)(x)
-#define real_acosh(x) _Generic((real)0, float: acoshf, double: acosh)(x)
-#define real_atanh(x) _Generic((real)0, float: atanhf, double: atanh)(x)
+#define real_expm1(x) _Generic((real)0, float : expm1f, double : expm1)(x)
+#define real_rint(x) _Generic((real)0, float : rintf, double : rint)(x)
+#define real_sin(x) _Generic((real)0, float : sinf, double : sin)(x)
+#define real_cos(x) _Generic((real)0, float : cosf, double : cos)(x)
+#define real_tan(x) _Generic((real)0, float : tanf, double : tan)(x)
+#define real_asin(x) _Generic((real)0, float : asinf, double : asin)(x)
+#define real_acos(x) _Generic((real)0, float : acosf, double : acos)(x)
+#define real_atan(x) _Generic((real)0, float : atanf, double : atan)(x)
+#define real_sinh(x) _Generic((real)0, float : sinhf, double : sinh)(x)
+#define real_cosh(x) _Generic((real)0, float : coshf, double : cosh)(x)
+#define real_asinh(x) _Generic((real)0, float : asinhf, double : asinh)(x)
+#define real_acosh(x) _Generic((real)0, float : acoshf, double : acosh)(x)
+#define real_atanh(x) _Generic((real)0, float : atanhf, double : atanh)(x)
 
-VECTORMATH real clamp(real x, real low, real high) { return x < low ? low : x > high ? high : x; }
+VECTORMATH real clamp(real x, real low, real high) {
+    return x < low ? low : x > high ? high : x;
+}
 
 /* tanh(softplus) + x (1 - tanh(softplus)^2) sigmoid */
 VECTORMATH real mish_slope(real x) {
@@ -108,7 +110,10 @@ static const struct op_sample samples_POSITIVE[] = {{"+2x3x4", "", "positive"}, 
     const struct op op_##name_ = { \
         .name = #name_, \
         .help = help_, \
-        .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1, \
+        .min_inputs = 1, \
+        .max_inputs = 1, \
+        .min_outputs = 1, \
+        .max_outputs = 1, \
         .attributes = a " " b, \
         .layout = WISH_ANY, \
         .traits = traits_, \
@@ -136,8 +141,8 @@ VECTORMATH real gelu_tanh_slope(real x) {
     return (1 + t) / 2 + x * (1 - t * t) * GELU_SCALE * (1 + 3 * GELU_CUBE * x * x) / 2;
 }
 
-UNARY_LOOPS(gelu, x * (1 + vector_erf(x * (real)0.7071067811865476)) / 2, gelu_slope(x))
-UNARY_LOOPS(gelu_tanh, x * (1 + vector_tanh(GELU_SCALE * (x + GELU_CUBE * x * x * x))) / 2, gelu_tanh_slope(x))
+UNARY_LOOPS(gelu, x *(1 + vector_erf(x * (real)0.7071067811865476)) / 2, gelu_slope(x))
+UNARY_LOOPS(gelu_tanh, x *(1 + vector_tanh(GELU_SCALE * (x + GELU_CUBE * x * x * x))) / 2, gelu_tanh_slope(x))
 
 static struct unary_state gelu_state(const struct node *n) {
     bool tanh = strcmp(node_string(n, "approximate", "none"), "tanh") == 0;
@@ -160,7 +165,10 @@ static const struct op_sample gelu_samples[] = {
 const struct op op_Gelu = {
     .name = "Gelu",
     .help = "y = x P(X < x), X standard normal",
-    .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .attributes = "approximate",
     .layout = WISH_ANY,
     .keeps = KEEP_INPUT(0),

@@ -43,7 +43,7 @@ struct giving {
             const real x = at[2][i * step[2]], y = at[3][i * step[3]]; \
             (void)x, (void)y; \
             real *dx = &at[0][i * step[0]]; \
-            *dx = (slope) * at[1][i * step[1]] * g->share + (g->add ? *dx : 0); \
+            *dx = (slope)*at[1][i * step[1]] * g->share + (g->add ? *dx : 0); \
         } \
     }
 
@@ -94,13 +94,16 @@ static int variadic_infer(struct inference *i, struct err *e) {
 
 /* ---- steps ---- */
 
-static real share_of(const struct call *c, const struct variadic_state *s) { return s->joining->mean ? 1 / (real)c->n_in : 1; }
+static real share_of(const struct call *c, const struct variadic_state *s) {
+    return s->joining->mean ? 1 / (real)c->n_in : 1;
+}
 
 static void variadic_forward(const struct call *c, const struct part *p) {
     const struct variadic_state *s = c->state;
     real *y = tensor_at(c->out[0], p);
     for (int k = 0; k < c->n_in; k++)
-        walk_run(&s->operands[k].forward, p, c->batch, (real *[]){y, tensor_at(c->in[k], p)}, s->joining->join, &(bool){k == 0});
+        walk_run(&s->operands[k].forward, p, c->batch, (real *[]){y, tensor_at(c->in[k], p)}, s->joining->join,
+                 &(bool){k == 0});
     size_t n = s->joining->mean ? tensor_count(c->out[0], p) : 0;
     for (size_t i = 0; i < n; i++) y[i] *= share_of(c, s);
 }
@@ -161,7 +164,10 @@ static const struct op_sample samples[] = {
     const struct op op_##name_ = { \
         .name = #name_, \
         .help = help_, \
-        .min_inputs = 1, .max_inputs = NODE_MAX_INPUTS, .min_outputs = 1, .max_outputs = 1, \
+        .min_inputs = 1, \
+        .max_inputs = NODE_MAX_INPUTS, \
+        .min_outputs = 1, \
+        .max_outputs = 1, \
         .layout = WISH_ANY, \
         .keeps = keeps_, \
         .parameters = ~0u, \

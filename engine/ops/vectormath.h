@@ -87,13 +87,17 @@ VECTORMATH float vector_logf(float x) {
     return r + (p * r * z + e * -2.12194440e-4f - 0.5f * z) + e * 0.693359375f;
 }
 
-#define vector_exp(x) _Generic((real)0, float: vector_expf, double: exp)(x)
-#define vector_tanh(x) _Generic((real)0, float: vector_tanhf, double: tanh)(x)
-#define vector_erf(x) _Generic((real)0, float: vector_erff, double: erf)(x)
-#define vector_log(x) _Generic((real)0, float: vector_logf, double: log)(x)
+#define vector_exp(x) _Generic((real)0, float : vector_expf, double : exp)(x)
+#define vector_tanh(x) _Generic((real)0, float : vector_tanhf, double : tanh)(x)
+#define vector_erf(x) _Generic((real)0, float : vector_erff, double : erf)(x)
+#define vector_log(x) _Generic((real)0, float : vector_logf, double : log)(x)
 
-VECTORMATH real vector_sigmoid(real x) { return 1 / (1 + vector_exp(-x)); }
+VECTORMATH real vector_sigmoid(real x) {
+    return 1 / (1 + vector_exp(-x));
+}
 /* log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)) */
-VECTORMATH real vector_softplus(real x) { return (x > 0 ? x : 0) + vector_log(1 + vector_exp(-real_abs(x))); }
+VECTORMATH real vector_softplus(real x) {
+    return (x > 0 ? x : 0) + vector_log(1 + vector_exp(-real_abs(x)));
+}
 
 #endif

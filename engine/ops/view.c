@@ -8,7 +8,9 @@
 
 /* ---- shapes ---- */
 
-static int fold_view(struct inference *i, struct err *e) { return folds(i) ? fold_copy(i, e) : 0; }
+static int fold_view(struct inference *i, struct err *e) {
+    return folds(i) ? fold_copy(i, e) : 0;
+}
 
 static int identity_infer(struct inference *i, struct err *e) {
     int status = infer_same(i, e);
@@ -18,7 +20,8 @@ static int identity_infer(struct inference *i, struct err *e) {
 static int flatten_infer(struct inference *i, struct err *e) {
     const struct shape *x = &i->in[0]->shape;
     int64_t axis = node_int(i->node, "axis", 1);
-    if (axis < -x->rank || axis > x->rank) return err_set(e, E_INVALID, "axis %lld of data of rank %d", (long long)axis, x->rank);
+    if (axis < -x->rank || axis > x->rank)
+        return err_set(e, E_INVALID, "axis %lld of data of rank %d", (long long)axis, x->rank);
     int at = (int)(axis < 0 ? axis + x->rank : axis);
     i->out[0].shape = (struct shape){2, {(int64_t)shape_span(x, 0, at), (int64_t)shape_span(x, at, x->rank)}};
     return fold_view(i, e);
@@ -36,7 +39,8 @@ static int reshape_infer(struct inference *i, struct err *e) {
         if (y->dim[d] == 0 && !zeros) y->dim[d] = d < x->rank ? x->dim[d] : 0;
         if (y->dim[d] < -1 || (y->dim[d] == -1 && open >= 0))
             return err_set(e, E_INVALID, "the shape has the dimension %lld, or more than one -1", (long long)y->dim[d]);
-        if (y->dim[d] == -1) open = d;
+        if (y->dim[d] == -1)
+            open = d;
         else if (__builtin_mul_overflow(known, y->dim[d], &known))
             return err_set(e, E_INVALID, "the shape has more elements than there are addresses");
     }
@@ -73,7 +77,8 @@ static int squeeze_infer(struct inference *i, struct err *e) {
     y->rank = 0;
     for (int d = 0; d < x->rank; d++) {
         bool goes = given ? marked[d] : x->dim[d] == 1;
-        if (goes && x->dim[d] != 1) return err_set(e, E_INVALID, "axis %d has the size %lld, not 1", d, (long long)x->dim[d]);
+        if (goes && x->dim[d] != 1)
+            return err_set(e, E_INVALID, "axis %d has the size %lld, not 1", d, (long long)x->dim[d]);
         if (!goes) y->dim[y->rank++] = x->dim[d];
     }
     return fold_view(i, e);
@@ -131,8 +136,10 @@ static int view_plan(struct call *c, struct plan *p, struct err *e) {
 static const struct op_sample identity_samples[] = {{"2x3x4", "", ""}, {NULL, NULL, NULL}};
 static const struct op_sample flatten_samples[] = {
     {"2x3x4x2", "", "rows"}, {"2x3x4", "axis=2", "later"}, {"2x3x4", "axis=-1", "from the end"}, {NULL, NULL, NULL}};
-static const struct op_sample reshape_samples[] = {
-    {"2x3x4 =-1,12", "", "rows"}, {"2x3x4 =0,4,-1", "", "kept and open"}, {"2x6 =-1,2", "", "more rows"}, {NULL, NULL, NULL}};
+static const struct op_sample reshape_samples[] = {{"2x3x4 =-1,12", "", "rows"},
+                                                   {"2x3x4 =0,4,-1", "", "kept and open"},
+                                                   {"2x6 =-1,2", "", "more rows"},
+                                                   {NULL, NULL, NULL}};
 static const struct op_sample squeeze_samples[] = {
     {"2x1x4x1 =1,-1", "", "axes given"}, {"2x1x4x1", "", "all"}, {NULL, NULL, NULL}};
 static const struct op_sample unsqueeze_samples[] = {
@@ -142,7 +149,10 @@ static const struct op_sample unsqueeze_samples[] = {
     const struct op op_##name_ = { \
         .name = #name_, \
         .help = help_, \
-        .min_inputs = 1, .max_inputs = most_inputs, .min_outputs = 1, .max_outputs = 1, \
+        .min_inputs = 1, \
+        .max_inputs = most_inputs, \
+        .min_outputs = 1, \
+        .max_outputs = 1, \
         .attributes = attributes_, \
         .layout = layout_, \
         .traits = OP_VIEW, \

@@ -10,9 +10,9 @@
 
 struct walk {
     int rank, operands;
-    size_t size[SHAPE_MAX_RANK];                      /* outermost first */
-    ptrdiff_t step[SHAPE_MAX_RANK][WALK_OPERANDS];    /* elements from one index to the next */
-    int axis[SHAPE_MAX_RANK];                         /* dimension in ONNX order, until walk_close */
+    size_t size[SHAPE_MAX_RANK];                   /* outermost first */
+    ptrdiff_t step[SHAPE_MAX_RANK][WALK_OPERANDS]; /* elements from one index to the next */
+    int axis[SHAPE_MAX_RANK];                      /* dimension in ONNX order, until walk_close */
 };
 
 /* n elements: operand k is at[k], at[k] + step[k], ... */

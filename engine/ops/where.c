@@ -47,7 +47,8 @@ static void give(real *const *at, const ptrdiff_t *step, size_t n, const void *c
 
 static void where_forward(const struct call *c, const struct part *p) {
     const struct where_state *s = c->state;
-    real *at[] = {tensor_at(c->out[0], p), tensor_at(c->in[CONDITION], p), tensor_at(c->in[A], p), tensor_at(c->in[B], p)};
+    real *at[] = {tensor_at(c->out[0], p), tensor_at(c->in[CONDITION], p), tensor_at(c->in[A], p),
+                  tensor_at(c->in[B], p)};
     walk_run(&s->forward, p, c->batch, at, choose, NULL);
 }
 
@@ -56,7 +57,8 @@ static void where_backward(const struct call *c, const struct part *p) {
     for (int k = 0; k < 3; k++) {
         if (!c->d_in[k]) continue;
         bool add, wanted = k == A;
-        real *at[] = {target_open(&s->target[k], c, k, p, false, &add), tensor_at(c->d_out[0], p), tensor_at(c->in[CONDITION], p)};
+        real *at[] = {target_open(&s->target[k], c, k, p, false, &add), tensor_at(c->d_out[0], p),
+                      tensor_at(c->in[CONDITION], p)};
         if (k != CONDITION) walk_run(&s->backward[k], p, c->batch, at, give, &wanted);
     }
 }
@@ -67,7 +69,9 @@ static void where_finish(const struct call *c, const struct part *p) {
     for (int k = A; k <= B; k++) target_finish(&s->target[k], c, k);
 }
 
-static void add_operand(struct walk *w, const struct tensor *t) { walk_add_tensor(w, &t->shape, t->layout); }
+static void add_operand(struct walk *w, const struct tensor *t) {
+    walk_add_tensor(w, &t->shape, t->layout);
+}
 
 static int where_plan(struct call *c, struct plan *p, struct err *e) {
     struct where_state *s = c->state;
@@ -102,7 +106,10 @@ static const struct op_sample samples[] = {
 const struct op op_Where = {
     .name = "Where",
     .help = "y = condition ? a : b",
-    .min_inputs = 3, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1,
+    .min_inputs = 3,
+    .max_inputs = 3,
+    .min_outputs = 1,
+    .max_outputs = 1,
     .layout = WISH_ANY,
     .keeps = KEEP_INPUT(CONDITION),
     .parameters = 1u << A | 1u << B,

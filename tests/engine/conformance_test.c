@@ -95,7 +95,8 @@ static bool read_tensors(struct tensors *t, const char *folder, const char *kind
         snprintf(path, sizeof path, "%s/%s_%d.pb", folder, kind, t->n);
         if (!read_file(&t->files[t->n], path)) return true;
         const struct bytes *b = &t->files[t->n];
-        if (onnx_tensor_read(&t->arrays[t->n], t->names[t->n], sizeof t->names[t->n], b->data, b->size, e)) return false;
+        if (onnx_tensor_read(&t->arrays[t->n], t->names[t->n], sizeof t->names[t->n], b->data, b->size, e))
+            return false;
     }
     return true;
 }
@@ -142,10 +143,12 @@ enum attempt { AS_THEY_ARE, INTEGERS, ALL_BUT_FIRST, ALL, ATTEMPTS };
 
 static bool is_made_constant(enum attempt attempt, const struct tensors *inputs, int k) {
     if (inputs->names[k][0] == '\0') return false;
-    return attempt == ALL || (attempt == ALL_BUT_FIRST && k > 0) || (attempt == INTEGERS && !dtype_is_real(inputs->arrays[k]->type));
+    return attempt == ALL || (attempt == ALL_BUT_FIRST && k > 0) ||
+           (attempt == INTEGERS && !dtype_is_real(inputs->arrays[k]->type));
 }
 
-static int read_model(struct graph **g, const char *path, const struct tensors *inputs, enum attempt attempt, struct err *e) {
+static int read_model(struct graph **g, const char *path, const struct tensors *inputs, enum attempt attempt,
+                      struct err *e) {
     struct bytes model;
     if (!read_file(&model, path)) return err_set(e, E_IO, "no model");
     for (int k = 0; k < inputs->n; k++)
@@ -172,8 +175,10 @@ static const struct array *tensor_for(const struct graph *g, const struct tensor
 }
 
 static void to_reals(real *out, const struct array *a) {
-    if (sizeof(real) == sizeof(float)) array_to_float((float *)(void *)out, a, 0, a->count);
-    else array_to_double((double *)(void *)out, a, 0, a->count);
+    if (sizeof(real) == sizeof(float))
+        array_to_float((float *)(void *)out, a, 0, a->count);
+    else
+        array_to_double((double *)(void *)out, a, 0, a->count);
 }
 
 static bool agrees(double right, double got) {
@@ -186,18 +191,20 @@ static bool compare(const char *name, struct net *n, int k, const struct array *
     char got_shape[96], right_shape[96];
     shape_print(got_shape, sizeof got_shape, &shape);
     shape_print(right_shape, sizeof right_shape, &right->shape);
-    if (!ok(shape_equal(&shape, &right->shape), "%s: output %d is %s, should be %s", name, k, got_shape, right_shape)) return false;
+    if (!ok(shape_equal(&shape, &right->shape), "%s: output %d is %s, should be %s", name, k, got_shape, right_shape))
+        return false;
     for (size_t i = 0; i < right->count; i++) {
         double value, got = (double)net_output(n, k)[i];
         array_to_double(&value, right, i, 1);
-        if (!ok(agrees(value, got), "%s: output %d%s, element %zu is %.9g, should be %.9g", name, k, right_shape, i, got, value))
+        if (!ok(agrees(value, got), "%s: output %d%s, element %zu is %.9g, should be %.9g", name, k, right_shape, i,
+                got, value))
             return false;
     }
     return true;
 }
 
-static bool run_graph(const char *name, const struct graph *g, const struct tensors *inputs, const struct tensors *outputs,
-                      struct err *e) {
+static bool run_graph(const char *name, const struct graph *g, const struct tensors *inputs,
+                      const struct tensors *outputs, struct err *e) {
     struct crew *crew = NULL;
     struct net *n = NULL;
     struct net_options options = {.batch = choose_batch(g, inputs)};
@@ -206,8 +213,10 @@ static bool run_graph(const char *name, const struct graph *g, const struct tens
         const struct array *a = tensor_for(g, inputs, i);
         struct shape shape = net_input_shape(n, i);
         good = a && shape_equal(&shape, &a->shape);
-        if (good) to_reals(net_input(n, i), a);
-        else err_set(e, E_INVALID, "input %d has another shape", i);
+        if (good)
+            to_reals(net_input(n, i), a);
+        else
+            err_set(e, E_INVALID, "input %d has another shape", i);
     }
     if (good) {
         net_forward(n, options.batch, random_seed(1), NULL, NULL);
@@ -228,9 +237,12 @@ static enum outcome outcome_of(const char *text) {
         const char *says;
         enum outcome outcome;
     } refusals[] = {
-        {"does not know this operator", NO_OPERATOR}, {"belongs to the domain", NO_OPERATOR},
-        {"uses the operators of", NO_OPERATOR},       {"not a tensor", NO_TYPE},
-        {"elements of type", NO_TYPE},                {"the model uses opset", NO_OPSET},
+        {"does not know this operator", NO_OPERATOR},
+        {"belongs to the domain", NO_OPERATOR},
+        {"uses the operators of", NO_OPERATOR},
+        {"not a tensor", NO_TYPE},
+        {"elements of type", NO_TYPE},
+        {"the model uses opset", NO_OPSET},
     };
     for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
         if (strstr(text, refusals[i].says)) return refusals[i].outcome;
@@ -248,11 +260,13 @@ static enum outcome judge(const char *folder, const char *name) {
         struct graph *g = NULL;
         err_clear(&e);
         long failures = test_failures;
-        bool good = !read_model(&g, model, &inputs, (enum attempt)attempt, &e) &&
-                    (readable ? run_graph(name, g, &inputs, &outputs, &e) : err_set(&e, E_UNSUPPORTED, "types of the data"));
+        bool good =
+            !read_model(&g, model, &inputs, (enum attempt)attempt, &e) &&
+            (readable ? run_graph(name, g, &inputs, &outputs, &e) : err_set(&e, E_UNSUPPORTED, "types of the data"));
         graph_free(g);
         if (attempt == AS_THEY_ARE) first = e;
-        if (good && readable) return test_failures > failures ? FAILED : attempt == AS_THEY_ARE ? PASSED : PASSED_CONSTANT;
+        if (good && readable)
+            return test_failures > failures ? FAILED : attempt == AS_THEY_ARE ? PASSED : PASSED_CONSTANT;
     }
     if (getenv("TEST_CASE")) printf("# %s: %s; %s\n", name, first.text, e.text);
     enum outcome outcome = outcome_of(first.text);
@@ -267,8 +281,10 @@ static enum outcome judge_apart(const char *folder, const char *name) {
     if (pid == 0) {
         if (exception_for(name) && !freopen("/dev/null", "w", stdout)) _exit(FAILED);
         enum outcome outcome = judge(folder, name);
-        if (exception_for(name) && outcome == FAILED) outcome = EXCEPTED;
-        else if (exception_for(name) && outcome <= PASSED_CONSTANT) outcome = FAILED;
+        if (exception_for(name) && outcome == FAILED)
+            outcome = EXCEPTED;
+        else if (exception_for(name) && outcome <= PASSED_CONSTANT)
+            outcome = FAILED;
         fflush(stdout);
         _exit((int)outcome);
     }
@@ -280,7 +296,9 @@ static enum outcome judge_apart(const char *folder, const char *name) {
     return outcome;
 }
 
-static int plain_name(const struct dirent *entry) { return entry->d_name[0] != '.'; }
+static int plain_name(const struct dirent *entry) {
+    return entry->d_name[0] != '.';
+}
 
 static void walk(const char *root, const char *kind, int counts[OUTCOMES]) {
     char folder[PATH];
@@ -316,15 +334,87 @@ TEST(what_is_claimed_agrees) {
 }
 
 TEST(the_common_operators_are_claimed) {
-    static const char *const names[] = {
-        "Abs", "Add", "ArgMax", "AveragePool", "BatchNormalization", "Cast", "Celu", "Clip", "Concat", "Constant",
-        "ConstantOfShape", "Conv", "ConvTranspose", "DepthToSpace", "DequantizeLinear", "Div", "Dropout", "Elu", "Equal",
-        "Erf", "Exp", "Expand", "Flatten", "Gather", "Gelu", "Gemm", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool",
-        "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LRN",
-        "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul", "Max", "MaxPool", "Mean",
-        "Min", "Mish", "Mul", "Neg", "Not", "PRelu", "Pad", "Pow", "QuantizeLinear", "Reciprocal", "ReduceL2", "ReduceMax",
-        "ReduceMean", "ReduceMin", "ReduceSum", "Relu", "Reshape", "Resize", "Selu", "Shape", "Sigmoid", "Slice", "Softmax",
-        "Softplus", "Softsign", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Unsqueeze", "Where"};
+    static const char *const names[] = {"Abs",
+                                        "Add",
+                                        "ArgMax",
+                                        "AveragePool",
+                                        "BatchNormalization",
+                                        "Cast",
+                                        "Celu",
+                                        "Clip",
+                                        "Concat",
+                                        "Constant",
+                                        "ConstantOfShape",
+                                        "Conv",
+                                        "ConvTranspose",
+                                        "DepthToSpace",
+                                        "DequantizeLinear",
+                                        "Div",
+                                        "Dropout",
+                                        "Elu",
+                                        "Equal",
+                                        "Erf",
+                                        "Exp",
+                                        "Expand",
+                                        "Flatten",
+                                        "Gather",
+                                        "Gelu",
+                                        "Gemm",
+                                        "GlobalAveragePool",
+                                        "GlobalLpPool",
+                                        "GlobalMaxPool",
+                                        "Greater",
+                                        "GreaterOrEqual",
+                                        "HardSigmoid",
+                                        "HardSwish",
+                                        "Identity",
+                                        "InstanceNormalization",
+                                        "LRN",
+                                        "LayerNormalization",
+                                        "LeakyRelu",
+                                        "Less",
+                                        "LessOrEqual",
+                                        "Log",
+                                        "LogSoftmax",
+                                        "MatMul",
+                                        "Max",
+                                        "MaxPool",
+                                        "Mean",
+                                        "Min",
+                                        "Mish",
+                                        "Mul",
+                                        "Neg",
+                                        "Not",
+                                        "PRelu",
+                                        "Pad",
+                                        "Pow",
+                                        "QuantizeLinear",
+                                        "Reciprocal",
+                                        "ReduceL2",
+                                        "ReduceMax",
+                                        "ReduceMean",
+                                        "ReduceMin",
+                                        "ReduceSum",
+                                        "Relu",
+                                        "Reshape",
+                                        "Resize",
+                                        "Selu",
+                                        "Shape",
+                                        "Sigmoid",
+                                        "Slice",
+                                        "Softmax",
+                                        "Softplus",
+                                        "Softsign",
+                                        "Split",
+                                        "Sqrt",
+                                        "Squeeze",
+                                        "Sub",
+                                        "Sum",
+                                        "Tanh",
+                                        "Tile",
+                                        "Transpose",
+                                        "Unsqueeze",
+                                        "Where"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) ok(op_find(names[i]) != NULL, "%s has no row", names[i]);
 }
 

@@ -19,8 +19,8 @@ enum { MOST = 16, BATCH = 5 };
 struct input {
     struct shape shape;
     bool constant, computed, positive, large, small, left_out, given;
-    int below;             /* whole numbers below this; 0: real */
-    double values[MOST];   /* when given */
+    int below;           /* whole numbers below this; 0: real */
+    double values[MOST]; /* when given */
     bool scalar;
 };
 
@@ -29,7 +29,7 @@ struct sample {
     const struct op_sample *from;
     struct input inputs[MOST];
     int n_inputs, n_outputs, opset;
-    int batch;       /* of all activations, or 0: they have their own first dimensions */
+    int batch; /* of all activations, or 0: they have their own first dimensions */
 };
 
 static void read_numbers(struct input *in, const char *text, bool integers) {
@@ -106,7 +106,8 @@ static struct sample read_sample(const struct op *op, const struct op_sample *fr
     return s;
 }
 
-static const char *const lists = " starts ends pads kernel_shape strides dilations axes perm split output_shape output_padding ";
+static const char *const lists =
+    " starts ends pads kernel_shape strides dilations axes perm split output_shape output_padding ";
 
 static int set_attribute(struct graph *g, int node, char *word, struct err *e) {
     char *value = strchr(word, '='), pattern[160], *end;
@@ -150,8 +151,10 @@ static int add_input(int *value, struct graph *g, const struct sample *s, int k,
     struct array *a;
     int status = array_new(&a, in->below ? DT_INT64 : DT_FLOAT32, &shape, e);
     for (size_t i = 0; !status && i < a->count; i++) {
-        if (in->below) ((int64_t *)a->data)[i] = (int64_t)draw(r, in, (int)i);
-        else ((float *)a->data)[i] = (float)draw(r, in, (int)i);
+        if (in->below)
+            ((int64_t *)a->data)[i] = (int64_t)draw(r, in, (int)i);
+        else
+            ((float *)a->data)[i] = (float)draw(r, in, (int)i);
     }
     if (!status) status = graph_add_constant_take(value, g, NULL, a, e);
     if (!status && in->scalar) g->values[*value].literal = true;
@@ -167,15 +170,18 @@ static int build(struct graph **out, const struct sample *s, int times, struct e
     for (int k = 0; k < s->n_inputs && !status; k++) status = add_input(&inputs[k], g, s, k, &r, e);
     for (int t = 0; t < times && !status; t++) {
         for (int k = 0; k < s->n_outputs && !status; k++) status = graph_add_value(&outputs[k], g, NULL, "y", e);
-        if (!status) status = graph_add_node(&node, g, s->op->name, NULL, inputs, s->n_inputs, outputs, s->n_outputs, e);
+        if (!status)
+            status = graph_add_node(&node, g, s->op->name, NULL, inputs, s->n_inputs, outputs, s->n_outputs, e);
         char word[128];
         for (const char *list = s->from->attributes; !status && next_word(word, sizeof word, &list);)
             status = set_attribute(g, node, word, e);
         for (int k = 0; k < s->n_outputs && !status; k++) status = graph_add_output(g, outputs[k], e);
     }
     if (!status) status = graph_finish(g, e);
-    if (status) graph_free(g);
-    else *out = g;
+    if (status)
+        graph_free(g);
+    else
+        *out = g;
     return status;
 }
 
@@ -208,17 +214,24 @@ static void fill_inputs(struct run *run, double (*choose)(const struct input *in
     }
 }
 
-static void forward(struct run *run) { net_forward(run->net, run->batch, random_seed(7), NULL, NULL); }
+static void forward(struct run *run) {
+    net_forward(run->net, run->batch, random_seed(7), NULL, NULL);
+}
 
 /* Element i of the linear functional's weights by output k. */
-static double functional(int k, size_t i) { return sin(1.0 + 3.7 * (double)i + 11.0 * k); }
+static double functional(int k, size_t i) {
+    return sin(1.0 + 3.7 * (double)i + 11.0 * k);
+}
 
-static bool has_gradient(const struct run *run, int k) { return net_output_gradient(run->net, k) != NULL; }
+static bool has_gradient(const struct run *run, int k) {
+    return net_output_gradient(run->net, k) != NULL;
+}
 
 static void backward(struct run *run) {
     for (int k = 0; k < run->outputs; k++) {
         size_t n = count_of(net_output_shape(run->net, k));
-        for (size_t i = 0; has_gradient(run, k) && i < n; i++) net_output_gradient(run->net, k)[i] = (real)functional(k, i);
+        for (size_t i = 0; has_gradient(run, k) && i < n; i++)
+            net_output_gradient(run->net, k)[i] = (real)functional(k, i);
     }
     net_backward(run->net);
 }
@@ -236,7 +249,8 @@ static double value(struct run *run) {
 static bool start(struct run *run, const struct sample *s, int times, int threads) {
     struct err e = {0};
     *run = (struct run){.sample = *s, .outputs = times * s->n_outputs};
-    if (!ok(!build(&run->graph, s, times, &e), "%s(%s; %s): %s", s->op->name, s->from->inputs, s->from->attributes, e.text))
+    if (!ok(!build(&run->graph, s, times, &e), "%s(%s; %s): %s", s->op->name, s->from->inputs, s->from->attributes,
+            e.text))
         return false;
     int64_t fixed = run->graph->n_inputs ? run->graph->values[run->graph->inputs[0]].shape.dim[0] : 1;
     run->batch = s->batch ? s->batch : (int)fixed;
@@ -266,7 +280,9 @@ static void each_sample(void (*check)(const struct sample *s)) {
     }
 }
 
-static bool is_flat(const struct sample *s) { return s->op->traits & OP_FLAT; }
+static bool is_flat(const struct sample *s) {
+    return s->op->traits & OP_FLAT;
+}
 
 #define SAY "%s(%s; %s)"
 #define NAMED(s) (s)->op->name, (s)->from->inputs, (s)->from->attributes
@@ -300,8 +316,9 @@ static double difference(struct run *run, real *at, bool parameter, double gradi
 static void compare(struct run *run, real *at, const real *gradient, size_t n, bool parameter, const char *what) {
     for (size_t i = 0; i < n; i++) {
         double slope = difference(run, &at[i], parameter, (double)gradient[i]);
-        if (!ok(test_relative(slope, (double)gradient[i]) < TOLERANCE, SAY ": %s, element %zu: %.12g, the slope is %.12g",
-                NAMED(&run->sample), what, i, (double)gradient[i], slope))
+        if (!ok(test_relative(slope, (double)gradient[i]) < TOLERANCE,
+                SAY ": %s, element %zu: %.12g, the slope is %.12g", NAMED(&run->sample), what, i, (double)gradient[i],
+                slope))
             return;
     }
 }
@@ -332,12 +349,17 @@ static void check_twice(const struct sample *s) {
     if (!is_flat(s)) check_gradients(s, 2);
 }
 
-TEST(gradients_are_slopes) { each_sample(check_once); }
-TEST(gradients_of_two_readers_add_up) { each_sample(check_twice); }
+TEST(gradients_are_slopes) {
+    each_sample(check_once);
+}
+TEST(gradients_of_two_readers_add_up) {
+    each_sample(check_twice);
+}
 
 /* ---- the same bits ---- */
 
-static void same_bits(const struct run *a, const struct run *b, const real *x, const real *y, size_t n, const char *what) {
+static void same_bits(const struct run *a, const struct run *b, const real *x, const real *y, size_t n,
+                      const char *what) {
     (void)b;
     ok(memcmp(x, y, n * sizeof(real)) == 0, SAY ": %s differ between one thread and two", NAMED(&a->sample), what);
 }
@@ -358,7 +380,8 @@ static void check_threads(const struct sample *s) {
         backward(&one), backward(&two);
     }
     for (int k = 0; k < one.outputs; k++)
-        same_bits(&one, &two, net_output(one.net, k), net_output(two.net, k), count_of(net_output_shape(one.net, k)), "outputs");
+        same_bits(&one, &two, net_output(one.net, k), net_output(two.net, k), count_of(net_output_shape(one.net, k)),
+                  "outputs");
     same_bits(&one, &two, net_gradients(one.net), net_gradients(two.net), net_trainable_count(one.net), "gradients");
     for (int i = 0; i < one.graph->n_inputs && !is_flat(s); i++)
         same_bits(&one, &two, net_input_gradient(one.net, i), net_input_gradient(two.net, i),
@@ -367,7 +390,9 @@ static void check_threads(const struct sample *s) {
     finish(&two);
 }
 
-TEST(threads_do_not_change_a_bit) { each_sample(check_threads); }
+TEST(threads_do_not_change_a_bit) {
+    each_sample(check_threads);
+}
 
 /* ---- no allocation, every element written, shapes as inferred ---- */
 
@@ -378,8 +403,8 @@ static void check_run(const struct sample *s) {
     ok(!graph_infer(&known, run.graph, run.batch, NULL), SAY, NAMED(s));
     for (int k = 0; k < run.outputs; k++) {
         struct shape shape = net_output_shape(run.net, k);
-        ok(shape_equal(&shape, &known->values[run.graph->outputs[k]].shape), SAY ": output %d has another shape than inferred",
-           NAMED(s), k);
+        ok(shape_equal(&shape, &known->values[run.graph->outputs[k]].shape),
+           SAY ": output %d has another shape than inferred", NAMED(s), k);
         for (size_t i = 0; i < count_of(shape); i++) ((real *)(size_t)net_output(run.net, k))[i] = NAN;
     }
     inferred_free(known);
@@ -394,7 +419,9 @@ static void check_run(const struct sample *s) {
     finish(&run);
 }
 
-TEST(steps_allocate_nothing_and_write_everything) { each_sample(check_run); }
+TEST(steps_allocate_nothing_and_write_everything) {
+    each_sample(check_run);
+}
 
 /* ---- memory that runs out while planning ---- */
 
@@ -411,13 +438,17 @@ static void check_starved(const struct sample *s) {
         mem_fail_at(0, false);
         met = mem_calls() - calls >= n;
         if (!status) net_free(net);
-        if (!ok(status == 0 || status == E_NOMEM, SAY ": failing %llu gave %d", NAMED(s), (unsigned long long)n, status)) break;
+        if (!ok(status == 0 || status == E_NOMEM, SAY ": failing %llu gave %d", NAMED(s), (unsigned long long)n,
+                status))
+            break;
         if (!ok(mem_live() == live, SAY ": failing %llu left something", NAMED(s), (unsigned long long)n)) break;
     }
     finish(&run);
 }
 
-TEST(starved_plans_leave_nothing) { each_sample(check_starved); }
+TEST(starved_plans_leave_nothing) {
+    each_sample(check_starved);
+}
 
 /* ---- extreme numbers ---- */
 
@@ -433,7 +464,9 @@ static void all_finite(const struct sample *s, const real *x, size_t n, const ch
 }
 
 /* Have no finite result by their formula. */
-static bool is_unbounded(const struct op *op) { return strcmp(op->name, "Exp") == 0 || strcmp(op->name, "Pow") == 0; }
+static bool is_unbounded(const struct op *op) {
+    return strcmp(op->name, "Exp") == 0 || strcmp(op->name, "Pow") == 0;
+}
 
 static void check_extremes(const struct sample *s) {
     struct run run;
@@ -441,14 +474,17 @@ static void check_extremes(const struct sample *s) {
     fill_inputs(&run, extreme);
     forward(&run);
     backward(&run);
-    for (int k = 0; k < run.outputs; k++) all_finite(s, net_output(run.net, k), count_of(net_output_shape(run.net, k)), "outputs");
+    for (int k = 0; k < run.outputs; k++)
+        all_finite(s, net_output(run.net, k), count_of(net_output_shape(run.net, k)), "outputs");
     all_finite(s, net_gradients(run.net), net_trainable_count(run.net), "gradients");
     for (int i = 0; i < run.graph->n_inputs && !is_flat(s); i++)
         all_finite(s, net_input_gradient(run.net, i), count_of(net_input_shape(run.net, i)), "gradients of inputs");
     finish(&run);
 }
 
-TEST(extreme_numbers_give_finite_results) { each_sample(check_extremes); }
+TEST(extreme_numbers_give_finite_results) {
+    each_sample(check_extremes);
+}
 
 /* ---- training and running are the same function, but for dropout and batch statistics ---- */
 
@@ -457,7 +493,8 @@ static void check_inference(const struct sample *s) {
     struct err e = {0};
     struct net *plain;
     if (s->op->statistics || (s->op->traits & OP_IDLE) || !start(&run, s, 1, 2)) return;
-    if (!ok(!net_new(&plain, run.graph, run.crew, &(struct net_options){.batch = run.batch}, &e), SAY ": %s", NAMED(s), e.text))
+    if (!ok(!net_new(&plain, run.graph, run.crew, &(struct net_options){.batch = run.batch}, &e), SAY ": %s", NAMED(s),
+            e.text))
         return;
     forward(&run);
     for (int i = 0; i < run.graph->n_inputs; i++)
@@ -473,6 +510,8 @@ static void check_inference(const struct sample *s) {
     finish(&run);
 }
 
-TEST(training_computes_the_same_function) { each_sample(check_inference); }
+TEST(training_computes_the_same_function) {
+    each_sample(check_inference);
+}
 
 TEST_MAIN

@@ -61,7 +61,8 @@ static int add_node(struct graph *g, const char *op, const char *output, int a, 
 static bool refused(struct graph *g, int code, const char *words) {
     struct err e = {0};
     int status = graph_finish(g, &e);
-    bool good = ok(status == code && strstr(e.text, words), "wanted %d with '%s', got %d: %s", code, words, status, e.text);
+    bool good =
+        ok(status == code && strstr(e.text, words), "wanted %d with '%s', got %d: %s", code, words, status, e.text);
     graph_free(g);
     return good;
 }
@@ -69,7 +70,8 @@ static bool refused(struct graph *g, int code, const char *words) {
 /* x [N, 4] -> w [4, 3] -> + b -> relu */
 static struct graph *small(void) {
     struct graph *g = new_graph();
-    int x = add_input(g, "x", RANK2(DIM_BATCH, 4)), w = add_constant(g, "w", RANK2(4, 3)), b = add_constant(g, "b", RANK1(3));
+    int x = add_input(g, "x", RANK2(DIM_BATCH, 4)), w = add_constant(g, "w", RANK2(4, 3)),
+        b = add_constant(g, "b", RANK1(3));
     int y = add_node(g, "Relu", "y", add_node(g, "Add", "sum", add_node(g, "MatMul", "product", x, w), b), VALUE_NONE);
     ok(!graph_add_output(g, y, NULL), "output");
     return g;
@@ -87,7 +89,8 @@ TEST(finished_graphs_know_their_shapes) {
     ok(strcmp(text, "[N,3]") == 0, "%s", text);
     ok(g->values[graph_find_value(g, "w")].trainable && g->values[graph_find_value(g, "b")].trainable, "parameters");
     need(!graph_measure(&size, g, &e), "%s", e.text);
-    ok(size.parameters == 15 && size.macs == 12, "%lld parameters, %lld macs", (long long)size.parameters, (long long)size.macs);
+    ok(size.parameters == 15 && size.macs == 12, "%lld parameters, %lld macs", (long long)size.parameters,
+       (long long)size.macs);
     graph_free(g);
 }
 
@@ -127,7 +130,8 @@ TEST(names_are_kept_or_made_up) {
     int x = add_input(g, "x", RANK2(DIM_BATCH, 2)), y = add_value(g, "y"), z = add_value(g, NULL), first, second;
     ok(!graph_add_node(&first, g, "Relu", "same", &x, 1, &y, 1, NULL), "first");
     ok(!graph_add_node(&second, g, "Relu", "same", &y, 1, &z, 1, NULL), "ONNX allows the name twice");
-    ok(strcmp(g->nodes[first].name, "same") == 0 && strcmp(g->nodes[second].name, "same") != 0, "%s", g->nodes[second].name);
+    ok(strcmp(g->nodes[first].name, "same") == 0 && strcmp(g->nodes[second].name, "same") != 0, "%s",
+       g->nodes[second].name);
     ok(graph_find_node(g, g->nodes[second].name) == second, "found by the name made up");
     ok(graph_find_value(g, "nobody") == VALUE_NONE && graph_find_node(g, "nobody") == -1, "found nobody");
     graph_free(g);
@@ -141,8 +145,11 @@ TEST(clones_are_equal_and_apart) {
     ok(copy->n_nodes == g->n_nodes && copy->n_values == g->n_values && copy->opset == g->opset, "sizes");
     for (int i = 0; i < g->n_values; i++) {
         const struct value *a = &g->values[i], *b = &copy->values[i];
-        ok(strcmp(a->name, b->name) == 0 && a->trainable == b->trainable && shape_equal(&a->shape, &b->shape), "%s", a->name);
-        ok(!a->constant || (a->constant != b->constant && !memcmp(a->constant->data, b->constant->data, a->constant->count * 4)), "%s", a->name);
+        ok(strcmp(a->name, b->name) == 0 && a->trainable == b->trainable && shape_equal(&a->shape, &b->shape), "%s",
+           a->name);
+        ok(!a->constant ||
+               (a->constant != b->constant && !memcmp(a->constant->data, b->constant->data, a->constant->count * 4)),
+           "%s", a->name);
     }
     ((float *)g->values[graph_find_value(g, "w")].constant->data)[0] = 99;
     ok(((float *)copy->values[graph_find_value(copy, "w")].constant->data)[0] < 99, "the copy has its own weights");
@@ -203,7 +210,8 @@ TEST(values_that_nothing_makes_are_refused) {
 TEST(two_makers_or_owners_are_refused) {
     struct graph *g = new_graph();
     struct err e = {0};
-    int x = add_input(g, "x", RANK2(DIM_BATCH, 2)), y = add_node(g, "Relu", "y", x, VALUE_NONE), other, w = add_constant(g, "w", RANK1(2));
+    int x = add_input(g, "x", RANK2(DIM_BATCH, 2)), y = add_node(g, "Relu", "y", x, VALUE_NONE), other,
+        w = add_constant(g, "w", RANK1(2));
     ok(graph_add_node(NULL, g, "Tanh", "second", &x, 1, &y, 1, &e) == E_INVALID && strstr(e.text, "'y'"), "%s", e.text);
     err_clear(&e);
     ok(graph_add_node(NULL, g, "Tanh", "third", &x, 1, &w, 1, &e) == E_INVALID && strstr(e.text, "'w'"), "%s", e.text);
@@ -218,7 +226,8 @@ TEST(operators_and_their_settings_are_checked) {
     int x = add_input(g, "x", RANK2(DIM_BATCH, 2)), y = add_value(g, "y"), node;
     ok(graph_add_node(NULL, g, "Frobnicate", "it", &x, 1, &y, 1, &e) == E_UNSUPPORTED, "unknown operator");
     ok(strstr(e.text, "Frobnicate") && strstr(e.text, "'it'"), "%s", e.text);
-    ok(!graph_add_node(&node, g, "Relu", "relu", &x, 1, &y, 1, NULL) && !graph_set_int(g, node, "speed", 3, NULL), "node");
+    ok(!graph_add_node(&node, g, "Relu", "relu", &x, 1, &y, 1, NULL) && !graph_set_int(g, node, "speed", 3, NULL),
+       "node");
     graph_add_output(g, y, NULL);
     refused(g, E_UNSUPPORTED, "speed");
     g = new_graph();
@@ -242,7 +251,8 @@ TEST(shapes_that_do_not_fit_are_shown) {
     graph_add_output(g, add_node(g, "Relu", "y", add_input(g, "x", RANK2(DIM_BATCH, -7)), VALUE_NONE), NULL);
     refused(g, E_INVALID, "free dimension");
     g = new_graph();
-    graph_add_output(g, add_node(g, "Relu", "y", add_input(g, "x", RANK2(INT64_C(1) << 40, INT64_C(1) << 40)), VALUE_NONE), NULL);
+    graph_add_output(
+        g, add_node(g, "Relu", "y", add_input(g, "x", RANK2(INT64_C(1) << 40, INT64_C(1) << 40)), VALUE_NONE), NULL);
     refused(g, E_TOO_LARGE, "");
 }
 
@@ -266,8 +276,10 @@ TEST(weights_that_are_made_from_weights_become_weights) {
     struct graph *g = new_graph();
     struct err e = {0};
     float before[9], after[9];
-    int x = add_input(g, "x", RANK2(DIM_BATCH, 4)), w = add_constant(g, "w", RANK2(3, 4)), b = add_constant(g, "b", RANK1(3));
-    int turned = add_node(g, "Transpose", "turned", w, VALUE_NONE), copy = add_node(g, "Identity", "copy", b, VALUE_NONE);
+    int x = add_input(g, "x", RANK2(DIM_BATCH, 4)), w = add_constant(g, "w", RANK2(3, 4)),
+        b = add_constant(g, "b", RANK1(3));
+    int turned = add_node(g, "Transpose", "turned", w, VALUE_NONE),
+        copy = add_node(g, "Identity", "copy", b, VALUE_NONE);
     int product = add_node(g, "MatMul", "product", x, turned), sum = add_node(g, "Add", "sum", product, copy);
     graph_add_output(g, add_node(g, "Add", "y", sum, b), NULL);
     need(!graph_finish(g, &e), "%s", e.text);
@@ -287,7 +299,8 @@ TEST(outputs_may_be_anything) {
     struct graph *g = new_graph();
     struct err e = {0};
     float out[6];
-    int x = add_input(g, "x", RANK2(DIM_BATCH, 2)), y = add_node(g, "Identity", "y", x, VALUE_NONE), w = add_constant(g, "w", RANK2(1, 2));
+    int x = add_input(g, "x", RANK2(DIM_BATCH, 2)), y = add_node(g, "Identity", "y", x, VALUE_NONE),
+        w = add_constant(g, "w", RANK2(1, 2));
     int relu = add_node(g, "Relu", "relu", y, VALUE_NONE);
     int outputs[] = {y, relu, w, add_node(g, "Neg", "neg", relu, VALUE_NONE)};
     for (int i = 0; i < 4; i++) graph_add_output(g, outputs[i], NULL);
@@ -301,7 +314,8 @@ TEST(samples_that_meet_stay_together) {
     struct graph *g = new_graph();
     struct err e = {0};
     float out[6];
-    int x = add_input(g, "x", RANK2(DIM_BATCH, 2)), ints = add_ints(g, (int64_t[]){-1}, 1), axes = add_ints(g, (int64_t[]){0}, 1);
+    int x = add_input(g, "x", RANK2(DIM_BATCH, 2)), ints = add_ints(g, (int64_t[]){-1}, 1),
+        axes = add_ints(g, (int64_t[]){0}, 1);
     int end = add_ints(g, (int64_t[]){INT64_MIN}, 1), step = ints, y = add_value(g, "y");
     int inputs[] = {x, ints, end, axes, step};
     ok(!graph_add_node(NULL, g, "Slice", "backwards", inputs, 5, &y, 1, NULL), "slice");
@@ -318,7 +332,9 @@ TEST(budgets_are_kept) {
     struct net *n = NULL;
     struct err e = {0};
     need(!graph_finish(g, &e) && !crew_new(&crew, 1, &e), "%s", e.text);
-    ok(net_new(&n, g, crew, &(struct net_options){.batch = 1000, .memory = 20000}, &e) == E_TOO_LARGE && strstr(e.text, "20000"), "%s", e.text);
+    ok(net_new(&n, g, crew, &(struct net_options){.batch = 1000, .memory = 20000}, &e) == E_TOO_LARGE &&
+           strstr(e.text, "20000"),
+       "%s", e.text);
     ok(net_new(&n, g, crew, &(struct net_options){.batch = 0}, NULL) == E_INVALID, "no batch");
     crew_free(crew);
     graph_free(g);
@@ -328,7 +344,8 @@ static struct crew *crew_to_starve;
 
 static int plan_starved(void) {
     struct net *n = NULL;
-    int status = net_new(&n, to_starve, crew_to_starve, &(struct net_options){.batch = 5, .training = true, .input_gradient = true}, NULL);
+    int status = net_new(&n, to_starve, crew_to_starve,
+                         &(struct net_options){.batch = 5, .training = true, .input_gradient = true}, NULL);
     if (!status) net_free(n);
     return status;
 }

@@ -28,7 +28,8 @@ struct product {
 };
 
 static void check_product(const struct product *p, struct random *r) {
-    real *a = numbers(r, (size_t)((p->ta ? p->k : p->m) * p->lda)), *b = numbers(r, (size_t)((p->tb ? p->n : p->k) * p->ldb));
+    real *a = numbers(r, (size_t)((p->ta ? p->k : p->m) * p->lda)),
+         *b = numbers(r, (size_t)((p->tb ? p->n : p->k) * p->ldb));
     real *c = numbers(r, (size_t)(p->m * p->ldc)), *before = mem_copy(c, (size_t)(p->m * p->ldc) * sizeof *c + 1);
     blas_gemm(p->ta, p->tb, p->m, p->n, p->k, a, p->lda, b, p->ldb, c, p->ldc, p->add);
     double worst = 0;
@@ -41,7 +42,8 @@ static void check_product(const struct product *p, struct random *r) {
                 continue;
             }
             for (int t = 0; t < p->k; t++)
-                sum += (double)a[p->ta ? t * p->lda + i : i * p->lda + t] * (double)b[p->tb ? j * p->ldb + t : t * p->ldb + j];
+                sum += (double)a[p->ta ? t * p->lda + i : i * p->lda + t] *
+                       (double)b[p->tb ? j * p->ldb + t : t * p->ldb + j];
             worst = fmax(worst, fabs(sum - (double)c[i * p->ldc + j]));
         }
     ok(worst <= (p->k + 2) * EPSILON, "%d x %d x %d, %d%d%d: off by %g", p->m, p->n, p->k, p->ta, p->tb, p->add, worst);
@@ -57,7 +59,8 @@ TEST(products_agree_with_loops) {
     struct random r = random_seed(test_seed());
     blas_enter_thread();
     for (int i = 0; i < 6 * 6 * 6 * 8; i++) {
-        struct product p = {.ta = i & 1, .tb = i & 2, .add = i & 4, .m = sizes[i / 8 % 6], .n = sizes[i / 48 % 6], .k = sizes[i / 288]};
+        struct product p = {
+            .ta = i & 1, .tb = i & 2, .add = i & 4, .m = sizes[i / 8 % 6], .n = sizes[i / 48 % 6], .k = sizes[i / 288]};
         int gap = i % 3;
         p.lda = (p.ta ? p.m : p.k) + gap + 1, p.ldb = (p.tb ? p.k : p.n) + gap + 1, p.ldc = p.n + gap + 1;
         check_product(&p, &r);
@@ -67,29 +70,131 @@ TEST(products_agree_with_loops) {
 /* ---- convolutions ---- */
 
 static const struct conv_shape shapes[] = {
-    {.n = 2, .in_channels = 3, .in_height = 6, .in_width = 5, .out_channels = 4, .kernel_height = 3, .kernel_width = 3,
-     .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1},
+    {.n = 2,
+     .in_channels = 3,
+     .in_height = 6,
+     .in_width = 5,
+     .out_channels = 4,
+     .kernel_height = 3,
+     .kernel_width = 3,
+     .pad_top = 1,
+     .pad_left = 1,
+     .pad_bottom = 1,
+     .pad_right = 1},
     {.n = 1, .in_channels = 1, .in_height = 1, .in_width = 1, .out_channels = 1, .kernel_height = 1, .kernel_width = 1},
-    {.n = 3, .in_channels = 16, .in_height = 7, .in_width = 9, .out_channels = 32, .kernel_height = 1, .kernel_width = 1},
-    {.n = 2, .in_channels = 8, .in_height = 9, .in_width = 8, .out_channels = 12, .kernel_height = 1, .kernel_width = 1,
-     .stride_height = 2, .stride_width = 2},
-    {.n = 2, .in_channels = 4, .in_height = 7, .in_width = 9, .out_channels = 6, .kernel_height = 3, .kernel_width = 2,
-     .stride_height = 2, .stride_width = 3, .pad_top = 1, .pad_bottom = 2, .pad_right = 1, .groups = 2},
-    {.n = 2, .in_channels = 17, .in_height = 8, .in_width = 8, .out_channels = 17, .kernel_height = 3, .kernel_width = 3,
-     .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1, .groups = 17},
-    {.n = 1, .in_channels = 16, .in_height = 8, .in_width = 7, .out_channels = 32, .kernel_height = 5, .kernel_width = 3,
-     .pad_top = 2, .pad_left = 1, .pad_bottom = 2, .pad_right = 1, .groups = 16},
-    {.n = 2, .in_channels = 3, .in_height = 11, .in_width = 12, .out_channels = 5, .kernel_height = 3, .kernel_width = 3,
-     .dilation_height = 2, .dilation_width = 3, .pad_top = 2, .pad_left = 3, .pad_bottom = 1},
-    {.n = 2, .in_channels = 4, .in_height = 12, .in_width = 12, .out_channels = 16, .kernel_height = 8, .kernel_width = 8,
-     .stride_height = 4, .stride_width = 4},
-    {.n = 2, .in_channels = 32, .in_height = 10, .in_width = 10, .out_channels = 64, .kernel_height = 4, .kernel_width = 4,
-     .stride_height = 2, .stride_width = 2},
-    {.n = 2, .in_channels = 5, .in_height = 1, .in_width = 20, .out_channels = 7, .kernel_height = 1, .kernel_width = 5,
-     .stride_width = 2, .pad_left = 2, .pad_right = 1},
-    {.n = 1, .in_channels = 33, .in_height = 5, .in_width = 5, .out_channels = 31, .kernel_height = 5, .kernel_width = 5},
-    {.n = 2, .in_channels = 2, .in_height = 4, .in_width = 4, .out_channels = 3, .kernel_height = 2, .kernel_width = 2,
-     .pad_top = 3, .pad_left = 0, .pad_bottom = 0, .pad_right = 4, .stride_height = 3, .stride_width = 1},
+    {.n = 3,
+     .in_channels = 16,
+     .in_height = 7,
+     .in_width = 9,
+     .out_channels = 32,
+     .kernel_height = 1,
+     .kernel_width = 1},
+    {.n = 2,
+     .in_channels = 8,
+     .in_height = 9,
+     .in_width = 8,
+     .out_channels = 12,
+     .kernel_height = 1,
+     .kernel_width = 1,
+     .stride_height = 2,
+     .stride_width = 2},
+    {.n = 2,
+     .in_channels = 4,
+     .in_height = 7,
+     .in_width = 9,
+     .out_channels = 6,
+     .kernel_height = 3,
+     .kernel_width = 2,
+     .stride_height = 2,
+     .stride_width = 3,
+     .pad_top = 1,
+     .pad_bottom = 2,
+     .pad_right = 1,
+     .groups = 2},
+    {.n = 2,
+     .in_channels = 17,
+     .in_height = 8,
+     .in_width = 8,
+     .out_channels = 17,
+     .kernel_height = 3,
+     .kernel_width = 3,
+     .pad_top = 1,
+     .pad_left = 1,
+     .pad_bottom = 1,
+     .pad_right = 1,
+     .groups = 17},
+    {.n = 1,
+     .in_channels = 16,
+     .in_height = 8,
+     .in_width = 7,
+     .out_channels = 32,
+     .kernel_height = 5,
+     .kernel_width = 3,
+     .pad_top = 2,
+     .pad_left = 1,
+     .pad_bottom = 2,
+     .pad_right = 1,
+     .groups = 16},
+    {.n = 2,
+     .in_channels = 3,
+     .in_height = 11,
+     .in_width = 12,
+     .out_channels = 5,
+     .kernel_height = 3,
+     .kernel_width = 3,
+     .dilation_height = 2,
+     .dilation_width = 3,
+     .pad_top = 2,
+     .pad_left = 3,
+     .pad_bottom = 1},
+    {.n = 2,
+     .in_channels = 4,
+     .in_height = 12,
+     .in_width = 12,
+     .out_channels = 16,
+     .kernel_height = 8,
+     .kernel_width = 8,
+     .stride_height = 4,
+     .stride_width = 4},
+    {.n = 2,
+     .in_channels = 32,
+     .in_height = 10,
+     .in_width = 10,
+     .out_channels = 64,
+     .kernel_height = 4,
+     .kernel_width = 4,
+     .stride_height = 2,
+     .stride_width = 2},
+    {.n = 2,
+     .in_channels = 5,
+     .in_height = 1,
+     .in_width = 20,
+     .out_channels = 7,
+     .kernel_height = 1,
+     .kernel_width = 5,
+     .stride_width = 2,
+     .pad_left = 2,
+     .pad_right = 1},
+    {.n = 1,
+     .in_channels = 33,
+     .in_height = 5,
+     .in_width = 5,
+     .out_channels = 31,
+     .kernel_height = 5,
+     .kernel_width = 5},
+    {.n = 2,
+     .in_channels = 2,
+     .in_height = 4,
+     .in_width = 4,
+     .out_channels = 3,
+     .kernel_height = 2,
+     .kernel_width = 2,
+     .pad_top = 3,
+     .pad_left = 0,
+     .pad_bottom = 0,
+     .pad_right = 4,
+     .stride_height = 3,
+     .stride_width = 1},
 };
 
 static int size_out(int in, int before, int after, int kernel, int stride, int dilation) {
@@ -115,7 +220,9 @@ struct sums {
 
 static void multiply_out(const struct conv_shape *s, const struct sums *t, int n, int o, int oh, int ow) {
     int in_each = s->in_channels / s->groups, group = o / (s->out_channels / s->groups);
-    size_t y = (((size_t)n * (size_t)s->out_height + (size_t)oh) * (size_t)s->out_width + (size_t)ow) * (size_t)s->out_channels + (size_t)o;
+    size_t y = (((size_t)n * (size_t)s->out_height + (size_t)oh) * (size_t)s->out_width + (size_t)ow) *
+                   (size_t)s->out_channels +
+               (size_t)o;
     for (int kh = 0; kh < s->kernel_height; kh++)
         for (int kw = 0; kw < s->kernel_width; kw++)
             for (int c = 0; c < in_each; c++) {
@@ -137,10 +244,11 @@ static void multiply(const struct conv_shape *s, const struct sums *t) {
                 for (int o = 0; o < s->out_channels; o++) multiply_out(s, t, n, o, h, w);
 }
 
-static void near(const char *what, const struct conv_backend *b, int index, const real *got, const double *right, size_t n, double terms) {
+static void near(const char *what, const struct conv_backend *b, int index, const real *got, const double *right,
+                 size_t n, double terms) {
     for (size_t i = 0; i < n; i++)
-        if (!ok(fabs((double)got[i] - right[i]) <= 4 * (terms + 8) * EPSILON, "%s, shape %d, %s, element %zu: %.9g is %.9g",
-                b->name, index, what, i, right[i], (double)got[i]))
+        if (!ok(fabs((double)got[i] - right[i]) <= 4 * (terms + 8) * EPSILON,
+                "%s, shape %d, %s, element %zu: %.9g is %.9g", b->name, index, what, i, right[i], (double)got[i]))
             return;
 }
 
@@ -163,7 +271,8 @@ static void bench_start(struct bench *b, const struct conv_shape *shape) {
     b->y = numbers(&r, b->n_y), b->dx = numbers(&r, b->n_x), b->dw = numbers(&r, b->n_w);
     b->d_bias = numbers(&r, (size_t)s.out_channels);
     b->right_y = mem_calloc(b->n_y, sizeof(double)), b->right_dx = mem_calloc(b->n_x, sizeof(double));
-    b->right_dw = mem_calloc(b->n_w, sizeof(double)), b->right_bias = mem_calloc((size_t)s.out_channels, sizeof(double));
+    b->right_dw = mem_calloc(b->n_w, sizeof(double)),
+    b->right_bias = mem_calloc((size_t)s.out_channels, sizeof(double));
     multiply(&s, &(struct sums){b->x, b->w, b->dy, b->right_y, b->right_dx, b->right_dw});
     for (size_t i = 0; i < b->n_y; i++) b->right_bias[i % (size_t)s.out_channels] += (double)b->dy[i];
 }
@@ -177,7 +286,8 @@ static void bench_end(struct bench *b) {
     for (size_t i = 0; i < sizeof aligned / sizeof *aligned; i++) mem_free_aligned(aligned[i]);
 }
 
-static struct conv *open_conv(struct bench *b, const struct conv_backend *backend, const struct conv_uses *uses, int index) {
+static struct conv *open_conv(struct bench *b, const struct conv_backend *backend, const struct conv_uses *uses,
+                              int index) {
     struct conv *c = NULL;
     struct err e = {0};
     int status = backend->open(&c, &b->s, uses, &e);
@@ -206,7 +316,8 @@ static void check_training(const struct conv_backend *backend, int index) {
         backend->backward_weights(c, 0, b.x, b.dy, b.gradient, b.d_bias, b.scratch);
         for (size_t i = 0; i < b.n_y; i++) b.right_y[i] += (double)b.bias[i % (size_t)b.s.out_channels];
         near("forward", backend, index, b.y, b.right_y, b.n_y, taps);
-        near("backward to data", backend, index, b.dx, b.right_dx, b.n_x, taps * b.s.out_channels / b.s.in_channels * b.s.groups);
+        near("backward to data", backend, index, b.dx, b.right_dx, b.n_x,
+             taps * b.s.out_channels / b.s.in_channels * b.s.groups);
         near("backward to bias", backend, index, b.d_bias, b.right_bias, (size_t)b.s.out_channels, pixels);
         backend->unpack(c, b.gradient, b.dw, false);
         near("backward to weights", backend, index, b.dw, b.right_dw, b.n_w, pixels);
@@ -266,7 +377,8 @@ TEST(some_backend_takes_every_shape) {
 TEST(loops_do_what_they_say) {
     struct random r = random_seed(test_seed());
     for (size_t n = 0; n < 70; n += n < 20 ? 1 : 13) {
-        real *x = numbers(&r, 3 * n), *y = numbers(&r, 3 * n), *was = mem_copy(y, 3 * n * sizeof *y + 1), *sums = numbers(&r, n);
+        real *x = numbers(&r, 3 * n), *y = numbers(&r, 3 * n), *was = mem_copy(y, 3 * n * sizeof *y + 1),
+             *sums = numbers(&r, n);
         bool right = true;
         loop_add(y, x, n);
         for (size_t i = 0; i < n; i++) right = right && y[i] == was[i] + x[i];
@@ -275,7 +387,8 @@ TEST(loops_do_what_they_say) {
         loop_relu_mask(y, was, n);
         for (size_t i = 0; i < n; i++) right = right && y[i] == (was[i] > 0 ? x[i] : 0);
         loop_column_sums(sums, x, 3, n);
-        for (size_t i = 0; i < n; i++) right = right && fabs((double)(sums[i] - (x[i] + x[i + n] + x[i + 2 * n]))) < 1e-6;
+        for (size_t i = 0; i < n; i++)
+            right = right && fabs((double)(sums[i] - (x[i] + x[i + n] + x[i + 2 * n]))) < 1e-6;
         memcpy(y, was, 3 * n * sizeof *y);
         loop_bias_relu(y, x, 3, n, true);
         for (size_t i = 0; i < 3 * n; i++) right = right && y[i] == (was[i] + x[i % n] > 0 ? was[i] + x[i % n] : 0);
@@ -305,7 +418,9 @@ static void run_crew(int threads) {
     for (int run = 0; run < RUNS; run++) crew_run(crew, count_unit, &n, run % (UNITS + 1));
     for (int unit = 0, expected = 0; unit < UNITS; unit++, expected = 0) {
         for (int run = 0; run < RUNS; run++) expected += run % (UNITS + 1) > unit;
-        if (!ok(atomic_load(&done[unit]) == expected, "%d threads: unit %d ran %d times, not %d", n, unit, atomic_load(&done[unit]), expected)) break;
+        if (!ok(atomic_load(&done[unit]) == expected, "%d threads: unit %d ran %d times, not %d", n, unit,
+                atomic_load(&done[unit]), expected))
+            break;
     }
     ok(atomic_load(&wrong_thread) == 0, "a thread that is none");
     crew_free(crew);
