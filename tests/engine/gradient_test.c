@@ -84,7 +84,7 @@ static int setting(const char *attributes, const char *name, int standard) {
     char word[128];
     size_t n = strlen(name);
     while (next_word(word, sizeof word, &attributes))
-        if (strncmp(word, name, n) == 0 && word[n] == '=') return atoi(word + n + 1);
+        if (strncmp(word, name, n) == 0 && word[n] == '=') return (int)strtol(word + n + 1, NULL, 10);
     return standard;
 }
 
