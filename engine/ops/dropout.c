@@ -26,20 +26,30 @@ struct dropout_state {
     uint32_t threshold; /* dropped when 32 random bits are below it */
 };
 
+enum { CHUNK = 256 }; /* numbers at a time; even */
+
+/* to = from, or 0 where the bits are below the threshold */
+VECTORISED static void drop_chunk(const uint32_t *bits, uint32_t threshold, const real *from, real *to, real scale,
+                                  size_t n, bool add) {
+    for (size_t i = 0; i < n; i++) to[i] = (bits[i] < threshold ? 0 : from[i] * scale) + (add ? to[i] : 0);
+}
+
 /* Two numbers share one draw: 32 bits each are plenty. */
 static void drop(const struct call *c, const struct part *p, const real *from, real *to, bool add) {
     const struct dropout_state *s = c->state;
     struct random random = random_split(&p->run->random, c->label);
     size_t first = c->out[0]->per_sample ? (size_t)p->first * c->out[0]->row : 0, n = tensor_count(c->out[0], p);
-    real scale = (real)(1 / (1 - s->ratio));
-    uint64_t bits = 0;
+    uint32_t bits[CHUNK + 2];
     random.counter = first / 2;
-    if (first % 2) bits = random_u64(&random) >> 32;
-    for (size_t i = 0; i < n; i++) {
-        bits = (first + i) % 2 ? bits : random_u64(&random);
-        real y = (uint32_t)bits < s->threshold ? 0 : from[i] * scale;
-        to[i] = y + (add ? to[i] : 0);
-        bits >>= 32;
+    for (size_t at = 0; at < n; at += CHUNK) {
+        size_t size = n - at < CHUNK ? n - at : CHUNK, odd = first % 2;
+        for (size_t i = 0; i < size + odd; i += 2) {
+            uint64_t draw = random_u64(&random);
+            bits[i] = (uint32_t)draw;
+            bits[i + 1] = (uint32_t)(draw >> 32);
+        }
+        drop_chunk(bits + odd, s->threshold, from + at, to + at, (real)(1 / (1 - s->ratio)), size, add);
+        random.counter = (first + at + CHUNK) / 2; /* an odd beginning makes chunks share a draw */
     }
 }
 

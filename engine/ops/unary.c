@@ -63,10 +63,18 @@ VECTORMATH real clamp(real x, real low, real high) {
     return x < low ? low : x > high ? high : x;
 }
 
-/* tanh(softplus) + x (1 - tanh(softplus)^2) sigmoid */
+VECTORMATH real least(real x, real y) { return x < y ? x : y; }
+
+/* tanh(log(1 + e)) = n / (n + 2) with n = e (e + 2), e = exp(x); from 20 on it is 1. */
+VECTORMATH real mish_share(real x) {
+    real e = vector_exp(least(x, 20)), n = e * (e + 2);
+    return n / (n + 2);
+}
+
+/* share + x (1 - share^2) sigmoid, where 1 - share^2 = 4 (n + 1) / (n + 2)^2 */
 VECTORMATH real mish_slope(real x) {
-    real t = vector_tanh(vector_softplus(x));
-    return t + x * (1 - t * t) * vector_sigmoid(x);
+    real e = vector_exp(least(x, 20)), n = e * (e + 2), d = n + 2;
+    return n / d + x * 4 * (n + 1) / (d * d) * (e / (1 + e));
 }
 
 #define UNARY(name, numbers, help, a, a0, b, b0, keeps, traits, formula, slope) UNARY_LOOPS(name, formula, slope)

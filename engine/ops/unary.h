@@ -25,14 +25,19 @@ struct unary_state {
             to[i] = (real)(formula); \
         } \
     } \
-    VECTORISED static void backward_##name(const real *kept, const real *dy, real *dx, size_t n, real alpha, \
-                                           real beta, bool add) { \
+    static inline __attribute__((always_inline)) void give_##name(const real *kept, const real *dy, real *dx, \
+                                                                  size_t n, real alpha, real beta, bool add) { \
         (void)alpha, (void)beta; \
         for (size_t i = 0; i < n; i++) { \
             const real x = kept[i], y = kept[i]; \
             (void)x, (void)y; \
             dx[i] = dy[i] * (real)(slope) + (add ? dx[i] : 0); \
         } \
+    } \
+    VECTORISED static void backward_##name(const real *kept, const real *dy, real *dx, size_t n, real alpha, real beta, \
+                                           bool add) { \
+        if (add) give_##name(kept, dy, dx, n, alpha, beta, true); /* two loops: one with a test is not vectorised */ \
+        else give_##name(kept, dy, dx, n, alpha, beta, false); \
     } \
     static const struct unary_loops loops_##name = {forward_##name, backward_##name};
 

@@ -87,6 +87,13 @@ VECTORMATH float vector_logf(float x) {
     return r + (p * r * z + e * -2.12194440e-4f - 0.5f * z) + e * 0.693359375f;
 }
 
+/* exp(x) - 1 for x <= 0, exact near 0 as well: tanh has no cancellation there. */
+VECTORMATH float vector_expm1f(float x) {
+    float t = vector_tanhf(x * 0.5f);
+    return 2.0f * t / (1.0f - t);
+}
+
+#define vector_expm1(x) _Generic((real)0, float: vector_expm1f, double: expm1)(x)
 #define vector_exp(x) _Generic((real)0, float : vector_expf, double : exp)(x)
 #define vector_tanh(x) _Generic((real)0, float : vector_tanhf, double : tanh)(x)
 #define vector_erf(x) _Generic((real)0, float : vector_erff, double : erf)(x)
