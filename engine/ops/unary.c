@@ -63,7 +63,9 @@ VECTORMATH real clamp(real x, real low, real high) {
     return x < low ? low : x > high ? high : x;
 }
 
-VECTORMATH real least(real x, real y) { return x < y ? x : y; }
+VECTORMATH real least(real x, real y) {
+    return x < y ? x : y;
+}
 
 /* tanh(log(1 + e)) = n / (n + 2) with n = e (e + 2), e = exp(x); from 20 on it is 1. */
 VECTORMATH real mish_share(real x) {

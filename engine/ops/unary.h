@@ -34,10 +34,12 @@ struct unary_state {
             dx[i] = dy[i] * (real)(slope) + (add ? dx[i] : 0); \
         } \
     } \
-    VECTORISED static void backward_##name(const real *kept, const real *dy, real *dx, size_t n, real alpha, real beta, \
-                                           bool add) { \
-        if (add) give_##name(kept, dy, dx, n, alpha, beta, true); /* two loops: one with a test is not vectorised */ \
-        else give_##name(kept, dy, dx, n, alpha, beta, false); \
+    VECTORISED static void backward_##name(const real *kept, const real *dy, real *dx, size_t n, real alpha, \
+                                           real beta, bool add) { \
+        if (add) \
+            give_##name(kept, dy, dx, n, alpha, beta, true); /* two loops: one with a test is not vectorised */ \
+        else \
+            give_##name(kept, dy, dx, n, alpha, beta, false); \
     } \
     static const struct unary_loops loops_##name = {forward_##name, backward_##name};
 

@@ -93,7 +93,7 @@ VECTORMATH float vector_expm1f(float x) {
     return 2.0f * t / (1.0f - t);
 }
 
-#define vector_expm1(x) _Generic((real)0, float: vector_expm1f, double: expm1)(x)
+#define vector_expm1(x) _Generic((real)0, float : vector_expm1f, double : expm1)(x)
 #define vector_exp(x) _Generic((real)0, float : vector_expf, double : exp)(x)
 #define vector_tanh(x) _Generic((real)0, float : vector_tanhf, double : tanh)(x)
 #define vector_erf(x) _Generic((real)0, float : vector_erff, double : erf)(x)
