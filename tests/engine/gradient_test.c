@@ -161,22 +161,43 @@ static int add_input(int *value, struct graph *g, const struct sample *s, int k,
     return status;
 }
 
-/* The call, `times` over: its inputs then have several readers. */
+/* Two negations: the same number, but made inside the network, in memory that is used again and again. */
+static int wrap(int *value, struct graph *g, struct err *e) {
+    int status = 0;
+    for (int i = 0; i < 2 && !status; i++) {
+        int from = *value;
+        status = graph_add_value(value, g, NULL, "inner", e);
+        if (!status) status = graph_add_node(NULL, g, "Neg", NULL, &from, 1, value, 1, e);
+    }
+    return status;
+}
+
+static int add_call(struct graph *g, const struct sample *s, const int *inputs, bool wrapped, struct err *e) {
+    int outputs[MOST], node, status = 0;
+    char word[128];
+    for (int k = 0; k < s->n_outputs && !status; k++) status = graph_add_value(&outputs[k], g, NULL, "y", e);
+    if (!status) status = graph_add_node(&node, g, s->op->name, NULL, inputs, s->n_inputs, outputs, s->n_outputs, e);
+    for (const char *list = s->from->attributes; !status && next_word(word, sizeof word, &list);)
+        status = set_attribute(g, node, word, e);
+    for (int k = 0; k < s->n_outputs && !status; k++) {
+        if (wrapped) status = wrap(&outputs[k], g, e);
+        if (!status) status = graph_add_output(g, outputs[k], e);
+    }
+    return status;
+}
+
+/* The call, `times` over: its inputs then have several readers. Several calls stand inside a network. */
 static int build(struct graph **out, const struct sample *s, int times, struct err *e) {
     struct random r = random_seed(test_seed());
     struct graph *g;
-    int inputs[MOST], outputs[MOST], node, status = graph_new(&g, "sample", s->opset, e);
+    int inputs[MOST], status = graph_new(&g, "sample", s->opset, e);
     if (status) return status;
-    for (int k = 0; k < s->n_inputs && !status; k++) status = add_input(&inputs[k], g, s, k, &r, e);
-    for (int t = 0; t < times && !status; t++) {
-        for (int k = 0; k < s->n_outputs && !status; k++) status = graph_add_value(&outputs[k], g, NULL, "y", e);
-        if (!status)
-            status = graph_add_node(&node, g, s->op->name, NULL, inputs, s->n_inputs, outputs, s->n_outputs, e);
-        char word[128];
-        for (const char *list = s->from->attributes; !status && next_word(word, sizeof word, &list);)
-            status = set_attribute(g, node, word, e);
-        for (int k = 0; k < s->n_outputs && !status; k++) status = graph_add_output(g, outputs[k], e);
+    for (int k = 0; k < s->n_inputs && !status; k++) {
+        status = add_input(&inputs[k], g, s, k, &r, e);
+        bool computed = !s->inputs[k].constant && !s->inputs[k].left_out;
+        if (!status && times > 1 && computed) status = wrap(&inputs[k], g, e);
     }
+    for (int t = 0; t < times && !status; t++) status = add_call(g, s, inputs, times > 1, e);
     if (!status) status = graph_finish(g, e);
     if (status)
         graph_free(g);
@@ -352,7 +373,7 @@ static void check_twice(const struct sample *s) {
 TEST(gradients_are_slopes) {
     each_sample(check_once);
 }
-TEST(gradients_of_two_readers_add_up) {
+TEST(gradients_of_two_readers_inside_a_network_add_up) {
     each_sample(check_twice);
 }
 
