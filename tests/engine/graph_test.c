@@ -326,6 +326,54 @@ TEST(samples_that_meet_stay_together) {
     graph_free(g);
 }
 
+/* Attention as exporters write it: the shape is taken from the data, put together again, and reshaped to. */
+static struct graph *attention(void) {
+    struct graph *g = new_graph();
+    int x = add_input(g, "x", (struct shape){3, {DIM_BATCH, 6, 8}}), w = add_constant(g, "w", RANK2(8, 8)), node;
+    int zero = add_ints(g, (int64_t[]){0}, 1), rest = add_ints(g, (int64_t[]){6, 2, 4}, 3);
+    int first = add_node(g, "Gather", "first", add_node(g, "Shape", "shape", x, VALUE_NONE), zero), shape, heads, keys;
+    int pair[] = {first, rest};
+    shape = add_value(g, "whole");
+    ok(!graph_add_node(&node, g, "Concat", "whole", pair, 2, &shape, 1, NULL) &&
+           !graph_set_int(g, node, "axis", 0, NULL),
+       "concat");
+    heads = add_node(g, "Reshape", "split", add_node(g, "MatMul", "queries", x, w), shape);
+    heads = add_node(g, "Transpose", "heads", heads, VALUE_NONE);
+    graph_set_ints(g, graph_find_node(g, "heads"), "perm", (int64_t[]){0, 2, 1, 3}, 4, NULL);
+    keys = add_node(g, "Transpose", "keys", heads, VALUE_NONE);
+    graph_set_ints(g, graph_find_node(g, "keys"), "perm", (int64_t[]){0, 1, 3, 2}, 4, NULL);
+    int weights = add_node(g, "Softmax", "weights", add_node(g, "MatMul", "scores", heads, keys), VALUE_NONE);
+    int mixed = add_node(g, "Transpose", "back", add_node(g, "MatMul", "mixed", weights, heads), VALUE_NONE);
+    graph_set_ints(g, graph_find_node(g, "back"), "perm", (int64_t[]){0, 2, 1, 3}, 4, NULL);
+    graph_add_output(g, add_node(g, "Reshape", "y", mixed, add_ints(g, (int64_t[]){0, 6, 8}, 3)), NULL);
+    return g;
+}
+
+TEST(shape_arithmetic_follows_the_batch) {
+    enum { BATCH = 9, EACH = 6 * 8 };
+    struct graph *g = attention();
+    struct crew *crew;
+    struct net *one, *many;
+    struct err e = {0};
+    need(!graph_finish(g, &e) && !graph_fold(g, &e) && !crew_new(&crew, 2, &e), "%s", e.text);
+    need(!net_new(&one, g, crew, &(struct net_options){.batch = 1}, &e), "%s", e.text);
+    need(!net_new(&many, g, crew, &(struct net_options){.batch = BATCH, .training = true}, &e), "%s", e.text);
+    for (int i = 0; i < BATCH * EACH; i++) net_input(many, 0)[i] = (real)cos(i);
+    net_forward(many, BATCH, random_seed(1), NULL, NULL);
+    for (int k = 0; k < BATCH; k++) {
+        double worst = 0;
+        memcpy(net_input(one, 0), net_input(many, 0) + k * EACH, EACH * sizeof(real));
+        net_forward(one, 1, random_seed(1), NULL, NULL);
+        for (int i = 0; i < EACH; i++)
+            worst = fmax(worst, fabs((double)(net_output(one, 0)[i] - net_output(many, 0)[k * EACH + i])));
+        ok(worst < 1e-5, "sample %d differs by %g", k, worst);
+    }
+    net_free(one);
+    net_free(many);
+    crew_free(crew);
+    graph_free(g);
+}
+
 TEST(budgets_are_kept) {
     struct graph *g = small();
     struct crew *crew;
