@@ -200,6 +200,7 @@ static const struct op_sample conv_samples[] = {
     {"2x3x8x7 4x3x3x3 4", "auto_pad=SAME_UPPER strides=2,2", "same, upper"},
     {"2x3x8x7 4x3x3x3 4", "auto_pad=SAME_LOWER strides=2,2", "same, lower"},
     {"2x3x11 4x3x3 4", "strides=2 pads=1,1", "one spatial axis"},
+    {"2x12x7x5 13x12x3x3 13", "pads=1,2,0,1", "by Winograd's filtering, tiles cut off"},
     {NULL, NULL, NULL},
 };
 
