@@ -10,9 +10,9 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "engine/kernels/vector.h"
 
 enum {
-    LANES = 64 / sizeof(real), /* numbers of one vector */
     TILE = 4,
     POINTS = 6,
     POSITIONS = POINTS * POINTS,
@@ -21,12 +21,6 @@ enum {
     BLOCK = CHUNK * LANES, /* LANES channels of a chunk */
     GAP = LANES            /* between positions, so that they do not fall into the same cache sets */
 };
-
-typedef real vec __attribute__((vector_size(64), may_alias));
-typedef real loose __attribute__((vector_size(64), aligned(sizeof(real)), may_alias)); /* anywhere in memory */
-
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLLED _Pragma("GCC unroll 16")
 
 /* The points a and b. */
 #define A ((real)0.625)
@@ -85,7 +79,7 @@ INLINE void results_to_points(vec out[POINTS], const vec dy[TILE]) {
  * x (x^2 - a^2) (x^2 - b^2). */
 static const double point_of[POINTS - 1] = {0, 0.625, -0.625, 1.5, -1.5};
 static const double scale_of[POINTS] = {
-    1 / (0.390625 * 2.25),         -1 / (2 * 0.390625 * 1.859375), -1 / (2 * 0.390625 * 1.859375),
+    1 / (0.390625 * 2.25),     -1 / (2 * 0.390625 * 1.859375), -1 / (2 * 0.390625 * 1.859375),
     1 / (2 * 2.25 * 1.859375), 1 / (2 * 2.25 * 1.859375),      1,
 };
 
@@ -107,29 +101,10 @@ static struct place place_of(const struct pass *s, int tile) {
     return (struct place){tile / each, within / s->tile_columns * TILE, within % s->tile_columns * TILE};
 }
 
-/* The first n of a vector's numbers; the others are zero. */
-INLINE void load(vec *v, const real *from, int n) {
-    *v = (vec){0};
-    if (n >= LANES)
-        *v = *(const loose *)(const void *)from;
-    else
-        memcpy(v, from, (size_t)n * sizeof(real));
-}
-
-INLINE void store(real *to, const vec *v, int n) {
-    if (n >= LANES)
-        *(loose *)(void *)to = *v;
-    else
-        memcpy(to, v, (size_t)n * sizeof(real));
-}
-
-/* max(0, v) by the bits of the comparison. */
-#define POSITIVE(v) ((vec)((__typeof__((v) > 0))(v) & ((v) > 0)))
-
 /* A square of pixels of an image, some of which may lie outside, where there are zeros. */
 struct window {
-    const real *corner; /* where its first pixel is, or would be */
-    size_t pixel, line; /* steps */
+    const real *corner;           /* where its first pixel is, or would be */
+    size_t pixel, line;           /* steps */
     int top, bottom, left, right; /* rows and columns inside: [top, bottom), [left, right) */
     bool whole;
 };
@@ -154,21 +129,25 @@ static struct window window_at(const real *image, int height, int width, int cha
 #define TO_POSITIONS(name, size, transform) \
     INLINE void name##_of(real *out, size_t gap, const struct window *w, int c, int n, bool whole) { \
         vec columns[size][POINTS], line[POINTS]; \
-        UNROLLED for (int k = 0; k < size; k++) { \
+        UNROLLED \
+        for (int k = 0; k < size; k++) { \
             const real *from = w->corner + (size_t)k * w->pixel + c; \
-            UNROLLED for (int r = 0; r < size; r++) \
+            UNROLLED \
+            for (int r = 0; r < size; r++) \
                 if (whole || (k >= w->left && k < w->right && r >= w->top && r < w->bottom)) \
-                    load(&line[r], from + (size_t)r * w->line, n); \
+                    load_some(&line[r], from + (size_t)r * w->line, n); \
                 else \
                     line[r] = (vec){0}; \
             transform(columns[k], line); \
         } \
-        UNROLLED for (int r = 0; r < POINTS; r++) { \
+        UNROLLED \
+        for (int r = 0; r < POINTS; r++) { \
             vec made[POINTS]; \
-            UNROLLED for (int k = 0; k < size; k++) line[k] = columns[k][r]; \
+            UNROLLED \
+            for (int k = 0; k < size; k++) line[k] = columns[k][r]; \
             transform(made, line); \
-            UNROLLED for (int k = 0; k < POINTS; k++) \
-                *(loose *)(void *)(out + (size_t)(r * POINTS + k) * gap) = made[k]; \
+            UNROLLED \
+            for (int k = 0; k < POINTS; k++) store(out + (size_t)(r * POINTS + k) * gap, &made[k]); \
         } \
     } \
     INLINE void name(real *out, size_t gap, const struct window *w, int c, int channels) { \
@@ -219,13 +198,16 @@ struct ending {
 
 INLINE void gather_results(vec out[TILE * TILE], const real *m, size_t gap) {
     vec rows[TILE][POINTS], line[POINTS], made[TILE];
-    UNROLLED for (int k = 0; k < POINTS; k++) {
-        UNROLLED for (int r = 0; r < POINTS; r++) line[r] =
-            *(const loose *)(const void *)(m + (size_t)(r * POINTS + k) * gap);
+    UNROLLED
+    for (int k = 0; k < POINTS; k++) {
+        UNROLLED
+        for (int r = 0; r < POINTS; r++) load(&line[r], m + (size_t)(r * POINTS + k) * gap);
         points_to_results(made, line);
-        UNROLLED for (int r = 0; r < TILE; r++) rows[r][k] = made[r];
+        UNROLLED
+        for (int r = 0; r < TILE; r++) rows[r][k] = made[r];
     }
-    UNROLLED for (int r = 0; r < TILE; r++) points_to_results(out + r * TILE, rows[r]);
+    UNROLLED
+    for (int r = 0; r < TILE; r++) points_to_results(out + r * TILE, rows[r]);
 }
 
 VECTORISED static void transform_results(const struct pass *s, const real *m, int first, int count,
@@ -238,18 +220,19 @@ VECTORISED static void transform_results(const struct pass *s, const real *m, in
             vec made[TILE * TILE], bias = {0};
             int n = s->out_channels - c;
             gather_results(made, m + c * CHUNK + t * LANES, gap_of(s->out_blocks));
-            if (end->bias) load(&bias, end->bias + c, n);
+            if (end->bias) load_some(&bias, end->bias + c, n);
             for (int r = 0; r < rows; r++)
                 for (int k = 0; k < columns; k++) {
-                    size_t at = (((size_t)p.sample * (size_t)s->out_height + (size_t)(p.row + r)) * (size_t)s->out_width +
-                                 (size_t)(p.column + k)) *
-                                    (size_t)s->out_channels +
-                                (size_t)c;
+                    size_t at =
+                        (((size_t)p.sample * (size_t)s->out_height + (size_t)(p.row + r)) * (size_t)s->out_width +
+                         (size_t)(p.column + k)) *
+                            (size_t)s->out_channels +
+                        (size_t)c;
                     vec value = made[r * TILE + k] + bias, more = {0};
-                    if (end->residual) load(&more, end->residual + at, n);
+                    if (end->residual) load_some(&more, end->residual + at, n);
                     value += more;
                     if (end->relu) value = POSITIVE(value);
-                    store(y + at, &value, n);
+                    store_some(y + at, &value, n);
                 }
         }
     }
@@ -263,17 +246,17 @@ INLINE void product_block(int rows, int width, int blocks, const real *v, const 
     for (int b = 0; b < blocks; b++, v += BLOCK)
         for (int i = 0; i < LANES; i++, u += n)
             for (int w = 0; w < width; w++) {
-                vec weights = *(const loose *)(const void *)(u + w * LANES);
+                vec weights;
+                load(&weights, u + w * LANES);
                 for (int r = 0; r < rows; r++) sums[r][w] += v[r * LANES + i] * weights;
             }
     for (int r = 0; r < rows; r++)
-        for (int w = 0; w < width; w++) *(loose *)(void *)(m + w * BLOCK + r * LANES) = sums[r][w];
+        for (int w = 0; w < width; w++) store(m + w * BLOCK + r * LANES, &sums[r][w]);
 }
 
 /* Tiles in groups whose sums stay in registers; then what is left. */
 #define PRODUCT_ROWS(rows, width) \
-    for (; t + (rows) <= count; t += (rows)) \
-        product_block(rows, width, blocks, v + t * LANES, u, n, m + t * LANES);
+    for (; t + (rows) <= count; t += (rows)) product_block(rows, width, blocks, v + t * LANES, u, n, m + t * LANES);
 
 INLINE void product_columns(int width, int count, int blocks, const real *v, const real *u, size_t n, real *m) {
     int t = 0;
@@ -296,14 +279,15 @@ enum { GRADIENT_ROWS = 8 };
 INLINE void gradient_block(int width, int count, const real *v, const real *z, size_t n, real *du, bool add) {
     vec sums[GRADIENT_ROWS][4] = {{{0}}};
     for (int r = 0; r < GRADIENT_ROWS && add; r++)
-        for (int w = 0; w < width; w++) sums[r][w] = *(const loose *)(const void *)(du + (size_t)r * n + w * LANES);
+        for (int w = 0; w < width; w++) load(&sums[r][w], du + (size_t)r * n + w * LANES);
     for (int t = 0; t < count; t++, v += LANES, z += LANES)
         for (int w = 0; w < width; w++) {
-            vec gradient = *(const loose *)(const void *)(z + w * BLOCK);
+            vec gradient;
+            load(&gradient, z + w * BLOCK);
             for (int r = 0; r < GRADIENT_ROWS; r++) sums[r][w] += v[r] * gradient;
         }
     for (int r = 0; r < GRADIENT_ROWS; r++)
-        for (int w = 0; w < width; w++) *(loose *)(void *)(du + (size_t)r * n + w * LANES) = sums[r][w];
+        for (int w = 0; w < width; w++) store(du + (size_t)r * n + w * LANES, &sums[r][w]);
 }
 
 VECTORISED static void gradient_products(int count, int in_blocks, int out_blocks, const real *v, const real *z,
@@ -360,10 +344,11 @@ VECTORISED static void gather_taps(size_t n, const real *du, real *gradient) {
     for (size_t i = 0; i < n; i += LANES) {
         vec sums[TAPS] = {{0}};
         for (int p = 0; p < POSITIONS; p++) {
-            vec at = *(const loose *)(const void *)(du + (size_t)p * n + i);
+            vec at;
+            load(&at, du + (size_t)p * n + i);
             for (int t = 0; t < TAPS; t++) sums[t] += factors[t][p] * at;
         }
-        for (int t = 0; t < TAPS; t++) *(loose *)(void *)(gradient + (size_t)t * n + i) = sums[t];
+        for (int t = 0; t < TAPS; t++) store(gradient + (size_t)t * n + i, &sums[t]);
     }
 }
 
@@ -413,7 +398,7 @@ INLINE void pack_block(const real *w, size_t step, int n, bool turned, real *u, 
     for (int r = 0; r < POINTS; r++) {
         for (int k = 0; k < 3; k++) line[k] = columns[k][r];
         taps_to_points(made, line);
-        for (int k = 0; k < POINTS; k++) *(loose *)(void *)(u + (size_t)(r * POINTS + k) * gap) = made[k];
+        for (int k = 0; k < POINTS; k++) store(u + (size_t)(r * POINTS + k) * gap, &made[k]);
     }
 }
 
