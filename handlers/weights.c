@@ -11,6 +11,7 @@
 #include "store/cache.h"
 
 #define PIECE ((size_t)STORE_CHUNK_SIZE)
+#define FORGET_AT_A_TIME 100
 
 /* ---- bytes of our own making, on their way into a blob ---- */
 
@@ -41,15 +42,47 @@ static int write_weights(struct store_blob *out, const struct request *r, const 
     return code;
 }
 
+static void key_of(char key[STORE_CACHE_KEY_MAX], const struct digest *network) {
+    char hex[DIGEST_HEX_SIZE];
+    digest_to_hex(hex, network);
+    text_print(key, STORE_CACHE_KEY_MAX, "safetensors 1 %s", hex);
+}
+
 /* They are written once and kept in the cache: a download is then a blob like any other, with a size, a digest and
  * ranges, in constant memory. */
 static int find_weights(struct store_blob *out, const struct request *r, const struct store_model *m, struct err *e) {
-    char key[STORE_CACHE_KEY_MAX], hex[DIGEST_HEX_SIZE];
-    digest_to_hex(hex, &m->version.digest);
-    text_print(key, sizeof key, "safetensors 1 %s", hex);
+    char key[STORE_CACHE_KEY_MAX];
+    key_of(key, &m->version.digest);
     if (!store_cache_get(out, r->store, key, NULL)) return 0;
     int code = write_weights(out, r, m, e);
     return code ? code : store_cache_put(r->store, key, out, e);
+}
+
+static void forget_version(const struct request *r, const struct store_version *v) {
+    char key[STORE_CACHE_KEY_MAX];
+    key_of(key, &v->digest);
+    store_cache_delete(r->store, key, NULL);
+}
+
+static void forget_all(const struct request *r, const char *name) {
+    int64_t after = 0;
+    do {
+        struct store_version_page page = {0};
+        if (store_version_list(&page, r->store, STORE_MODEL, name, after, FORGET_AT_A_TIME, NULL)) return;
+        for (size_t i = 0; i < page.n; i++) forget_version(r, &page.items[i]);
+        after = page.next;
+        store_version_page_fini(&page);
+    } while (after);
+}
+
+void weights_forget(const struct request *r, const char *reference) {
+    struct store_reference parsed;
+    struct store_version v;
+    if (store_reference_parse(&parsed, reference, NULL)) return;
+    if (parsed.bare)
+        forget_all(r, parsed.name);
+    else if (!store_resolve(&v, r->store, STORE_MODEL, reference, NULL))
+        forget_version(r, &v);
 }
 
 int reply_weights(struct response *out, const struct request *r, const struct store_model *m, const char *reference,

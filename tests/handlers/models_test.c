@@ -1,4 +1,5 @@
 /* models_test.c - models, versions and aliases, without sockets. */
+#include "store/cache.h"
 #include "tests/handlers/asking.h"
 
 static bool put(struct asking *a, const char *name, const char *bytes, int status) {
@@ -87,6 +88,31 @@ TEST(weights_go_in_and_come_out) {
     asking_stop(&a);
 }
 
+static bool is_cached(struct asking *a, const char *network) {
+    char key[STORE_CACHE_KEY_MAX], hex[DIGEST_HEX_SIZE];
+    struct digest d = digest_of(network, strlen(network));
+    struct store_blob blob;
+    digest_to_hex(hex, &d);
+    text_print(key, sizeof key, "safetensors 1 %s", hex);
+    return !store_cache_get(&blob, a->store, key, NULL);
+}
+
+TEST(weights_go_with_their_network) {
+    struct asking a;
+    char target[64], bytes[16];
+    need(asking_start(&a), "start");
+    for (int i = 1; i <= 3; i++) {
+        text_print(bytes, sizeof bytes, "NET %d", i);
+        text_print(target, sizeof target, "/v1/models/m@%d/safetensors", i);
+        put(&a, "m", bytes, 201);
+        ok(ask(&a, HTTP_GET, target, NULL) == 200 && is_cached(&a, bytes), "%s is kept", target);
+    }
+    ok(ask(&a, HTTP_DELETE, "/v1/models/m@2", NULL) == 200, "one version");
+    ok(is_cached(&a, "NET 1") && !is_cached(&a, "NET 2") && is_cached(&a, "NET 3"), "its weights only");
+    ok(ask(&a, HTTP_DELETE, "/v1/models/m", NULL) == 200 && !is_cached(&a, "NET 1") && !is_cached(&a, "NET 3"), "all");
+    asking_stop(&a);
+}
+
 /* Asks with the nth allocation failing, of a store that was never asked this before. *met: there was an nth. */
 static int64_t starve_weights(bool *met, struct asking *a, bool upload, uint64_t n, int attempt) {
     char bytes[64];
@@ -123,6 +149,12 @@ TEST(weights_without_memory) {
         }
         ok(n > 20 && !met, "%llu points of failure", (unsigned long long)n);
     }
+    int64_t live = 0;
+    for (int i = 0; i < 5; i++) {
+        if (i == 3) live = mem_live();
+        ok(ask(&a, HTTP_PUT, "/v1/models/m/safetensors", "<html>") == 422, "no weights");
+    }
+    ok(mem_live() <= live, "%lld blocks more, each time", (long long)(mem_live() - live));
     ok(!store_verify(a.store, NULL), "the store is whole");
     asking_stop(&a);
 }
