@@ -6,10 +6,11 @@ const child = require('child_process');
 const crypto = require('crypto');
 const fs = require('fs');
 const path = require('path');
-const { cleanup, ok, same, test } = require('../js/tap');
-const { idxRead, npyRead, npyWrite, npzRead, tensorsRead, tensorsWrite } = require('../js/arrays');
+const { Readable } = require('stream');
+const { cleanup, note, ok, same, test } = require('../js/tap');
+const { idxRead, npyRead, npyWrite, npzRead, tensorsFile, tensorsRead, tensorsWrite } = require('../js/arrays');
 const { dense } = require('../js/onnx');
-const { BINARY, FASHION, Server, TEACHER, distil, scratch } = require('../js/retort');
+const { BINARY, FASHION, SANITIZED, Server, distil, scratch } = require('../js/retort');
 
 const FEATURES = 4, HIDDEN = 8, CLASSES = 3;
 const folder = scratch();
@@ -160,6 +161,23 @@ test('arrays of a data set come in one file', async () => {
   same((await array('inputs')).data.join(), inputs.join(), 'inputs');
   same((await array('labels')).data.join(), labels.join(), 'labels');
   await server.must(200, server.put('/v1/datasets/tensors/safetensors', file));
+});
+
+test('a file of tensors of 192 MiB goes by', async () => {
+  const before = server.memory('VmHWM') / 1024;
+  const size = 192 << 20;
+  const rows = Buffer.alloc(1 << 20, 'retort');
+  const head = tensorsFile({ inputs: { dtype: 'U8', shape: [192, 1 << 20], data_offsets: [0, size] } });
+  function* pieces() {
+    yield head;
+    for (let i = 0; i < 192; i++) { rows.writeUInt32LE(i); yield Buffer.from(rows); }
+  }
+  const r = await server.must(201, server.put('/v1/datasets/big/safetensors', Readable.from(pieces()),
+    { 'content-length': head.length + size }));
+  same(r.json.bytes, size, 'bytes');
+  const peak = server.memory('VmHWM') / 1024;
+  note(`peak memory of the server ${before.toFixed(1)} MiB before, ${peak.toFixed(1)} MiB after`);
+  ok(SANITIZED || peak < before + 32, `the server took ${peak - before} MiB more`);
 });
 
 test('openapi describes it', async () => {
