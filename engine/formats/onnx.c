@@ -158,7 +158,7 @@ static int check_counts(const Onnx__GraphProto *p, struct err *e) {
 }
 
 /* Values first, so that nodes may come in any order; graph_finish sorts them. */
-static int read_graph(struct graph *g, Onnx__GraphProto *p, struct err *e) {
+static int read_graph(struct graph *g, Onnx__GraphProto *p, bool fold, struct err *e) {
     int rc = check_counts(p, e);
     for (size_t i = 0; !rc && i < p->n_initializer; i++) rc = read_initializer(g, p->initializer[i], e);
     for (size_t i = 0; !rc && i < p->n_input; i++) rc = read_input(g, p->input[i], e);
@@ -166,10 +166,10 @@ static int read_graph(struct graph *g, Onnx__GraphProto *p, struct err *e) {
     for (size_t i = 0; !rc && i < p->n_node; i++) rc = onnx_node_read(g, p->node[i], i, e);
     for (size_t i = 0; !rc && i < p->n_output; i++) rc = read_output(g, p->output[i], e);
     if (!rc) rc = graph_finish(g, e);
-    return rc ? rc : graph_fold(g, e);
+    return rc || !fold ? rc : graph_fold(g, e);
 }
 
-int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e) {
+static int read_model(struct graph **out, const void *bytes, size_t size, bool fold, struct err *e) {
     struct proto_memory memory;
     ProtobufCMessage *message;
     struct graph *g = NULL;
@@ -180,7 +180,7 @@ int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e)
     rc = check_model(m, e);
     if (!rc) rc = read_opset(&opset, m, e);
     if (!rc) rc = graph_new(&g, text_or(m->graph->name, ""), opset, e);
-    if (!rc) rc = read_graph(g, m->graph, e);
+    if (!rc) rc = read_graph(g, m->graph, fold, e);
     proto_free(message, &memory);
     if (rc) {
         graph_free(g);
@@ -188,4 +188,12 @@ int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e)
     }
     *out = g;
     return 0;
+}
+
+int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e) {
+    return read_model(out, bytes, size, true, e);
+}
+
+int onnx_read_plain(struct graph **out, const void *bytes, size_t size, struct err *e) {
+    return read_model(out, bytes, size, false, e);
 }

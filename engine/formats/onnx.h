@@ -24,6 +24,10 @@
  * number is DIM_BATCH; a number stays. Weights are copied once; `bytes` is not needed afterwards. */
 int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e);
 
+/* The same without graph_fold: every initializer of the file is a constant under its own name, and what the file
+ * computes from initializers (a transposed weight) is still a node. */
+int onnx_read_plain(struct graph **out, const void *bytes, size_t size, struct err *e);
+
 /* Writes a finished graph; the same graph gives the same bytes. Literals become Constant nodes, other
  * constants initializers. */
 int onnx_write(struct byte_sink sink, const struct graph *g, struct err *e);
