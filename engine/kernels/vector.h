@@ -40,7 +40,9 @@ INLINE void store_some(real *to, const vec *v, int n) {
         memcpy(to, v, (size_t)n * sizeof(real));
 }
 
-/* max(0, v) by the bits of the comparison. */
-#define POSITIVE(v) ((vec)((__typeof__((v) > 0))(v) & ((v) > 0)))
+/* v where y is above 0, else 0: by the bits of the comparison. */
+#define WHERE_POSITIVE(y, v) ((vec)((__typeof__((v) > 0))(v) & ((y) > 0)))
+/* max(0, v) */
+#define POSITIVE(v) WHERE_POSITIVE(v, v)
 
 #endif
