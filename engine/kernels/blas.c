@@ -21,12 +21,12 @@ const char *blas_name(void) {
     return openblas_get_config();
 }
 
-/* oneDNN is 1.2 to 1.8 times as fast on the shapes of dense layers; OpenBLAS on few columns and
- * where there is little to do. Figures: bench/NOTES.md. */
+/* oneDNN is 1.2 to 2 times as fast on the shapes of dense layers and of attention; OpenBLAS on few columns and where
+ * there is little to do. Figures: bench/NOTES.md. */
 static bool try_dnnl(bool transpose_a, bool transpose_b, int m, int n, int k, const real *a, int lda, const real *b,
                      int ldb, real *c, int ldc, bool add) {
 #if RETORT_ONEDNN
-    if (sizeof(real) != sizeof(float) || n < 32 || (int64_t)n * k < 1 << 15) return false;
+    if (sizeof(real) != sizeof(float) || n < 16 || (int64_t)m * n * k < 1 << 14) return false;
     return dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1, (const float *)(const void *)a, lda,
                       (const float *)(const void *)b, ldb, add ? 1 : 0, (float *)(void *)c, ldc) == dnnl_success;
 #else
