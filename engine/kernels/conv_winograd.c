@@ -497,6 +497,7 @@ static struct conv_sizes winograd_sizes(const struct conv *c) {
         .packed_backward = c->uses.backward_data ? POSITIONS * plane(s) : 0,
         .gradient = TAPS * plane(s),
         .scratch = chunks + (c->uses.backward_weights ? POSITIONS * plane(s) : 0),
+        .rows = TILE,
     };
 }
 

@@ -36,6 +36,14 @@ static int conv_infer(struct inference *i, struct err *e) {
     return 0;
 }
 
+/* One image has no lanes for the threads: it is cut into bands of rows. */
+enum { BANDS = 2 };
+
+struct band {
+    struct conv *conv;
+    size_t x, y; /* where its data and its results begin */
+};
+
 struct conv_state {
     const struct conv_backend *backend;
     struct conv *whole, *tail; /* for full lanes; for the last lane when it is shorter */
@@ -44,6 +52,7 @@ struct conv_state {
     real *packed, *packed_backward, *bias;
     struct gathering weights_gradient, bias_gradient;
     size_t packed_gradient, kernel_scratch;
+    struct band bands[BANDS]; /* of one image, instead of whole */
 };
 
 /* For a lane of that many samples, of which each may have several images (dimension 0 is theirs all). */
@@ -105,6 +114,13 @@ static void conv_forward(const struct call *c, const struct part *p) {
                         c->residual ? tensor_at(c->residual, p) : NULL, tensor_at(c->out[0], p), p->scratch);
 }
 
+static void conv_forward_band(const struct call *c, const struct part *p) {
+    struct conv_state *s = c->state;
+    const struct band *b = &s->bands[p->index];
+    s->backend->forward(b->conv, p->thread, c->in[DATA]->base + b->x, s->packed, s->bias,
+                        c->residual ? c->residual->base + b->y : NULL, c->out[0]->base + b->y, p->scratch);
+}
+
 static void conv_backward(const struct call *c, const struct part *p) {
     struct conv_state *s = c->state;
     struct conv *conv = conv_of(s, p);
@@ -132,6 +148,46 @@ static void conv_finish(const struct call *c, const struct part *p) {
         gathering_sum(&s->bias_gradient, c->lanes, 0, s->n_out, c->d_in[BIAS]->base, c->add[BIAS]);
 }
 
+/* Rows [from, to) of the results as a convolution of its own. */
+static struct conv_shape band_shape(const struct conv_shape *whole, int from, int to, int *first_row) {
+    struct conv_shape band = *whole;
+    int top = from * whole->stride_height - whole->pad_top;
+    int end =
+        (to - 1) * whole->stride_height - whole->pad_top + (whole->kernel_height - 1) * whole->dilation_height + 1;
+    *first_row = top > 0 ? top : 0;
+    band.pad_top = *first_row - top;
+    band.pad_bottom = end > whole->in_height ? end - whole->in_height : 0;
+    band.in_height = end - band.pad_bottom - *first_row;
+    band.out_height = to - from;
+    return band;
+}
+
+/* Opens the bands where the plan has one lane of one image and enough to do. No bands are no error. */
+static int open_bands(struct call *c, struct conv_state *s, const struct conv_shape *whole, struct conv_uses uses,
+                      struct err *e) {
+    enum { MACS_LEAST = 1 << 18 };
+    int rows = s->backend->sizes(s->whole).rows, blocks = whole->out_height / rows;
+    int64_t macs = (int64_t)whole->out_height * whole->out_width * (int64_t)s->n_weights;
+    if (c->lanes > 1 || c->training || whole->n != 1 || blocks < BANDS || macs < MACS_LEAST) return 0;
+    uses.like = s->whole;
+    for (int i = 0; i < BANDS; i++) {
+        int from = blocks * i / BANDS * rows, to = i + 1 < BANDS ? blocks * (i + 1) / BANDS * rows : whole->out_height;
+        int first_row;
+        struct conv_shape shape = band_shape(whole, from, to, &first_row);
+        struct err refused = {0};
+        int status = shape.in_height > 0 ? s->backend->open(&s->bands[i].conv, &shape, &uses, &refused) : E_UNSUPPORTED;
+        if (status == E_UNSUPPORTED) break;
+        if (status) return err_set(e, status, "%s", refused.text);
+        s->bands[i].x = (size_t)first_row * (size_t)whole->in_width * (size_t)whole->in_channels;
+        s->bands[i].y = (size_t)from * (size_t)whole->out_width * (size_t)whole->out_channels;
+    }
+    return 0;
+}
+
+static bool has_bands(const struct conv_state *s) {
+    return s->bands[BANDS - 1].conv != NULL;
+}
+
 static int open_backend(struct call *c, struct conv_state *s, bool has_bias, bool train, struct err *e) {
     struct window w;
     int status = window_read(&w, c->node, &c->in[DATA]->shape, &c->in[WEIGHTS]->shape.dim[2], e);
@@ -145,9 +201,19 @@ static int open_backend(struct call *c, struct conv_state *s, bool has_bias, boo
     struct conv_shape shape = shape_of(c, &w, c->lane_size);
     status = conv_open(&s->whole, &s->backend, &shape, &uses, e);
     s->tail_samples = c->batch % c->lane_size;
-    if (status || !c->training || s->tail_samples == 0) return status;
-    shape.n = s->tail_samples;
-    return s->backend->open(&s->tail, &shape, &uses, e);
+    if (status) return status;
+    if (!c->training || s->tail_samples == 0) return open_bands(c, s, &shape, uses, e);
+    struct conv_shape tail = shape;
+    tail.n = s->tail_samples;
+    uses.like = s->whole;
+    status = s->backend->open(&s->tail, &tail, &uses, e);
+    if (status != E_UNSUPPORTED) return status;
+    s->backend->close(s->whole);
+    s->whole = NULL;
+    s->backend = &conv_blas; /* takes every shape, with weights in one order */
+    uses.like = NULL;
+    status = s->backend->open(&s->whole, &shape, &uses, e);
+    return status ? status : s->backend->open(&s->tail, &tail, &uses, e);
 }
 
 static int conv_plan(struct call *c, struct plan *p, struct err *e) {
@@ -162,6 +228,10 @@ static int conv_plan(struct call *c, struct plan *p, struct err *e) {
     struct conv_sizes sizes = s->backend->sizes(s->whole);
     s->packed_gradient = sizes.gradient;
     s->kernel_scratch = (sizes.scratch + 15) / 16 * 16;
+    for (int i = 0; i < BANDS && has_bands(s); i++) {
+        size_t scratch = s->backend->sizes(s->bands[i].conv).scratch;
+        if (scratch > s->kernel_scratch) s->kernel_scratch = scratch;
+    }
     status = plan_memory(&s->packed, p, sizes.packed, e);
     if (!status && has_bias) status = plan_memory(&s->bias, p, s->n_out, e);
     if (!status && sizes.packed_backward) status = plan_memory(&s->packed_backward, p, sizes.packed_backward, e);
@@ -170,7 +240,9 @@ static int conv_plan(struct call *c, struct plan *p, struct err *e) {
     plan_scratch(p, s->kernel_scratch + (c->add[DATA] ? lane_room(c, c->in[DATA]) : 0));
     plan_scratch(p, s->n_weights > sizes.gradient ? s->n_weights : sizes.gradient);
     if (!status) status = plan_units(p, PHASE_PREPARE, conv_prepare, 1, e);
-    if (!status) status = plan_lanes(p, PHASE_FORWARD, conv_forward, false, e);
+    if (!status)
+        status = has_bands(s) ? plan_units(p, PHASE_FORWARD, conv_forward_band, BANDS, e)
+                              : plan_lanes(p, PHASE_FORWARD, conv_forward, false, e);
     if (status || !c->d_out[0]) return status;
     status = plan_lanes(p, PHASE_BACKWARD, conv_backward, false, e);
     return status || !train ? status : plan_units(p, PHASE_FINISH, conv_finish, 1, e);
@@ -180,6 +252,8 @@ static void conv_close(void *state) {
     struct conv_state *s = state;
     if (s->whole) s->backend->close(s->whole);
     if (s->tail) s->backend->close(s->tail);
+    for (int i = 0; i < BANDS; i++)
+        if (s->bands[i].conv) s->backend->close(s->bands[i].conv);
 }
 
 static int64_t conv_macs(const struct node *n, const struct shape *const *in, const struct shape *const *out) {
