@@ -77,6 +77,9 @@ extern const struct conv_backend *const conv_backends[];
 /* The portable backend: im2col and BLAS. */
 extern const struct conv_backend conv_blas;
 
+/* Forward only, from few channels. */
+extern const struct conv_backend conv_runs;
+
 /* 3x3 kernels of stride 1 in fewer products. */
 extern const struct conv_backend conv_winograd;
 

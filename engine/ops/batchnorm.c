@@ -194,6 +194,7 @@ static const struct op_sample norm_samples[] = {
     {"4x3x5x4 3 3 3 3", "", "images"},
     {"6x5 5 5 5 5", "epsilon=0.01 momentum=0.8", "vectors"},
     {"3x2x7 2 2 2 2", "", "signals"},
+    {"3x19x14x11 19 19 19 19", "", "more rows and channels than are walked at once"},
     {NULL, NULL, NULL},
 };
 
