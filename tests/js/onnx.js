@@ -19,24 +19,26 @@ const bytes = (field, value) => {
 };
 const message = (field, parts) => bytes(field, Buffer.concat(parts));
 
-// {name, shape, data}: a float tensor, raw little-endian.
+// {name, shape, data}: a tensor, raw little-endian; a BigInt64Array is int64, all else float.
 function tensor(field, t) {
-  const data = Float32Array.from(t.data);
-  return message(field, [...t.shape.map((d) => number(1, d)), number(2, 1), bytes(8, t.name),
+  const wide = t.data instanceof BigInt64Array;
+  const data = wide ? t.data : Float32Array.from(t.data);
+  return message(field, [...t.shape.map((d) => number(1, d)), number(2, wide ? 7 : 1), bytes(8, t.name),
     bytes(9, Buffer.from(data.buffer))]);
 }
 
-// {name, shape}: a dimension is a number or a name.
+// {name, shape, type}: a dimension is a number or a name; the type is float unless given.
 function value(field, v) {
   const dims = v.shape.map((d) => message(1, [typeof d === 'number' ? number(1, d) : bytes(2, d)]));
-  return message(field, [bytes(1, v.name), message(2, [message(1, [number(1, 1), message(2, dims)])])]);
+  return message(field, [bytes(1, v.name), message(2, [message(1, [number(1, v.type || 1), message(2, dims)])])]);
 }
 
+// Lists and whole numbers are integers, other numbers floats; {float: 1} is a float that happens to be whole.
 function attribute([name, v]) {
   if (Array.isArray(v)) return message(5, [bytes(1, name), ...v.map((i) => number(8, i)), number(20, 7)]);
   if (Number.isInteger(v)) return message(5, [bytes(1, name), number(3, v), number(20, 2)]);
   const float = Buffer.alloc(5, 0x15);
-  float.writeFloatLE(v, 1);
+  float.writeFloatLE(v.float ?? v, 1);
   return message(5, [bytes(1, name), float, number(20, 1)]);
 }
 
@@ -73,4 +75,4 @@ function dense({ features, classes, hidden = 8, change = (m) => m }) {
   }));
 }
 
-module.exports = { model, dense };
+module.exports = { bytes, dense, message, model, node, number, tensor, value, varint };
