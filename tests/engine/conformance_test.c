@@ -1,11 +1,13 @@
-/* Walks the test data that comes with ONNX (Debian: libonnx-testdata): folders with model.onnx,
- * test_data_set_N/input_K.pb and output_K.pb. What retort claims must agree; the rest must be refused with
- * operator and node named. ONNX_TESTDATA names another folder, TEST_CASE shows one case in full. */
+/* Walks the test data that comes with ONNX (Debian: libonnx-testdata), and what PyTorch exported for us
+ * (tests/fixtures/onnx_cases): folders with model.onnx, test_data_set_N/input_K.pb and output_K.pb. What retort
+ * claims must agree; the rest must be refused with operator and node named. ONNX_TESTDATA names another folder,
+ * TEST_CASE shows one case in full. */
 #define TEST_SECONDS 240
 #include "tests/test.h"
 
 #include <dirent.h>
 #include <fnmatch.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "base/memory.h"
@@ -16,7 +18,7 @@
 
 #define RELATIVE 1e-3
 #define ABSOLUTE 1e-5
-enum { MOST = 40, PATH = 600 };
+enum { MOST = 40, PATH = 600, NAMES = 250 };
 
 /* Cases of operators that retort has a row for, which it refuses all the same or answers in its own way,
  * and why. One that passes must leave the list. */
@@ -227,29 +229,127 @@ static bool run_graph(const char *name, const struct graph *g, const struct tens
     return good;
 }
 
+/* ---- which operators a file has ---- */
+
+/* What is found in the cases, counted by name. */
+struct tally {
+    struct {
+        char name[96];
+        int cases;
+    } rows[NAMES];
+    int n;
+};
+
+static void tally_add(struct tally *t, const char *name, size_t length, int cases) {
+    int at = 0;
+    while (at < t->n && (strncmp(t->rows[at].name, name, length) != 0 || t->rows[at].name[length])) at++;
+    if (at == NAMES || length >= sizeof t->rows[0].name) return;
+    if (at == t->n) {
+        memcpy(t->rows[at].name, name, length);
+        t->n++;
+    }
+    t->rows[at].cases += cases;
+}
+
+/* The bytes of the next field with that number; what else there is, is passed over. */
+static bool next_field(struct bytes *out, const struct bytes *message, size_t *at, size_t field) {
+    while (*at < message->size) {
+        size_t tag = read_varint(message, at), size = 8 - ((tag & 7) == 5) * 4;
+        if ((tag & 7) == 0 || (tag & 7) == 2) size = read_varint(message, at);
+        if ((tag & 7) != 0) *at += size;
+        *out = (struct bytes){.data = message->data + *at - size, .size = size};
+        if (tag == (field << 3 | 2)) return true;
+    }
+    return false;
+}
+
+/* Every operator of the model's graph, once. */
+static void find_operators(struct tally *found, const char *path) {
+    struct bytes model, graph, node, name;
+    size_t in_model = 0, in_graph = 0;
+    if (read_file(&model, path) && next_field(&graph, &model, &in_model, 7))
+        while (next_field(&node, &graph, &in_graph, 1))
+            for (size_t in_node = 0; next_field(&name, &node, &in_node, 4);)
+                tally_add(found, (const char *)name.data, name.size, 0);
+    mem_free(model.data);
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(a, b); /* the name comes first */
+}
+
+/* "Abs 1, Add 22, ..." in lines; names alone where no cases were counted. */
+static void tally_print(struct tally *t) {
+    int column = 0;
+    qsort(t->rows, (size_t)t->n, sizeof t->rows[0], by_name);
+    for (int i = 0; i < t->n; i++) {
+        if (column == 0 || column > 100) column = printf("%s#    ", i ? "\n" : "");
+        column += printf(t->rows[i].cases ? " %s %d%s" : " %s%.0d%s", t->rows[i].name, t->rows[i].cases,
+                         i + 1 < t->n ? "," : "");
+    }
+    if (t->n) printf("\n");
+}
+
 /* ---- the walk ---- */
 
 enum outcome { PASSED, PASSED_CONSTANT, NO_OPERATOR, NO_TYPE, NO_OPSET, EXCEPTED, FAILED, OUTCOMES };
 
-/* What a refusal says when it is about something that is not claimed. */
-static enum outcome outcome_of(const char *text) {
-    static const struct {
-        const char *says;
-        enum outcome outcome;
-    } refusals[] = {
-        {"does not know this operator", NO_OPERATOR},
-        {"belongs to the domain", NO_OPERATOR},
-        {"uses the operators of", NO_OPERATOR},
-        {"not a tensor", NO_TYPE},
-        {"elements of type", NO_TYPE},
-        {"the model uses opset", NO_OPSET},
-    };
-    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
-        if (strstr(text, refusals[i].says)) return refusals[i].outcome;
-    return FAILED;
+static const char *const titles[OUTCOMES] = {
+    [PASSED] = "passed",
+    [PASSED_CONSTANT] = "passed, with inputs made constants",
+    [NO_OPERATOR] = "refused: an operator that has no row",
+    [NO_TYPE] = "refused: text, sequences, optional values",
+    [NO_OPSET] = "refused: an opset out of range",
+    [EXCEPTED] = "refused: listed as not claimed",
+    [FAILED] = "failed",
+};
+
+/* What became of one case, and of which kind it is: the operator, the type or the opset that is refused. */
+struct verdict {
+    enum outcome outcome;
+    char about[96];
+};
+
+/* What a refusal says when it is about something that is not claimed, and what it names after that. */
+static const struct refusal {
+    const char *says;
+    enum outcome outcome;
+    const char *before, *after; /* what it is about stands between these */
+} refusals[] = {
+    {"does not know this operator", NO_OPERATOR, " (", ")"},
+    {"belongs to the domain", NO_OPERATOR, " (", ")"},
+    {"uses the operators of", NO_OPERATOR, "operators of '", "'"},
+    {"not a tensor", NO_TYPE, "not a ", ""},
+    {"elements of type", NO_TYPE, "elements of type ", ";"},
+    {"the model uses opset", NO_OPSET, "opset ", ";"},
+    {"types of the data", NO_TYPE, "", ""},
+};
+
+static void classify(struct verdict *v, const char *text) {
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        const struct refusal *r = &refusals[i];
+        if (!strstr(text, r->says)) continue;
+        const char *from = strstr(text, r->before);
+        from = from ? from + strlen(r->before) : text;
+        size_t length = *r->after && strstr(from, r->after) ? (size_t)(strstr(from, r->after) - from) : strlen(from);
+        snprintf(v->about, sizeof v->about, "%.*s", (int)length, from);
+        v->outcome = r->outcome;
+        return;
+    }
+    v->outcome = FAILED;
 }
 
-static enum outcome judge(const char *folder, const char *name) {
+/* A refusal names the operator, which is in the file and not in the table, and the node. */
+static void check_named(const char *name, const char *path, const struct verdict *v, const char *text) {
+    struct tally in_file = {0};
+    find_operators(&in_file, path);
+    bool there = false;
+    for (int i = 0; i < in_file.n; i++) there |= strcmp(in_file.rows[i].name, v->about) == 0;
+    bool foreign = strstr(text, "domain") || strstr(text, "uses the operators of");
+    ok((there && !op_find(v->about) && strstr(text, "node ")) || foreign, "%s: names no node: %s", name, text);
+}
+
+static void judge(struct verdict *v, const char *folder, const char *name) {
     char model[PATH], set[PATH];
     struct tensors inputs, outputs;
     struct err e = {0}, first = {0};
@@ -265,42 +365,66 @@ static enum outcome judge(const char *folder, const char *name) {
             (readable ? run_graph(name, g, &inputs, &outputs, &e) : err_set(&e, E_UNSUPPORTED, "types of the data"));
         graph_free(g);
         if (attempt == AS_THEY_ARE) first = e;
-        if (good && readable)
-            return test_failures > failures ? FAILED : attempt == AS_THEY_ARE ? PASSED : PASSED_CONSTANT;
+        if (good && readable) {
+            v->outcome = test_failures > failures ? FAILED : attempt == AS_THEY_ARE ? PASSED : PASSED_CONSTANT;
+            return;
+        }
     }
     if (getenv("TEST_CASE")) printf("# %s: %s; %s\n", name, first.text, e.text);
-    enum outcome outcome = outcome_of(first.text);
-    ok(outcome != FAILED, "%s: refused: %s; %s", name, first.text, e.text);
-    return outcome;
+    classify(v, first.text);
+    if (v->outcome == NO_OPERATOR) check_named(name, model, v, first.text);
+    ok(v->outcome != FAILED, "%s: refused: %s; %s", name, first.text, e.text);
 }
 
-/* In a process of its own: a crash is one failed case. */
-static enum outcome judge_apart(const char *folder, const char *name) {
+/* In a process of its own: a crash is one failed case. `shared` is memory that both processes see. */
+static struct verdict judge_apart(struct verdict *shared, const char *folder, const char *name) {
+    const char *why = exception_for(name);
+    *shared = (struct verdict){.outcome = FAILED};
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
-        if (exception_for(name) && !freopen("/dev/null", "w", stdout)) _exit(FAILED);
-        enum outcome outcome = judge(folder, name);
-        if (exception_for(name) && outcome == FAILED)
-            outcome = EXCEPTED;
-        else if (exception_for(name) && outcome <= PASSED_CONSTANT)
-            outcome = FAILED;
+        if (why && !freopen("/dev/null", "w", stdout)) _exit(1);
+        judge(shared, folder, name);
         fflush(stdout);
-        _exit((int)outcome);
+        _exit(test_failures && !why);
     }
     int status = 0;
     waitpid(pid, &status, 0);
     bool alive = ok(WIFEXITED(status), "%s: %s", name, WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "?");
-    enum outcome outcome = alive ? (enum outcome)WEXITSTATUS(status) : FAILED;
-    if (outcome == FAILED && exception_for(name)) printf("# %s: passes, though listed as not claimed\n", name);
-    return outcome;
+    struct verdict v = *shared;
+    if (!alive || WEXITSTATUS(status)) v.outcome = FAILED;
+    bool passed = v.outcome <= PASSED_CONSTANT;
+    if (!why || !alive || !(passed || v.outcome == FAILED)) return v;
+    if (passed) printf("# %s: passes, though listed as not claimed\n", name);
+    v.outcome = passed ? FAILED : EXCEPTED;
+    snprintf(v.about, sizeof v.about, "%s", why);
+    return v;
 }
 
 static int plain_name(const struct dirent *entry) {
     return entry->d_name[0] != '.';
 }
 
-static void walk(const char *root, const char *kind, int counts[OUTCOMES]) {
+struct results {
+    int cases, counts[OUTCOMES];
+    struct tally about[OUTCOMES];
+    struct tally passed; /* operators of the cases that pass */
+    struct verdict *shared;
+};
+
+static void walk_case(struct results *r, const char *folder, const char *name) {
+    char path[PATH];
+    struct verdict v = judge_apart(r->shared, folder, name);
+    r->cases++;
+    r->counts[v.outcome]++;
+    if (*v.about) tally_add(&r->about[v.outcome], v.about, strlen(v.about), 1);
+    struct tally found = {0};
+    if (v.outcome <= PASSED_CONSTANT && text_print(path, sizeof path, "%s/model.onnx", folder))
+        find_operators(&found, path);
+    for (int i = 0; i < found.n; i++) tally_add(&r->passed, found.rows[i].name, strlen(found.rows[i].name), 1);
+}
+
+static void walk(struct results *r, const char *root, const char *kind) {
     char folder[PATH];
     struct dirent **entries;
     const char *only = getenv("TEST_CASE");
@@ -310,27 +434,60 @@ static void walk(const char *root, const char *kind, int counts[OUTCOMES]) {
     for (int i = 0; i < n; i++) {
         char path[PATH];
         bool fits = text_print(path, sizeof path, "%s/%s", folder, entries[i]->d_name);
-        if (fits && (!only || strcmp(only, entries[i]->d_name) == 0)) counts[judge_apart(path, entries[i]->d_name)]++;
+        if (fits && (!only || strcmp(only, entries[i]->d_name) == 0)) walk_case(r, path, entries[i]->d_name);
         free(entries[i]);
     }
     free(entries);
 }
 
+static struct results *new_results(void) {
+    struct results *r = calloc(1, sizeof *r);
+    r->shared = mmap(NULL, sizeof *r->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return r;
+}
+
+static void print_results(struct results *r) {
+    int claimed = 0, passed = r->counts[PASSED] + r->counts[PASSED_CONSTANT], failed = r->counts[FAILED];
+    struct tally without = {0};
+    for (; op_table[claimed]; claimed++) {
+        bool seen = false;
+        for (int i = 0; i < r->passed.n; i++) seen |= strcmp(r->passed.rows[i].name, op_table[claimed]->name) == 0;
+        if (!seen) tally_add(&without, op_table[claimed]->name, strlen(op_table[claimed]->name), 0);
+    }
+    printf("# %d operators claimed, %d cases passed, %d refused, %d failed\n", claimed, passed,
+           r->cases - passed - failed, failed);
+    for (int i = 0; i < OUTCOMES; i++) {
+        printf("# %-42s %4d\n", titles[i], r->counts[i]);
+        tally_print(&r->about[i]);
+    }
+    printf("# operators in the cases that passed         %4d\n", r->passed.n);
+    tally_print(&r->passed);
+    printf("# operators claimed that no such case has    %4d\n", without.n);
+    tally_print(&without);
+}
+
+static void free_results(struct results *r) {
+    munmap(r->shared, sizeof *r->shared);
+    free(r);
+}
+
 TEST(what_is_claimed_agrees) {
     const char *root = getenv("ONNX_TESTDATA");
     static const char *const kinds[] = {"node", "simple", "pytorch-converted", "pytorch-operator"};
-    int counts[OUTCOMES] = {0}, operators = 0;
-    for (int i = 0; i < 4; i++) walk(root ? root : "/usr/share/libonnx-testdata/data", kinds[i], counts);
-    while (op_table[operators]) operators++;
-    printf("# operators claimed                         %4d\n", operators);
-    printf("# cases passed                              %4d\n", counts[PASSED] + counts[PASSED_CONSTANT]);
-    printf("#   of these with inputs made constants     %4d\n", counts[PASSED_CONSTANT]);
-    printf("# refused: an operator that has no row      %4d\n", counts[NO_OPERATOR]);
-    printf("# refused: text, sequences, optional values %4d\n", counts[NO_TYPE]);
-    printf("# refused: an opset out of range            %4d\n", counts[NO_OPSET]);
-    printf("# refused: listed as not claimed            %4d\n", counts[EXCEPTED]);
-    printf("# failed                                    %4d\n", counts[FAILED]);
-    ok(counts[FAILED] == 0, "%d cases failed", counts[FAILED]);
+    struct results *r = new_results();
+    for (int i = 0; i < 4; i++) walk(r, root ? root : "/usr/share/libonnx-testdata/data", kinds[i]);
+    print_results(r);
+    ok(r->counts[FAILED] == 0, "%d cases failed", r->counts[FAILED]);
+    free_results(r);
+}
+
+TEST(transformers_exported_by_pytorch_agree) {
+    struct results *r = new_results();
+    walk(r, "tests/fixtures", "onnx_cases");
+    printf("# %d of %d cases passed\n", r->counts[PASSED], r->cases);
+    ok(r->cases > 0 && r->counts[PASSED] == r->cases, "%d of %d cases passed", r->counts[PASSED], r->cases);
+    tally_print(&r->passed);
+    free_results(r);
 }
 
 TEST(the_common_operators_are_claimed) {
