@@ -1,12 +1,14 @@
 /* Walks the test data that comes with ONNX (Debian: libonnx-testdata), and what PyTorch exported for us
  * (tests/fixtures/onnx_cases): folders with model.onnx, test_data_set_N/input_K.pb and output_K.pb. What retort
  * claims must agree; the rest must be refused with operator and node named. ONNX_TESTDATA names another folder,
- * TEST_CASE shows one case in full. */
+ * TEST_CASE shows one case in full, CONFORMANCE_EXPORT=DIR writes every case that passes there, as it was read and
+ * as retort writes it: for tests/js/canonical_test.js. */
 #define TEST_SECONDS 240
 #include "tests/test.h"
 
 #include <dirent.h>
 #include <fnmatch.h>
+#include <limits.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -149,15 +151,12 @@ static bool is_made_constant(enum attempt attempt, const struct tensors *inputs,
            (attempt == INTEGERS && !dtype_is_real(inputs->arrays[k]->type));
 }
 
-static int read_model(struct graph **g, const char *path, const struct tensors *inputs, enum attempt attempt,
-                      struct err *e) {
-    struct bytes model;
-    if (!read_file(&model, path)) return err_set(e, E_IO, "no model");
+static int read_model(struct graph **g, struct bytes *model, const char *path, const struct tensors *inputs,
+                      enum attempt attempt, struct err *e) {
+    if (!read_file(model, path)) return err_set(e, E_IO, "no model");
     for (int k = 0; k < inputs->n; k++)
-        if (is_made_constant(attempt, inputs, k)) make_constant(&model, inputs, k);
-    int status = onnx_read(g, model.data, model.size, e);
-    mem_free(model.data);
-    return status;
+        if (is_made_constant(attempt, inputs, k)) make_constant(model, inputs, k);
+    return onnx_read(g, model->data, model->size, e);
 }
 
 static int choose_batch(const struct graph *g, const struct tensors *inputs) {
@@ -349,20 +348,50 @@ static void check_named(const char *name, const char *path, const struct verdict
     ok((there && !op_find(v->about) && strstr(text, "node ")) || foreign, "%s: names no node: %s", name, text);
 }
 
+static int put(void *context, const void *data, size_t size, struct err *e) {
+    (void)e;
+    append(context, data, size);
+    return 0;
+}
+
+static bool write_file(const char *folder, const char *name, const struct bytes *b) {
+    char path[PATH];
+    FILE *f = text_print(path, sizeof path, "%s/%s", folder, name) ? fopen(path, "wb") : NULL;
+    return f && fwrite(b->data, 1, b->size, f) == b->size && fclose(f) == 0;
+}
+
+/* before.onnx, after.onnx and data, which is a link. */
+static void export(const struct bytes *before, const struct graph *g, const char *set, const char *name) {
+    char folder[PATH], link[PATH], data[PATH_MAX];
+    struct bytes after = {0};
+    struct err e = {0};
+    const char *root = getenv("CONFORMANCE_EXPORT");
+    if (!root) return;
+    bool good = text_print(folder, sizeof folder, "%s/%s", root, name) && !mkdir(folder, 0777) &&
+                text_print(link, sizeof link, "%s/data", folder) && realpath(set, data) && !symlink(data, link) &&
+                !onnx_write((struct byte_sink){put, &after}, g, &e);
+    ok(good && write_file(folder, "before.onnx", before) && write_file(folder, "after.onnx", &after), "%s: %s", folder,
+       e.text);
+    mem_free(after.data);
+}
+
 static void judge(struct verdict *v, const char *folder, const char *name) {
-    char model[PATH], set[PATH];
+    char path[PATH], set[PATH];
     struct tensors inputs, outputs;
     struct err e = {0}, first = {0};
-    snprintf(model, sizeof model, "%s/model.onnx", folder);
+    snprintf(path, sizeof path, "%s/model.onnx", folder);
     snprintf(set, sizeof set, "%s/test_data_set_0", folder);
     bool readable = read_tensors(&inputs, set, "input", &e) && read_tensors(&outputs, set, "output", &e);
     for (int attempt = AS_THEY_ARE; attempt < (readable ? ATTEMPTS : INTEGERS); attempt++) {
         struct graph *g = NULL;
+        struct bytes model = {0};
         err_clear(&e);
         long failures = test_failures;
         bool good =
-            !read_model(&g, model, &inputs, (enum attempt)attempt, &e) &&
+            !read_model(&g, &model, path, &inputs, (enum attempt)attempt, &e) &&
             (readable ? run_graph(name, g, &inputs, &outputs, &e) : err_set(&e, E_UNSUPPORTED, "types of the data"));
+        if (good && readable && test_failures == failures) export(&model, g, set, name);
+        mem_free(model.data);
         graph_free(g);
         if (attempt == AS_THEY_ARE) first = e;
         if (good && readable) {
@@ -372,7 +401,7 @@ static void judge(struct verdict *v, const char *folder, const char *name) {
     }
     if (getenv("TEST_CASE")) printf("# %s: %s; %s\n", name, first.text, e.text);
     classify(v, first.text);
-    if (v->outcome == NO_OPERATOR) check_named(name, model, v, first.text);
+    if (v->outcome == NO_OPERATOR) check_named(name, path, v, first.text);
     ok(v->outcome != FAILED, "%s: refused: %s; %s", name, first.text, e.text);
 }
 

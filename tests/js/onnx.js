@@ -48,6 +48,69 @@ function node(n) {
     bytes(4, n.op), ...Object.entries(n.attributes || {}).map(attribute)]);
 }
 
+// ---- reading ----
+
+// [number, value] for every field of a message: bytes, or a BigInt.
+function* fields(buffer) {
+  let at = 0;
+  const variable = () => {
+    let v = 0n;
+    for (let shift = 0n; ; shift += 7n) {
+      const b = buffer[at++];
+      v |= BigInt(b & 127) << shift;
+      if (b < 128) return v;
+    }
+  };
+  while (at < buffer.length) {
+    const tag = Number(variable());
+    const size = { 1: () => 8, 2: () => Number(variable()), 5: () => 4 }[tag & 7];
+    if (!size) yield [tag >> 3, variable()];
+    else {
+      const n = size();
+      yield [tag >> 3, buffer.subarray(at, at + n)];
+      at += n;
+    }
+  }
+}
+
+// ONNX's element types as ONNX Runtime calls them.
+const TYPES = { 1: ['float32', Float32Array], 2: ['uint8', Uint8Array], 3: ['int8', Int8Array], 4: ['uint16', Uint16Array],
+  5: ['int16', Int16Array], 6: ['int32', Int32Array], 7: ['int64', BigInt64Array], 9: ['bool', Uint8Array],
+  10: ['float16', Uint16Array], 11: ['float64', Float64Array], 12: ['uint32', Uint32Array], 13: ['uint64', BigUint64Array] };
+
+// {name, type, shape, data} of a tensor in a file of its own; null when its type is none of those.
+function tensorRead(buffer) {
+  const shape = [], parts = [];
+  let type, raw, name = '';
+  for (const [field, v] of fields(buffer)) {
+    if (field === 1) shape.push(...(typeof v === 'bigint' ? [v] : integers(v)));
+    else if (field === 2) type = Number(v);
+    else if (field === 8) name = v.toString();
+    else if (field === 9) raw = v;
+    else if ([4, 5, 7, 10, 11].includes(field)) parts.push([field, v]);
+  }
+  if (!TYPES[type]) return null;
+  const [kind, Data] = TYPES[type];
+  if (!raw && parts.length && [4, 10].includes(parts[0][0])) raw = Buffer.concat(parts.map((p) => p[1]));
+  const wide = Data === BigInt64Array || Data === BigUint64Array;
+  const listed = () => parts.flatMap(([, v]) => (typeof v === 'bigint' ? [v] : integers(v))).map((v) => (wide ? v : Number(v)));
+  const data = raw ? new Data(Uint8Array.from(raw).buffer) : Data.from(listed());
+  return { name, type: kind, shape: shape.map(Number), data };
+}
+
+function integers(packed) {
+  const out = [];
+  let v = 0n, shift = 0n;
+  for (const b of packed) {
+    v |= BigInt(b & 127) << shift;
+    shift += 7n;
+    if (b >= 128) continue;
+    out.push(BigInt.asIntN(64, v));
+    v = shift = 0n;
+  }
+  return out;
+}
+
 // {nodes, tensors, inputs, outputs, opset}
 function model(m) {
   const graph = [...m.nodes.map(node), bytes(2, 'graph'), ...m.tensors.map((t) => tensor(5, t)),
@@ -75,4 +138,4 @@ function dense({ features, classes, hidden = 8, change = (m) => m }) {
   }));
 }
 
-module.exports = { bytes, dense, message, model, node, number, tensor, value, varint };
+module.exports = { bytes, dense, message, model, node, number, tensor, tensorRead, value, varint };
