@@ -19,27 +19,44 @@ const bytes = (field, value) => {
 };
 const message = (field, parts) => bytes(field, Buffer.concat(parts));
 
-// {name, shape, data}: a tensor, raw little-endian; a BigInt64Array is int64, all else float.
+// ONNX's element types as ONNX Runtime calls them.
+const TYPES = { 1: ['float32', Float32Array], 2: ['uint8', Uint8Array], 3: ['int8', Int8Array], 4: ['uint16', Uint16Array],
+  5: ['int16', Int16Array], 6: ['int32', Int32Array], 7: ['int64', BigInt64Array], 9: ['bool', Uint8Array],
+  10: ['float16', Uint16Array], 11: ['float64', Float64Array], 12: ['uint32', Uint32Array], 13: ['uint64', BigUint64Array],
+  16: ['bfloat16', Uint16Array] };
+
+const typeOf = (data) => Number(Object.keys(TYPES).find((k) => TYPES[k][1] === data.constructor));
+
+// {name, shape, data, type}: a tensor, raw little-endian. The type is that of the data: a plain list is float.
 function tensor(field, t) {
-  const wide = t.data instanceof BigInt64Array;
-  const data = wide ? t.data : Float32Array.from(t.data);
-  return message(field, [...t.shape.map((d) => number(1, d)), number(2, wide ? 7 : 1), bytes(8, t.name),
-    bytes(9, Buffer.from(data.buffer))]);
+  const data = Array.isArray(t.data) ? Float32Array.from(t.data) : t.data;
+  return message(field, [...t.shape.map((d) => number(1, d)), number(2, t.type || typeOf(data)), bytes(8, t.name || ''),
+    bytes(9, Buffer.from(data.buffer, data.byteOffset, data.byteLength))]);
 }
 
-// {name, shape, type}: a dimension is a number or a name; the type is float unless given.
+// {name, shape, type}: a dimension is a number or a name; the type is float unless given. An output may be a name alone.
 function value(field, v) {
+  if (!v.shape) return message(field, [bytes(1, v.name)]);
   const dims = v.shape.map((d) => message(1, [typeof d === 'number' ? number(1, d) : bytes(2, d)]));
   return message(field, [bytes(1, v.name), message(2, [message(1, [number(1, v.type || 1), message(2, dims)])])]);
 }
 
-// Lists and whole numbers are integers, other numbers floats; {float: 1} is a float that happens to be whole.
+function float(field, v) {
+  const out = Buffer.alloc(4);
+  out.writeFloatLE(v);
+  return Buffer.concat([varint((field << 3) | 5), out]);
+}
+
+// Lists and whole numbers are integers, other numbers floats; {float: 1} is a float that happens to be whole,
+// {floats: [..]} a list of floats; {tensor: ..} and text are what they are.
 function attribute([name, v]) {
-  if (Array.isArray(v)) return message(5, [bytes(1, name), ...v.map((i) => number(8, i)), number(20, 7)]);
-  if (Number.isInteger(v)) return message(5, [bytes(1, name), number(3, v), number(20, 2)]);
-  const float = Buffer.alloc(5, 0x15);
-  float.writeFloatLE(v.float ?? v, 1);
-  return message(5, [bytes(1, name), float, number(20, 1)]);
+  const typed = (type, ...parts) => message(5, [bytes(1, name), ...parts, number(20, type)]);
+  if (Array.isArray(v)) return typed(7, ...v.map((i) => number(8, i)));
+  if (typeof v === 'string') return typed(3, bytes(4, v));
+  if (v.floats) return typed(6, ...v.floats.map((f) => float(7, f)));
+  if (v.tensor) return typed(4, tensor(5, v.tensor));
+  if (Number.isInteger(v)) return typed(2, number(3, v));
+  return typed(1, float(2, v.float ?? v));
 }
 
 // {op, name, inputs, outputs, attributes}
@@ -72,11 +89,6 @@ function* fields(buffer) {
     }
   }
 }
-
-// ONNX's element types as ONNX Runtime calls them.
-const TYPES = { 1: ['float32', Float32Array], 2: ['uint8', Uint8Array], 3: ['int8', Int8Array], 4: ['uint16', Uint16Array],
-  5: ['int16', Int16Array], 6: ['int32', Int32Array], 7: ['int64', BigInt64Array], 9: ['bool', Uint8Array],
-  10: ['float16', Uint16Array], 11: ['float64', Float64Array], 12: ['uint32', Uint32Array], 13: ['uint64', BigUint64Array] };
 
 // {name, type, shape, data} of a tensor in a file of its own; null when its type is none of those.
 function tensorRead(buffer) {
@@ -111,11 +123,11 @@ function integers(packed) {
   return out;
 }
 
-// {nodes, tensors, inputs, outputs, opset}
+// {nodes, tensors, inputs, outputs, opset, ir}
 function model(m) {
   const graph = [...m.nodes.map(node), bytes(2, 'graph'), ...m.tensors.map((t) => tensor(5, t)),
     ...m.inputs.map((v) => value(11, v)), ...m.outputs.map((v) => value(12, v))];
-  return Buffer.concat([number(1, 7), bytes(2, 'tests'), message(7, graph),
+  return Buffer.concat([number(1, m.ir || 7), bytes(2, 'tests'), message(7, graph),
     message(8, [bytes(1, ''), number(2, m.opset || 13)])]);
 }
 
@@ -138,4 +150,4 @@ function dense({ features, classes, hidden = 8, change = (m) => m }) {
   }));
 }
 
-module.exports = { bytes, dense, message, model, node, number, tensor, tensorRead, value, varint };
+module.exports = { TYPES, bytes, dense, message, model, node, number, tensor, tensorRead, value, varint };
