@@ -23,7 +23,7 @@ static int read_opset(int *out, const Onnx__ModelProto *m, struct err *e) {
     for (size_t i = 0; i < m->n_opset_import; i++) {
         const Onnx__OperatorSetIdProto *set = m->opset_import[i];
         if (!onnx_is_default_domain(set->domain)) continue;
-        if (set->version < ONNX_MIN_OPSET || set->version > ONNX_MAX_OPSET)
+        if (set->version < 1 || set->version > ONNX_MAX_OPSET)
             return err_set(e, E_UNSUPPORTED,
                            "the model uses opset %lld; retort reads %d to %d: export it with one of them",
                            (long long)set->version, ONNX_MIN_OPSET, ONNX_MAX_OPSET);
@@ -165,6 +165,7 @@ static int read_graph(struct graph *g, Onnx__GraphProto *p, struct err *e) {
     for (size_t i = 0; !rc && i < p->n_node; i++) rc = onnx_node_outputs(g, p->node[i], i, e);
     for (size_t i = 0; !rc && i < p->n_node; i++) rc = onnx_node_read(g, p->node[i], i, e);
     for (size_t i = 0; !rc && i < p->n_output; i++) rc = read_output(g, p->output[i], e);
+    if (g->opset < ONNX_MIN_OPSET) g->opset = ONNX_MIN_OPSET; /* onnx_old.c has seen every node */
     if (!rc) rc = graph_finish(g, e);
     return rc ? rc : graph_fold(g, e);
 }

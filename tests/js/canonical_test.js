@@ -37,9 +37,19 @@ async function run(file, inputs) {
   }
 }
 
-function close(a, b) {
+function close(a, b, relative = RELATIVE, absolute = ABSOLUTE) {
   const [x, y] = [Number(a), Number(b)];
-  return Object.is(x, y) || x === y || Math.abs(x - y) <= ABSOLUTE + RELATIVE * Math.abs(x);
+  return Object.is(x, y) || x === y || Math.abs(x - y) <= absolute + relative * Math.abs(x);
+}
+
+// What ONNX Runtime does not take as it was, it may take as retort writes it; then the case's own outputs are the truth.
+async function compareToCase(at, inputs) {
+  const truth = tensors(path.join(at, 'data'), 'output_');
+  const after = Object.values(await run(path.join(at, 'after.onnx'), inputs));
+  truth.forEach((t, k) => {
+    const wrong = t.data.findIndex((v, i) => !close(v, after[k].data[i], 1e-3, 1e-5));
+    ok(wrong < 0, `output ${k}[${wrong}] is ${after[k].data[wrong]}, should be ${t.data[wrong]}`);
+  });
 }
 
 function compare(before, after) {
@@ -72,20 +82,25 @@ test('the cases that pass are written anew', () => {
 });
 
 test('ONNX Runtime finds the same outputs before and after', async () => {
-  let compared = 0;
+  let compared = 0, judged = 0;
   const refused = {};
   await walk(async (c, at) => {
     const inputs = tensors(path.join(at, 'data'), 'input_');
     let before;
     try { before = await run(path.join(at, 'before.onnx'), inputs); } catch (e) {
       const why = e.message.replace(/ with name.*/s, '').slice(0, 80);
-      refused[why] = (refused[why] || 0) + 1;
+      if (await compareToCase(at, inputs).then(() => true, (later) => {
+        if (/Could not find an implementation/.test(later.message)) return false;
+        throw later;
+      })) judged++;
+      else refused[why] = (refused[why] || 0) + 1;
       return;
     }
     compare(before, await run(path.join(at, 'after.onnx'), inputs));
     compared++;
   });
-  note(`${compared} compared; ONNX Runtime itself does not take the original of ${cases.length - compared}`);
+  note(`${compared} compared; of ${judged} ONNX Runtime takes only what retort writes, which gives the case's outputs;`);
+  note(`${cases.length - compared - judged} it takes neither before nor after:`);
   Object.entries(refused).forEach(([why, n]) => note(`  ${n}: ${why}`));
   ok(compared > 0.9 * cases.length, `only ${compared} could be compared`);
 });
