@@ -67,6 +67,7 @@ const CALLS = [
   always('InstanceNormalization', ['x', norm[0], norm[1]], { epsilon: 1e-3 }),
   [17, LAST, 'LayerNormalization', ['s', floats([4], 'g'), floats([4], 'h')], { axis: -1, epsilon: 1e-3, stash_type: 1 }],
   [17, LAST, 'LayerNormalization', ['s', floats([3, 4], 'g')], { axis: 1 }],
+  [18, 20, 'GroupNormalization', ['x', floats([2], 'g'), floats([2], 'h')], { num_groups: 2 }],
   [21, LAST, 'GroupNormalization', ['x', floats([4], 'g'), floats([4], 'h')], { num_groups: 2, stash_type: 1 }],
   always('LRN', ['x'], { size: 3, alpha: 0.5 }),
   always('Conv', ['x', square, bias], { kernel_shape: [3, 3], pads: [1, 1, 1, 1] }),
