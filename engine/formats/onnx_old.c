@@ -11,7 +11,8 @@ static const struct {
     const char *op;
     int since;
 } changed[] = {
-    {"Cast", 6}, {"Concat", 4}, {"GlobalLpPool", 2}, {"Pad", 2}, {"Reshape", 5}, {"Split", 2}, {"Tile", 6}, {"Upsample", 7},
+    {"Cast", 6},    {"Concat", 4}, {"GlobalLpPool", 2}, {"Pad", 2},
+    {"Reshape", 5}, {"Split", 2},  {"Tile", 6},         {"Upsample", 7},
 };
 
 static int check_meaning(const char *op, int opset, struct err *e) {
@@ -25,8 +26,7 @@ static int check_meaning(const char *op, int opset, struct err *e) {
 
 /* Slopes were lined up with the channels; since then with the last axis. One number is the same in both. */
 static int check_slopes(const struct graph *g, const struct node *n, struct err *e) {
-    const struct array *slope =
-        n->n_inputs > 1 && n->inputs[1] != VALUE_NONE ? g->values[n->inputs[1]].constant : NULL;
+    const struct array *slope = n->n_inputs > 1 && n->inputs[1] != VALUE_NONE ? g->values[n->inputs[1]].constant : NULL;
     if (slope && slope->count == 1) return 0;
     return err_set(e, E_UNSUPPORTED, "slopes for each channel, as before opset 7; export it with a newer one");
 }
