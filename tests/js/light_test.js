@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-// light_test.js - the nine architectures of ONNX's `light` set, as zoo.js makes them, in retort and in ONNX Runtime: the
-// same numbers before and after retort has written the network anew, which ONNX's checker accepts. They are made one at
-// a time, as the largest has 575 MB of weights. ONNX_LIGHT=DIR takes the files of that folder instead: *.onnx for one
+// light_test.js - the nine architectures of ONNX's `light` set, as zoo.js makes them, in retort and in ONNX Runtime:
+// the same numbers before and after retort has written the network anew, which ONNX's checker accepts. They are made one
+// at a time, as the largest has 575 MB of weights. ONNX_LIGHT=DIR takes the files of that folder instead: *.onnx for one
 // image of 3 x 224 x 224.
 'use strict';
 
@@ -50,7 +50,8 @@ async function judge(file, shape, x) {
 function retort(model, shape, x, anew) {
   const [input, output] = [path.join(folder, 'x.npy'), path.join(folder, 'y.npz')];
   fs.writeFileSync(input, npyWrite(shape, x));
-  child.execFileSync(BINARY, ['run', model, input, '-o', output, '--export', anew], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const args = ['run', model, input, '-o', output, '--export', anew];
+  child.execFileSync(BINARY, args, { stdio: ['ignore', 'ignore', 'pipe'] });
   const arrays = Object.values(npzRead(fs.readFileSync(output)));
   same(arrays.length, 1, 'outputs');
   return arrays[0].data;

@@ -20,10 +20,10 @@ const bytes = (field, value) => {
 const message = (field, parts) => bytes(field, Buffer.concat(parts));
 
 // ONNX's element types as ONNX Runtime calls them.
-const TYPES = { 1: ['float32', Float32Array], 2: ['uint8', Uint8Array], 3: ['int8', Int8Array], 4: ['uint16', Uint16Array],
-  5: ['int16', Int16Array], 6: ['int32', Int32Array], 7: ['int64', BigInt64Array], 9: ['bool', Uint8Array],
-  10: ['float16', Uint16Array], 11: ['float64', Float64Array], 12: ['uint32', Uint32Array], 13: ['uint64', BigUint64Array],
-  16: ['bfloat16', Uint16Array] };
+const TYPES = { 1: ['float32', Float32Array], 2: ['uint8', Uint8Array], 3: ['int8', Int8Array],
+  4: ['uint16', Uint16Array], 5: ['int16', Int16Array], 6: ['int32', Int32Array], 7: ['int64', BigInt64Array],
+  9: ['bool', Uint8Array], 10: ['float16', Uint16Array], 11: ['float64', Float64Array], 12: ['uint32', Uint32Array],
+  13: ['uint64', BigUint64Array], 16: ['bfloat16', Uint16Array] };
 
 const typeOf = (data) => Number(Object.keys(TYPES).find((k) => TYPES[k][1] === data.constructor));
 
@@ -34,7 +34,8 @@ function tensor(field, t) {
     bytes(9, Buffer.from(data.buffer, data.byteOffset, data.byteLength))]);
 }
 
-// {name, shape, type}: a dimension is a number or a name; the type is float unless given. An output may be a name alone.
+// {name, shape, type}: a dimension is a number or a name; the type is float unless given. An output may have a name
+// only.
 function value(field, v) {
   if (!v.shape) return message(field, [bytes(1, v.name)]);
   const dims = v.shape.map((d) => message(1, [typeof d === 'number' ? number(1, d) : bytes(2, d)]));
@@ -105,7 +106,8 @@ function tensorRead(buffer) {
   const [kind, Data] = TYPES[type];
   if (!raw && parts.length && [4, 10].includes(parts[0][0])) raw = Buffer.concat(parts.map((p) => p[1]));
   const wide = Data === BigInt64Array || Data === BigUint64Array;
-  const listed = () => parts.flatMap(([, v]) => (typeof v === 'bigint' ? [v] : integers(v))).map((v) => (wide ? v : Number(v)));
+  const listed = () => parts.flatMap(([, v]) => (typeof v === 'bigint' ? [v] : integers(v)))
+    .map((v) => (wide ? v : Number(v)));
   const data = raw ? new Data(Uint8Array.from(raw).buffer) : Data.from(listed());
   return { name, type: kind, shape: shape.map(Number), data };
 }

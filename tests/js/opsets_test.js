@@ -30,8 +30,8 @@ const int = (v) => ({ shape: [], data: BigInt64Array.of(BigInt(v)) });
 const yes = (...data) => ({ shape: [data.length], data: Uint8Array.from(data), type: 9 });
 
 // What the networks are given.
-const GIVEN = { x: floats([2, 4, 6, 6], 'x'), positive: floats([2, 4, 6, 6], 'positive', 0.1, 3), m: floats([2, 8], 'm'),
-  unit: floats([2, 8], 'unit', -0.9, 0.9), s: floats([2, 3, 4], 's') };
+const GIVEN = { x: floats([2, 4, 6, 6], 'x'), positive: floats([2, 4, 6, 6], 'positive', 0.1, 3),
+  m: floats([2, 8], 'm'), unit: floats([2, 8], 'unit', -0.9, 0.9), s: floats([2, 3, 4], 's') };
 
 // [first opset, last, operator, inputs, attributes, outputs]: a name is an input, anything else an initializer, '' left
 // out.
@@ -51,7 +51,8 @@ const CALLS = [
   ...['Add', 'Sub', 'Mul', 'Div'].map((op) => always(op, ['x', c6])),
   ...['Equal', 'Greater', 'Less'].map((op) => [op === 'Equal' ? 11 : 9, LAST, op, ['x', c6]]),
   ...['GreaterOrEqual', 'LessOrEqual'].map((op) => [12, LAST, op, ['x', c6]]),
-  ...['Max', 'Min', 'Sum', 'Mean'].flatMap((op) => [always(op, ['x', 'positive']), [8, LAST, op, ['x', c6, 'positive']]]),
+  ...['Max', 'Min', 'Sum', 'Mean'].flatMap((op) => [always(op, ['x', 'positive']),
+    [8, LAST, op, ['x', c6, 'positive']]]),
   always('Pow', ['positive', c6]), [12, LAST, 'Pow', ['x', ints(2)]],
   always('PRelu', ['x', floats([4, 1, 1], 'slope')]),
   always('AveragePool', ['x'], { kernel_shape: [3, 3], strides: [2, 2], pads: [1, 1, 1, 1] }),
@@ -65,7 +66,8 @@ const CALLS = [
   [9, LAST, 'BatchNormalization', ['x', ...norm], { epsilon: 1e-3, momentum: 0.8 }],
   [14, LAST, 'BatchNormalization', ['x', ...norm], { training_mode: 0 }],
   always('InstanceNormalization', ['x', norm[0], norm[1]], { epsilon: 1e-3 }),
-  [17, LAST, 'LayerNormalization', ['s', floats([4], 'g'), floats([4], 'h')], { axis: -1, epsilon: 1e-3, stash_type: 1 }],
+  [17, LAST, 'LayerNormalization', ['s', floats([4], 'g'), floats([4], 'h')],
+    { axis: -1, epsilon: 1e-3, stash_type: 1 }],
   [17, LAST, 'LayerNormalization', ['s', floats([3, 4], 'g')], { axis: 1 }],
   [18, 20, 'GroupNormalization', ['x', floats([2], 'g'), floats([2], 'h')], { num_groups: 2 }],
   [21, LAST, 'GroupNormalization', ['x', floats([4], 'g'), floats([4], 'h')], { num_groups: 2, stash_type: 1 }],
@@ -73,20 +75,23 @@ const CALLS = [
   always('Conv', ['x', square, bias], { kernel_shape: [3, 3], pads: [1, 1, 1, 1] }),
   always('Conv', ['x', floats([4, 2, 2, 2], 'wg')], { group: 2, strides: [2, 2], auto_pad: 'SAME_LOWER' }),
   always('Conv', ['x', floats([4, 2, 2, 2], 'wg')], { group: 2, dilations: [2, 1] }),
-  always('ConvTranspose', ['x', floats([4, 3, 3, 3], 'wt')], { strides: [2, 2], output_padding: [1, 1], pads: [1, 1, 1, 1] }),
+  always('ConvTranspose', ['x', floats([4, 3, 3, 3], 'wt')],
+    { strides: [2, 2], output_padding: [1, 1], pads: [1, 1, 1, 1] }),
   always('Gemm', ['m', floats([5, 8], 'a'), bias], { transB: 1, alpha: 0.5, beta: { float: 2 } }),
   [11, LAST, 'Gemm', ['m', floats([8, 5], 'a')]],
   always('MatMul', ['s', floats([4, 5], 'a')]), always('MatMul', ['s', floats([2, 4, 3], 'a')]),
   [7, 10, 'Clip', ['x'], { min: -0.5, max: 0.7 }], [7, 10, 'Clip', ['x'], { max: 0.7 }],
   [11, LAST, 'Clip', ['x', real(-0.5), real(0.7)]], [11, LAST, 'Clip', ['x', '', real(0.7)]],
   [7, 9, 'Dropout', ['x'], { ratio: 0.3 }], [10, 11, 'Dropout', ['x'], { ratio: 0.3 }],
-  [12, LAST, 'Dropout', ['x', real(0.3)], { seed: 3 }], [12, LAST, 'Dropout', ['x', real(0.3), { ...yes(0), shape: [] }]],
+  [12, LAST, 'Dropout', ['x', real(0.3)], { seed: 3 }],
+  [12, LAST, 'Dropout', ['x', real(0.3), { ...yes(0), shape: [] }]],
   [7, 12, 'Squeeze', [floats([2, 1, 3, 1], 'thin')], { axes: [1, 3] }],
   [13, LAST, 'Squeeze', [floats([2, 1, 3, 1], 'thin'), ints(1, -1)]],
   [7, 12, 'Unsqueeze', ['s'], { axes: [0, 3] }], [13, LAST, 'Unsqueeze', ['s', ints(0, -2)]],
   [7, 12, 'Split', ['s'], { axis: 2, split: [1, 3] }, 2], [13, LAST, 'Split', ['s', ints(1, 3)], { axis: -1 }, 2],
   [7, 17, 'Split', ['s'], { axis: 2 }, 2], [18, LAST, 'Split', ['s'], { axis: 1, num_outputs: 2 }, 2],
-  [7, 12, 'ReduceSum', ['x'], { axes: [1, 3], keepdims: 0 }], [13, LAST, 'ReduceSum', ['x', ints(1, -1)], { keepdims: 0 }],
+  [7, 12, 'ReduceSum', ['x'], { axes: [1, 3], keepdims: 0 }],
+  [13, LAST, 'ReduceSum', ['x', ints(1, -1)], { keepdims: 0 }],
   [13, LAST, 'ReduceSum', ['x'], { noop_with_empty_axes: 1 }], [7, LAST, 'ReduceSum', ['x']],
   ...['L1', 'L2', 'Max', 'Mean', 'Min', 'Prod', 'SumSquare', 'LogSumExp'].flatMap((op) => [
     [7, 17, `Reduce${op}`, ['unit'], { axes: [1] }], [11, 17, `Reduce${op}`, ['unit'], { axes: [-1], keepdims: 0 }],
@@ -105,15 +110,19 @@ const CALLS = [
   [9, 9, 'Upsample', ['x', reals(1, 1, 2, 2)], { mode: 'linear' }],
   [10, 10, 'Resize', ['x', reals(1, 1, 2, 2)], { mode: 'nearest' }],
   [10, 10, 'Resize', ['x', reals(1, 1, 2, 2)], { mode: 'linear' }],
-  [11, LAST, 'Resize', ['x', reals(), reals(1, 1, 2, 1.5)], { mode: 'linear', coordinate_transformation_mode: 'half_pixel' }],
+  [11, LAST, 'Resize', ['x', reals(), reals(1, 1, 2, 1.5)],
+    { mode: 'linear', coordinate_transformation_mode: 'half_pixel' }],
   [11, LAST, 'Resize', ['x', reals(), reals(), ints(2, 4, 9, 4)],
     { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' }],
-  [13, LAST, 'Resize', ['x', '', '', ints(2, 4, 8, 8)], { mode: 'cubic', coordinate_transformation_mode: 'align_corners' }],
-  [18, LAST, 'Resize', ['x', '', '', ints(9, 9)], { mode: 'linear', axes: [2, 3], keep_aspect_ratio_policy: 'stretch' }],
+  [13, LAST, 'Resize', ['x', '', '', ints(2, 4, 8, 8)],
+    { mode: 'cubic', coordinate_transformation_mode: 'align_corners' }],
+  [18, LAST, 'Resize', ['x', '', '', ints(9, 9)],
+    { mode: 'linear', axes: [2, 3], keep_aspect_ratio_policy: 'stretch' }],
   always('Softmax', ['x']), always('Softmax', ['s'], { axis: 2 }), always('LogSoftmax', ['s'], { axis: 1 }),
   [11, LAST, 'Softmax', ['s'], { axis: -2 }],
   always('ArgMax', ['s'], { axis: 1, keepdims: 0 }), [12, LAST, 'ArgMin', ['s'], { axis: -1, select_last_index: 1 }],
-  always('Cast', ['x'], { to: 6 }), [19, LAST, 'Cast', ['x'], { to: 1, saturate: 1 }], [15, LAST, 'CastLike', ['x', ints(1)]],
+  always('Cast', ['x'], { to: 6 }), [19, LAST, 'Cast', ['x'], { to: 1, saturate: 1 }],
+  [15, LAST, 'CastLike', ['x', ints(1)]],
   always('Concat', ['x', floats([2, 1, 6, 6], 'more')], { axis: 1 }), [11, LAST, 'Concat', ['s', 's'], { axis: -1 }],
   [8, LAST, 'Expand', [floats([3, 1], 'thin'), ints(2, 1, 4)]],
   always('Flatten', ['x'], { axis: 2 }), [11, LAST, 'Flatten', ['x'], { axis: -1 }],
@@ -125,7 +134,8 @@ const CALLS = [
   always('Tile', ['s', ints(1, 2, 2)]), always('Transpose', ['s'], { perm: [0, 2, 1] }), always('Transpose', ['x']),
   [9, LAST, 'ConstantOfShape', [ints(2, 3)], { value: { tensor: { shape: [1], data: Float32Array.of(1.5) } } }],
   always('Constant', [], { value: { tensor: { shape: [2], data: Float32Array.of(1.5, 2) } } }),
-  [12, LAST, 'Constant', [], { value_floats: { floats: [1, 2.5] } }], [12, LAST, 'Constant', [], { value_ints: [3, 4] }],
+  [12, LAST, 'Constant', [], { value_floats: { floats: [1, 2.5] } }],
+  [12, LAST, 'Constant', [], { value_ints: [3, 4] }],
   [12, LAST, 'Constant', [], { value_float: 2.5 }], [12, LAST, 'Constant', [], { value_int: 7 }],
   [9, LAST, 'Where', [{ ...yes(1, 0, 0, 1), shape: [4, 1, 1] }, 'x', 'positive']],
   [11, LAST, 'Range', [int(2), int(11), int(3)]], [11, LAST, 'Round', ['x']],
@@ -136,7 +146,8 @@ const CALLS = [
   [10, LAST, 'QuantizeLinear', ['x', real(0.02), { shape: [], data: Uint8Array.of(120) }]],
   [10, LAST, 'DequantizeLinear', [{ shape: [4], data: Uint8Array.of(0, 7, 130, 255) }, real(0.02),
     { shape: [], data: Uint8Array.of(120) }]],
-  [13, LAST, 'DequantizeLinear', [{ shape: [2, 2], data: Int8Array.of(0, 7, -128, 127) }, reals(0.02, 0.1)], { axis: 0 }],
+  [13, LAST, 'DequantizeLinear', [{ shape: [2, 2], data: Int8Array.of(0, 7, -128, 127) }, reals(0.02, 0.1)],
+    { axis: 0 }],
 ];
 
 // ---- a network of such calls ----
@@ -174,7 +185,8 @@ function retort(file, given, anew) {
     return path.join(folder, `${name}.npy`);
   });
   const out = path.join(folder, 'out.npz');
-  const { status, stderr } = child.spawnSync(BINARY, ['run', file, ...inputs, '-o', out, '--export', anew], { encoding: 'utf8' });
+  const args = ['run', file, ...inputs, '-o', out, '--export', anew];
+  const { status, stderr } = child.spawnSync(BINARY, args, { encoding: 'utf8' });
   ok(status === 0, stderr);
   return npzRead(fs.readFileSync(out));
 }
@@ -224,7 +236,8 @@ for (let opset = 7; opset <= LAST; opset++) {
 
 const bits = (v) => new Uint32Array(Float32Array.of(v).buffer)[0];
 const brain = (v) => bits(v) >>> 16;
-const half = (v) => (v === 0 ? 0 : ((bits(v) >>> 16) & 0x8000) | ((((bits(v) >>> 23) & 255) - 112) << 10) | ((bits(v) >>> 13) & 0x3ff));
+const half = (v) => (v === 0 ? 0
+  : ((bits(v) >>> 16) & 0x8000) | ((((bits(v) >>> 23) & 255) - 112) << 10) | ((bits(v) >>> 13) & 0x3ff));
 
 // Numbers that every type has exactly: whole for integers, not negative for those without sign.
 function weights(type, shape) {
@@ -249,7 +262,8 @@ for (const type of Object.keys(onnx.TYPES)) {
 const throughout = (type, convolutes) => onnx.model({ opset: 15, outputs: [{ name: 'y' }],
   inputs: [{ name: 'x', shape: ['N', 2, 5, 5], type: Number(type) }],
   tensors: [{ name: 'w', ...weights(type, [2, 2, 1, 1]) }, { name: 'b', ...weights(type, [2]) },
-    { name: 'shape', ...ints(0, -1) }, { name: 'dense', ...weights(type, [50, 5]) }, { name: 'shift', ...weights(type, [5]) }],
+    { name: 'shape', ...ints(0, -1) }, { name: 'dense', ...weights(type, [50, 5]) },
+    { name: 'shift', ...weights(type, [5]) }],
   nodes: [{ op: 'Conv', name: 'conv', inputs: ['x', 'w', 'b'], outputs: ['c'] },
     { op: 'Reshape', name: 'flat', inputs: [convolutes ? 'c' : 'x', 'shape'], outputs: ['f'] },
     { op: 'Relu', name: 'relu', inputs: ['f'], outputs: ['r'] },
@@ -257,7 +271,8 @@ const throughout = (type, convolutes) => onnx.model({ opset: 15, outputs: [{ nam
 
 test('a network in float16 throughout', async () => {
   const plain = Float32Array.from(floats([3, 2, 5, 5], 'x').data, (v) => Math.round(v * 32) / 32);
-  await compare(throughout(10, true), { x: { shape: [3, 2, 5, 5], type: 10, data: Uint16Array.from(plain, half), plain } }, 1e-3);
+  const x = { shape: [3, 2, 5, 5], type: 10, data: Uint16Array.from(plain, half), plain };
+  await compare(throughout(10, true), { x }, 1e-3);
 });
 
 test('a network in float64 throughout (ONNX Runtime has no convolution for it)', async () => {

@@ -298,7 +298,8 @@ function shufflenet() {
 function densenet121() {
   const n = new Net('densenet121');
   const names = ['scale', 'bias', 'mean', 'var'];
-  const act = (x, name, variance = 1) => n.relu(n.scale(n.norm(x, `${name}/bn`, { variance, names }), `${name}/bn`), name);
+  const act = (x, name, variance = 1) =>
+    n.relu(n.scale(n.norm(x, `${name}/bn`, { variance, names }), `${name}/bn`), name);
   const conv = (x, name, channels, k, more = {}) =>
     n.conv(x, name, channels, k, { pad: (k - 1) / 2, bias: false, ...more });
   let x = act(conv(n.image('data_0'), 'conv1', 64, 7, { stride: 2 }), 'conv1', 1e4);
@@ -347,8 +348,8 @@ const count = (w) => w.shape.reduce((a, b) => a * b, 1);
 // What comes before the elements of a weight in the file.
 function head(w) {
   const size = 4 * count(w);
-  const inner = Buffer.concat([...w.shape.map((d) => number(1, d)), number(2, 1), bytes(8, w.name), varint((9 << 3) | 2),
-    varint(size)]);
+  const inner = Buffer.concat([...w.shape.map((d) => number(1, d)), number(2, 1), bytes(8, w.name),
+    varint((9 << 3) | 2), varint(size)]);
   return Buffer.concat([varint((5 << 3) | 2), varint(inner.length + size), inner]);
 }
 
@@ -377,7 +378,7 @@ function save(file, net) {
   fs.closeSync(out);
 }
 
-const ARCHITECTURES = { bvlc_alexnet: alexnet, densenet121, inception_v1: inceptionV1, inception_v2: inceptionV2, resnet50,
-  shufflenet, squeezenet, vgg19, zfnet512 };
+const ARCHITECTURES = { bvlc_alexnet: alexnet, densenet121, inception_v1: inceptionV1, inception_v2: inceptionV2,
+  resnet50, shufflenet, squeezenet, vgg19, zfnet512 };
 
 module.exports = { ARCHITECTURES, count, fill, save, seed };
