@@ -157,6 +157,12 @@ test-slow: ## the tests that take minutes: the whole tour, the whole data, an up
 	$(MAKE) --no-print-directory -j2 all tests $(NODE_MODULES)
 	RETORT=$(OUT)/retort SANITIZER=$(SANITIZER) tests/run $(SLOW_JUDGES)
 
+.PHONY: conformance
+conformance: ## ONNX's own test cases: operators claimed, cases passed, cases refused and why
+	tools/packages install build test
+	@$(MAKE) --no-print-directory -s -j2 $(OUT)/tests/engine/conformance_test
+	@$(OUT)/tests/engine/conformance_test
+
 .PHONY: run-tests
 run-tests:
 	RETORT=$(OUT)/retort SANITIZER=$(SANITIZER) tests/run $(TESTS) $(REPLAYS) $(DOUBLE_TESTS) $(PORTABLE_TESTS) $(JUDGES)
