@@ -15,7 +15,7 @@ COMMIT    := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 variant := $(or $(SANITIZER),release)$(if $(filter 0,$(ONEDNN)),-portable)$(if $(filter double,$(REAL)),-double)
 OUT     := $(BUILD)/$(variant)
-ROOMS   := base engine/kernels engine/nn engine/ops engine/formats engine/envs engine/transfer store jobs handlers server
+ROOMS   := base engine/kernels engine/nn engine/ops engine/formats engine/envs engine/surgery engine/transfer store jobs handlers server
 
 # The engine's rooms need each other's tables, so they form one archive; see tools/layers for who may include whom.
 archive_of = $(if $(filter engine/%,$1),engine,$1)

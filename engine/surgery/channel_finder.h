@@ -3,7 +3,7 @@
 #ifndef ENGINE_TRANSFER_CHANNEL_FINDER_H
 #define ENGINE_TRANSFER_CHANNEL_FINDER_H
 
-#include "engine/transfer/channels.h"
+#include "engine/surgery/channels.h"
 
 /* A set of channels: merged into another unit, split into two, or standing for itself. */
 struct unit {

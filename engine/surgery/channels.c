@@ -1,12 +1,12 @@
 /* channels.c - finding the groups: units merged and split, then numbered. */
-#include "engine/transfer/channels.h"
+#include "engine/surgery/channels.h"
 
 #include <string.h>
 
 #include "base/memory.h"
 #include "base/text.h"
 #include "engine/nn/op.h"
-#include "engine/transfer/channel_finder.h"
+#include "engine/surgery/channel_finder.h"
 
 /* ---- units ---- */
 

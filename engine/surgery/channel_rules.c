@@ -6,7 +6,7 @@
 
 #include "base/memory.h"
 #include "engine/nn/op.h"
-#include "engine/transfer/channel_finder.h"
+#include "engine/surgery/channel_finder.h"
 
 static const struct node *node_of(const struct finder *f, int node) {
     return &f->graph->nodes[node];

@@ -1,9 +1,11 @@
 /* channel_resize.c - a graph with other channels: constants gathered anew, attributes put right. */
+#include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "engine/nn/op.h"
-#include "engine/transfer/channels.h"
+#include "engine/nn/optimizer.h"
+#include "engine/surgery/channels.h"
 
 /* Where the elements along one dimension of a constant come from. */
 struct pick {
@@ -45,9 +47,19 @@ static int64_t origin(const struct channel_map *map, int64_t old_size, int64_t j
     return j < old_size ? j : -1;
 }
 
+/* What is gathered: the constant itself, or what an optimizer keeps of it, which grows with that power of the gradient.
+ * The gradient of a copy's weights is its share of the old one's, whatever the shares of what it reads. */
+enum { THE_CONSTANT = -1 };
+
+static double factor_of(const struct channel_axis *axis, const struct channel_map *map, int64_t j, int power) {
+    bool reads = axis->role == CHANNELS_READ;
+    if (!map->share || reads != (power == THE_CONSTANT)) return 1;
+    return power == THE_CONSTANT ? map->share[j] : pow(map->share[j], power);
+}
+
 /* Fills the pick of an axis, segment by segment. */
 static void fill_pick(struct pick *p, const struct channels *c, const struct channel_axis *axis,
-                      const struct channel_map *maps) {
+                      const struct channel_map *maps, int power) {
     int64_t at = 0, start = 0;
     for (int i = 0; i < axis->list.n; i++) {
         const struct channel_segment *s = &c->segments[axis->list.first + i];
@@ -57,7 +69,7 @@ static void fill_pick(struct pick *p, const struct channels *c, const struct cha
             int64_t channel = origin(map, old, j);
             for (int64_t t = 0; t < s->inner; t++, at++) {
                 p->from[at] = channel < 0 ? -1 : start + channel * s->inner + t;
-                p->factor[at] = axis->role == CHANNELS_READ && map->share ? map->share[j] : 1;
+                p->factor[at] = factor_of(axis, map, j, power);
             }
         }
         start += old * s->inner;
@@ -73,7 +85,7 @@ static void fill_part(struct pick *p, int64_t old) {
 }
 
 static int make_pick(struct pick *p, const struct channels *c, const struct graph *g, const struct channel_axis *axis,
-                     const struct channel_map *maps, struct err *e) {
+                     const struct channel_map *maps, int power, struct err *e) {
     for (int i = 0; i < axis->list.n && axis->parts > 1; i++)
         if (maps[c->segments[axis->list.first + i].group].from)
             return err_set(e, E_UNSUPPORTED,
@@ -86,7 +98,7 @@ static int make_pick(struct pick *p, const struct channels *c, const struct grap
     if (axis->parts > 1)
         fill_part(p, channels_count(c, axis->list) / axis->parts);
     else
-        fill_pick(p, c, axis, maps);
+        fill_pick(p, c, axis, maps, power);
     return 0;
 }
 
@@ -127,31 +139,48 @@ static int gather_array(struct array **out, const struct array *a, const struct 
 }
 
 /* Replaces one constant of the copy when one of its axes changes. */
-static int resize_constant(struct graph *copy, const struct channels *c, const struct channel_axis *const axes[2],
-                           const struct channel_map *maps, struct err *e) {
+/* One array of a value along its axes. *out stays NULL when nothing changes. */
+static int gather_along(struct array **out, const struct array *from, const struct graph *g, const struct channels *c,
+                        const struct channel_axis *const axes[2], const struct channel_map *maps, int power,
+                        struct err *e) {
     struct pick pick[2] = {{0}, {0}};
-    int status = 0, value = -1;
+    bool changes = false;
+    int status = 0;
     for (int d = 0; d < 2 && !status; d++) {
         if (!axes[d] || !list_changes(c, axes[d]->list, maps)) continue;
-        value = axes[d]->value;
-        status = make_pick(&pick[d], c, copy, axes[d], maps, e);
+        changes = true;
+        status = make_pick(&pick[d], c, g, axes[d], maps, power, e);
     }
-    if (!status && value >= 0) {
-        struct value *v = &copy->values[value];
-        struct array *fresh = NULL;
-        status = dtype_is_real(v->constant->type)
-                     ? gather_array(&fresh, v->constant, pick, e)
-                     : err_set(e, E_UNSUPPORTED, "constant '%s' of type %s has a channel axis", v->name,
-                               dtype_name(v->constant->type));
-        if (!status) {
-            array_free(v->constant);
-            v->constant = fresh;
-            v->type = fresh->type;
-            v->shape = fresh->shape;
-        }
-    }
+    if (!status && changes) status = gather_array(out, from, pick, e);
     pick_fini(&pick[0]);
     pick_fini(&pick[1]);
+    return status;
+}
+
+/* Powers of the gradient by which what the optimizer keeps grows. */
+static const int *powers_of(const struct graph *g) {
+    static const int unknown[VALUE_MEMORIES] = {0};
+    return g->training.rule < 0 ? unknown : optimizer_table[g->training.rule].powers;
+}
+
+static int resize_constant(struct graph *copy, const struct channels *c, int value,
+                           const struct channel_axis *const axes[2], const struct channel_map *maps, struct err *e) {
+    struct value *v = &copy->values[value];
+    struct array *fresh = NULL, *memory[VALUE_MEMORIES] = {0};
+    if (!dtype_is_real(v->constant->type))
+        return err_set(e, E_UNSUPPORTED, "constant '%s' of type %s has a channel axis", v->name,
+                       dtype_name(v->constant->type));
+    int status = gather_along(&fresh, v->constant, copy, c, axes, maps, THE_CONSTANT, e);
+    for (int k = 0; k < VALUE_MEMORIES && !status && fresh; k++)
+        if (v->memory[k])
+            status = gather_along(&memory[k], v->memory[k], copy, c, axes, maps, powers_of(copy)[k], e);
+    if (!status && fresh) {
+        graph_replace_constant_take(copy, value, fresh);
+        memcpy(v->memory, memory, sizeof memory);
+        return 0;
+    }
+    array_free(fresh);
+    for (int k = 0; k < VALUE_MEMORIES; k++) array_free(memory[k]);
     return status;
 }
 
@@ -162,7 +191,9 @@ static int resize_constants(struct graph *copy, const struct channels *c, const 
     int status = 0;
     for (int i = 0; i < c->n_axes; i++) axes[c->axes[i].value][c->axes[i].dim] = &c->axes[i];
     for (int v = 0; v < copy->n_values && !status; v++)
-        if (axes[v][0] || axes[v][1]) status = resize_constant(copy, c, axes[v], maps, e);
+        if ((axes[v][0] && list_changes(c, axes[v][0]->list, maps)) ||
+            (axes[v][1] && list_changes(c, axes[v][1]->list, maps)))
+            status = resize_constant(copy, c, v, axes[v], maps, e);
     mem_free(axes);
     return status;
 }
