@@ -1,4 +1,5 @@
 /* channel_resize.c - a graph with other channels: constants gathered anew, attributes put right. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -12,11 +13,15 @@ struct pick {
     int64_t size;
     int64_t *from;  /* [size]: old index, -1 = zero; NULL: as it is */
     double *factor; /* [size]; NULL: 1 */
+    int64_t *next; /* [size]: the next copy of the same old index that takes a share of it, -1: none; NULL: no shares */
+    bool *takes;   /* [size]: gets its share; else it is the first of its copies, and gets what the others leave */
 };
 
 static void pick_fini(struct pick *p) {
     mem_free(p->from);
     mem_free(p->factor);
+    mem_free(p->next);
+    mem_free(p->takes);
     *p = (struct pick){0};
 }
 
@@ -76,44 +81,129 @@ static void fill_pick(struct pick *p, const struct channels *c, const struct cha
     }
 }
 
-/* Inside a grouped convolution only the width of a group's share is known: a prefix, as far as it goes. */
-static void fill_part(struct pick *p, int64_t old) {
+/* Inside a grouped convolution the axis is one group's part of the list. */
+static void fill_part(struct pick *p, const struct channels *c, const struct channel_axis *axis,
+                      const struct channel_map *maps, int power) {
+    int group = c->segments[axis->list.first].group;
+    int64_t old = c->groups[group].size / axis->parts;
     for (int64_t i = 0; i < p->size; i++) {
-        p->from[i] = i < old ? i : -1;
-        p->factor[i] = 1;
+        int64_t from = origin(&maps[group], old, i);
+        p->from[i] = from < old ? from : -1;
+        p->factor[i] = factor_of(axis, &maps[group], i, power);
     }
+}
+
+/* Links the copies of every old index. */
+static int link_copies(struct pick *p, int64_t old, struct err *e) {
+    int64_t *last = mem_calloc((size_t)old + 1, sizeof *last);
+    p->next = mem_calloc((size_t)p->size + 1, sizeof *p->next);
+    p->takes = mem_calloc((size_t)p->size + 1, sizeof *p->takes);
+    int status = last && p->next && p->takes ? 0 : err_memory(e, (size_t)p->size * sizeof *p->next);
+    for (int64_t i = 0; i < p->size && !status; i++) {
+        p->next[i] = -1;
+        if (p->from[i] < 0) continue;
+        int64_t *before = &last[p->from[i]]; /* + 1 */
+        p->takes[i] = *before > 0;
+        if (*before) p->next[*before - 1] = i;
+        *before = i + 1;
+    }
+    mem_free(last);
+    return status;
+}
+
+/* Every part of a grouped convolution must get the same channels of its own. */
+static bool is_periodic(const struct channel_map *map, int64_t old, int64_t parts) {
+    int64_t size = map->size / parts;
+    for (int64_t j = 0; map->from && j < map->size; j++) {
+        int64_t first = j % size, part = j / size;
+        bool same = map->from[first] < 0 ? map->from[j] < 0 : map->from[j] == map->from[first] + part * (old / parts);
+        if (!same || map->from[first] >= old / parts || (map->share && map->share[j] != map->share[first]))
+            return false;
+    }
+    return true;
+}
+
+static int check_parts(const struct channels *c, const struct graph *g, const struct channel_axis *axis,
+                       const struct channel_map *maps, struct err *e) {
+    bool good = axis->parts == 1 || axis->list.n == 1;
+    if (good && axis->parts > 1) {
+        int group = c->segments[axis->list.first].group;
+        good = !maps[group].size || is_periodic(&maps[group], c->groups[group].size, axis->parts);
+    }
+    return good ? 0
+                : err_set(e, E_UNSUPPORTED,
+                          "node '%s' (%s) is a grouped convolution: its channels can only be rearranged alike in each "
+                          "of its groups",
+                          g->nodes[axis->node].name, g->nodes[axis->node].op->name);
+}
+
+static bool has_shares(const struct channels *c, struct channel_list list, const struct channel_map *maps) {
+    for (int i = 0; i < list.n; i++)
+        if (maps[c->segments[list.first + i].group].share) return true;
+    return false;
 }
 
 static int make_pick(struct pick *p, const struct channels *c, const struct graph *g, const struct channel_axis *axis,
                      const struct channel_map *maps, int power, struct err *e) {
-    for (int i = 0; i < axis->list.n && axis->parts > 1; i++)
-        if (maps[c->segments[axis->list.first + i].group].from)
-            return err_set(e, E_UNSUPPORTED,
-                           "node '%s' (%s) is a grouped convolution: its channels cannot be rearranged",
-                           g->nodes[axis->node].name, g->nodes[axis->node].op->name);
+    int status = check_parts(c, g, axis, maps, e);
+    if (status) return status;
     p->size = new_count(c, axis->list, maps) / axis->parts;
     p->from = mem_calloc((size_t)p->size + 1, sizeof *p->from);
     p->factor = mem_calloc((size_t)p->size + 1, sizeof *p->factor);
     if (!p->from || !p->factor) return err_memory(e, (size_t)p->size * (sizeof *p->from + sizeof *p->factor));
     if (axis->parts > 1)
-        fill_part(p, channels_count(c, axis->list) / axis->parts);
+        fill_part(p, c, axis, maps, power);
     else
         fill_pick(p, c, axis, maps, power);
-    return 0;
+    if (power != THE_CONSTANT || axis->role != CHANNELS_READ || !has_shares(c, axis->list, maps)) return 0;
+    return link_copies(p, channels_count(c, axis->list) / axis->parts, e);
 }
 
-/* out[i, k, rest] = in[pick0(i), pick1(k), rest] */
-static void gather(float *out, const float *in, const struct pick pick[2], const int64_t old[2], size_t rest) {
+/* A share of a weight, rounded to a multiple of the weight's last digit: so the shares that are rounded and what they
+ * leave are all numbers of the weight's type, and add up to the weight without any error. `digits`: that a double has
+ * more than the type. */
+static double share_of(double weight, double share, int digits) {
+    uint64_t bits;
+    memcpy(&bits, &weight, sizeof bits);
+    bits = (bits & 0x7ff0000000000000u) + ((uint64_t)(digits + 1) << 52); /* 2^(exponent + digits + 1) */
+    double large;
+    memcpy(&large, &bits, sizeof large);
+    large *= 1.5;
+    return (weight * share + large) - large;
+}
+
+/* Copy k of a weight along an axis with shares. */
+static double copy_of(double weight, const struct pick *p, int64_t k, int digits) {
+    if (p->takes[k]) return share_of(weight, p->factor[k], digits);
+    double left = weight;
+    for (int64_t other = p->next[k]; other >= 0; other = p->next[other])
+        left -= share_of(weight, p->factor[other], digits);
+    return left;
+}
+
+static double picked(double weight, const struct pick pick[2], int64_t i, int64_t k, int digits) {
+    for (int d = 0; d < 2; d++) {
+        int64_t at = d ? k : i;
+        if (pick[d].next)
+            weight = copy_of(weight, &pick[d], at, digits);
+        else if (pick[d].factor)
+            weight *= pick[d].factor[at];
+    }
+    return weight;
+}
+
+/* out[i, k, rest] = in[pick0(i), pick1(k), rest]; `digits`: see share_of. */
+static void gather(double *out, const double *in, const struct pick pick[2], const int64_t old[2], size_t rest,
+                   int digits) {
     for (int64_t i = 0; i < pick[0].size; i++)
         for (int64_t k = 0; k < pick[1].size; k++, out += rest) {
             int64_t from0 = pick[0].from ? pick[0].from[i] : i, from1 = pick[1].from ? pick[1].from[k] : k;
-            double factor = (pick[0].factor ? pick[0].factor[i] : 1) * (pick[1].factor ? pick[1].factor[k] : 1);
             if (from0 < 0 || from1 < 0) {
                 memset(out, 0, rest * sizeof *out);
                 continue;
             }
-            const float *row = in + (size_t)(from0 * old[1] + from1) * rest;
-            for (size_t r = 0; r < rest; r++) out[r] = (float)((double)row[r] * factor);
+            const double *row = in + (size_t)(from0 * old[1] + from1) * rest;
+            for (size_t r = 0; r < rest; r++) out[r] = picked(row[r], pick, i, k, digits);
         }
 }
 
@@ -129,16 +219,26 @@ static int gather_array(struct array **out, const struct array *a, const struct 
     }
     size_t rest = 1;
     for (int d = 2; d < rank; d++) rest *= (size_t)a->shape.dim[d];
-    float *values = mem_alloc(a->count * sizeof *values + 1);
-    if (!values) return err_memory(e, a->count * sizeof *values);
-    array_to_float(values, a, 0, a->count);
-    int status = array_new(out, DT_FLOAT32, &shape, e);
-    if (!status) gather((*out)->data, values, pick, old, rest);
+    bool wide = a->type == DT_FLOAT64;
+    double *values = mem_alloc(a->count * sizeof *values + 1), *made = NULL;
+    *out = NULL;
+    int status =
+        values ? array_new(out, wide ? DT_FLOAT64 : DT_FLOAT32, &shape, e) : err_memory(e, a->count * sizeof *values);
+    if (!status && !(made = wide ? (*out)->data : mem_alloc((*out)->count * sizeof *made + 1)))
+        status = err_memory(e, (*out)->count * sizeof *made);
+    if (!status) {
+        array_to_double(values, a, 0, a->count);
+        gather(made, values, pick, old, rest, wide ? 0 : DBL_MANT_DIG - FLT_MANT_DIG);
+        for (size_t i = 0; i < (*out)->count && !wide; i++) ((float *)(*out)->data)[i] = (float)made[i];
+    } else {
+        array_free(*out);
+        *out = NULL;
+    }
+    if (!wide) mem_free(made);
     mem_free(values);
     return status;
 }
 
-/* Replaces one constant of the copy when one of its axes changes. */
 /* One array of a value along its axes. *out stays NULL when nothing changes. */
 static int gather_along(struct array **out, const struct array *from, const struct graph *g, const struct channels *c,
                         const struct channel_axis *const axes[2], const struct channel_map *maps, int power,
@@ -172,8 +272,7 @@ static int resize_constant(struct graph *copy, const struct channels *c, int val
                        dtype_name(v->constant->type));
     int status = gather_along(&fresh, v->constant, copy, c, axes, maps, THE_CONSTANT, e);
     for (int k = 0; k < VALUE_MEMORIES && !status && fresh; k++)
-        if (v->memory[k])
-            status = gather_along(&memory[k], v->memory[k], copy, c, axes, maps, powers_of(copy)[k], e);
+        if (v->memory[k]) status = gather_along(&memory[k], v->memory[k], copy, c, axes, maps, powers_of(copy)[k], e);
     if (!status && fresh) {
         graph_replace_constant_take(copy, value, fresh);
         memcpy(v->memory, memory, sizeof memory);
