@@ -8,6 +8,7 @@
 
 #define MIN_IR_VERSION 3         /* the first with operator sets */
 #define MAX_ENDS NODE_MAX_INPUTS /* inputs, and outputs, of a graph */
+#define COPIES_ALWAYS ((size_t)64 << 20)
 
 static const char *text_or(const char *text, const char *otherwise) {
     return text ? text : otherwise;
@@ -129,6 +130,9 @@ static int read_input(struct graph *g, const Onnx__ValueInfoProto *v, struct err
     if (!v->name || !*v->name) return err_set(e, E_INVALID, "an input of the graph has no name");
     int known = graph_find_value(g, v->name);
     if (known != VALUE_NONE && g->values[known].constant) return 0; /* has an initializer */
+    if (g->n_inputs == MAX_ENDS)
+        return err_set(e, E_TOO_LARGE, "the graph has more inputs without an initializer; at most %d are taken",
+                       MAX_ENDS);
     int rc = read_input_type(&type, &shape, v, e);
     if (!rc) rc = graph_add_value(&index, g, v->name, NULL, e);
     if (!rc) rc = graph_add_input(g, index, type, &shape, e);
@@ -158,11 +162,12 @@ static int check_counts(const Onnx__GraphProto *p, struct err *e) {
 }
 
 /* Values first, so that nodes may come in any order; graph_finish sorts them. */
-static int read_graph(struct graph *g, Onnx__GraphProto *p, struct err *e) {
+static int read_graph(struct graph *g, Onnx__GraphProto *p, size_t size, struct err *e) {
+    size_t copies = size > SIZE_MAX / 4 ? size : COPIES_ALWAYS + 2 * size;
     int rc = check_counts(p, e);
     for (size_t i = 0; !rc && i < p->n_initializer; i++) rc = read_initializer(g, p->initializer[i], e);
     for (size_t i = 0; !rc && i < p->n_input; i++) rc = read_input(g, p->input[i], e);
-    for (size_t i = 0; !rc && i < p->n_node; i++) rc = onnx_node_outputs(g, p->node[i], i, e);
+    for (size_t i = 0; !rc && i < p->n_node; i++) rc = onnx_node_outputs(g, p->node[i], i, &copies, e);
     for (size_t i = 0; !rc && i < p->n_node; i++) rc = onnx_node_read(g, p->node[i], i, e);
     for (size_t i = 0; !rc && i < p->n_output; i++) rc = read_output(g, p->output[i], e);
     if (!rc) rc = graph_finish(g, e);
@@ -180,7 +185,7 @@ int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e)
     rc = check_model(m, e);
     if (!rc) rc = read_opset(&opset, m, e);
     if (!rc) rc = graph_new(&g, text_or(m->graph->name, ""), opset, e);
-    if (!rc) rc = read_graph(g, m->graph, e);
+    if (!rc) rc = read_graph(g, m->graph, size, e);
     proto_free(message, &memory);
     if (rc) {
         graph_free(g);

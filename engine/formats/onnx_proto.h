@@ -56,8 +56,9 @@ int onnx_refuse_odd(const struct array *a, size_t index, struct err *e);
 
 /* ---- onnx_node.c ---- */
 
-/* Adds the values that the node makes. `index` is for messages. */
-int onnx_node_outputs(struct graph *g, const Onnx__NodeProto *n, size_t index, struct err *e);
+/* Adds the values that the node makes. `index` is for messages. A node that copies a constant takes its bytes from
+ * *copies. */
+int onnx_node_outputs(struct graph *g, const Onnx__NodeProto *n, size_t index, size_t *copies, struct err *e);
 /* Adds the node itself, when all values are there. */
 int onnx_node_read(struct graph *g, const Onnx__NodeProto *n, size_t index, struct err *e);
 

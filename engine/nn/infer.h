@@ -11,7 +11,8 @@ struct inferred {
     struct array **folded; /* [n_values]: constants computed on the way, owned */
     int n_values;
     size_t folded_bytes;
-    bool mixes; /* some node lets samples meet although the shapes do not tell */
+    size_t work_left; /* bytes of constants that folding may still read */
+    bool mixes;       /* some node lets samples meet although the shapes do not tell */
 };
 
 /* Walks the nodes with DIM_BATCH taken as `batch` (>= 1). Errors name the node and its operator. */
