@@ -94,17 +94,23 @@ static int read_initializer(struct graph *g, Onnx__TensorProto *t, struct err *e
     return rc;
 }
 
-/* The first dimension may be free: it is the batch. */
+/* A dimension may be free, with a name or without; some exporters write -1. The first one is the batch. */
 static int read_dim(int64_t *out, const Onnx__TensorShapeProto__Dimension *d, size_t axis, struct err *e) {
-    bool given = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
-    bool named = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
+    bool given = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value != -1;
     if (given && d->dim_value < 0)
         return err_set(e, E_INVALID, "dimension %zu is %lld; it must not be negative", axis, (long long)d->dim_value);
-    if (!given && axis > 0)
-        return err_set(e, E_UNSUPPORTED, "dimension %zu ('%s') is free; only the first may be: export with fixed sizes",
-                       axis, named ? d->dim_param : "?");
-    *out = given ? d->dim_value : DIM_BATCH;
+    *out = given ? d->dim_value : axis ? DIM_FREE : DIM_BATCH;
     return 0;
+}
+
+/* Tells the graph which dimensions of its newest input are free. */
+static int read_free_axes(struct graph *g, const struct shape *s, const Onnx__TensorShapeProto *p, struct err *e) {
+    int rc = 0;
+    for (int i = 1; i < s->rank && !rc; i++) {
+        bool named = p->dim[i]->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
+        if (s->dim[i] == DIM_FREE) rc = graph_free_axis(g, g->n_inputs - 1, i, named ? p->dim[i]->dim_param : "", e);
+    }
+    return rc;
 }
 
 static int read_input_type(enum dtype *type, struct shape *shape, const Onnx__ValueInfoProto *v, struct err *e) {
@@ -136,6 +142,7 @@ static int read_input(struct graph *g, const Onnx__ValueInfoProto *v, struct err
     int rc = read_input_type(&type, &shape, v, e);
     if (!rc) rc = graph_add_value(&index, g, v->name, NULL, e);
     if (!rc) rc = graph_add_input(g, index, type, &shape, e);
+    if (!rc) rc = read_free_axes(g, &shape, v->type->tensor_type->shape, e);
     if (rc) err_prefix(e, "input '%s'", v->name);
     return rc;
 }

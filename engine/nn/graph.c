@@ -47,6 +47,8 @@ void graph_free(struct graph *g) {
     names_free(&g->node_names);
     mem_free(g->values);
     mem_free(g->nodes);
+    for (int i = 0; i < g->n_free_axes; i++) mem_free(g->free_axes[i].name);
+    mem_free(g->free_axes);
     mem_free(g->inputs);
     mem_free(g->outputs);
     mem_free(g->name);
@@ -313,6 +315,8 @@ int graph_clone(struct graph **out, const struct graph *g, struct err *e) {
     for (int i = 0; i < g->n_inputs && !status; i++) status = append_index(&to->inputs, &to->n_inputs, g->inputs[i], e);
     for (int i = 0; i < g->n_outputs && !status; i++)
         status = append_index(&to->outputs, &to->n_outputs, g->outputs[i], e);
+    for (int i = 0; i < g->n_free_axes && !status; i++)
+        status = graph_free_axis(to, g->free_axes[i].input, g->free_axes[i].axis, g->free_axes[i].name, e);
     if (status) {
         graph_free(to);
         return status;

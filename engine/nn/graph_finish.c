@@ -238,8 +238,8 @@ static void store_shapes(struct graph *g, const bool *is_input, const struct inf
 
 static int infer_shapes(struct graph *g, const bool *is_input, struct err *e) {
     struct inferred *a = NULL, *b = NULL;
-    int status = graph_infer(&a, g, BATCH_A, e);
-    if (!status && has_free_batch(g)) status = graph_infer(&b, g, BATCH_B, e);
+    int status = graph_infer_partly(&a, g, BATCH_A, e);
+    if (!status && has_free_batch(g)) status = graph_infer_partly(&b, g, BATCH_B, e);
     if (!status) store_shapes(g, is_input, a, b ? b : a);
     inferred_free(a);
     inferred_free(b);
@@ -272,6 +272,10 @@ int graph_measure(struct graph_size *out, const struct graph *g, struct err *e) 
             if (v != VALUE_NONE && g->values[v].constant && op_takes(k, g->nodes[i].op->statistics))
                 out->parameters += (int64_t)g->values[v].constant->count;
         }
+    if (g->n_free_axes) {
+        out->macs = MACS_UNKNOWN;
+        return 0;
+    }
     struct inferred *known = NULL;
     int status = graph_infer(&known, g, 1, e);
     for (int i = 0; i < g->n_nodes && !status; i++) {

@@ -55,7 +55,7 @@ struct folding {
 
 static int fold_all(struct graph *g, const struct folding *t, struct err *e) {
     struct inferred *known = NULL;
-    int status = graph_infer(&known, g, 1, e);
+    int status = graph_infer_partly(&known, g, 1, e);
     if (status) return status;
     mark_read(g, t->before);
     for (int i = 0; i < g->n_outputs; i++) t->is_output[g->outputs[i]] = true;

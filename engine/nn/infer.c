@@ -34,6 +34,7 @@ static void start(struct inferred *r, const struct graph *g, int64_t batch) {
         *s = g->values[g->inputs[i]].shape;
         if (s->rank > 0 && s->dim[0] == DIM_BATCH) s->dim[0] = batch;
     }
+    for (int i = 0; i < g->n_free_axes; i++) r->values[g->inputs[g->free_axes[i].input]].shape.rank = -1;
 }
 
 static int check_known(const struct graph *g, const struct node *n, const struct known *k, int v, struct err *e) {
@@ -79,6 +80,13 @@ static int count_work(struct inferred *r, const struct node *n, const struct des
                        n->name, n->op->name, work);
     r->work_left -= work;
     return 0;
+}
+
+/* Something that the node reads has no shape yet, because of a free axis. */
+static bool is_open(const struct inferred *r, const struct graph *g, const struct node *n) {
+    for (int k = 0; k < n->n_inputs && g->n_free_axes; k++)
+        if (n->inputs[k] != VALUE_NONE && r->values[n->inputs[k]].shape.rank < 0) return true;
+    return false;
 }
 
 static int infer_node(struct inferred *r, const struct graph *g, const struct node *n, struct desk *desk,
@@ -133,6 +141,11 @@ static int desk_init(struct desk *d, const struct graph *g, struct err *e) {
 }
 
 int graph_infer(struct inferred **out, const struct graph *g, int64_t batch, struct err *e) {
+    int status = graph_check_bound(g, e);
+    return status ? status : graph_infer_partly(out, g, batch, e);
+}
+
+int graph_infer_partly(struct inferred **out, const struct graph *g, int64_t batch, struct err *e) {
     struct desk desk = {0};
     struct inferred *r = mem_calloc(1, sizeof *r);
     if (!r) return err_memory(e, sizeof *r);
@@ -142,7 +155,8 @@ int graph_infer(struct inferred **out, const struct graph *g, int64_t batch, str
     int status =
         r->values && r->folded ? desk_init(&desk, g, e) : err_memory(e, (size_t)g->n_values * sizeof *r->values);
     if (!status) start(r, g, batch);
-    for (int i = 0; i < g->n_nodes && !status; i++) status = infer_node(r, g, &g->nodes[i], &desk, e);
+    for (int i = 0; i < g->n_nodes && !status; i++)
+        if (!is_open(r, g, &g->nodes[i])) status = infer_node(r, g, &g->nodes[i], &desk, e);
     mem_free(desk.in);
     mem_free(desk.out);
     mem_free(desk.folded);
