@@ -7,9 +7,9 @@ const child = require('child_process');
 const fs = require('fs');
 const path = require('path');
 const { cleanup, ok, same, test } = require('../js/tap');
-const { npyWrite, npzRead } = require('../js/arrays');
+const { npyRead, npyWrite, npzRead } = require('../js/arrays');
 const { model } = require('../js/onnx');
-const { BINARY, Server, scratch } = require('../js/retort');
+const { BINARY, ROOT, Server, scratch } = require('../js/retort');
 
 let server;
 let seed = 1;
@@ -118,4 +118,21 @@ test('retort run takes the sizes from its inputs', async () => {
   const r = run(file('equal.onnx', convolutional('side', 'side')), file('x.npy', images(3, 5, 6)));
   same(r.status, 1, 'status');
   ok(/'side' and must be equal, but .*x\.npy of shape \[3,1,5,6\] has 5 and 6/.test(r.stderr), r.stderr);
+});
+
+// See tests/fixtures/make_free.py.
+test('what PyTorch exported with dynamic_axes answers like PyTorch', async () => {
+  const folder = path.join(ROOT, 'tests/fixtures/free');
+  const out = path.join(scratch(), 'out.npz');
+  const inputs = fs.readdirSync(folder).filter((name) => name.endsWith('_input.npy'));
+  same(inputs.length, 8, 'inputs');
+  for (const name of inputs) {
+    const r = run(path.join(folder, `${name.split('_')[0]}.onnx`), path.join(folder, name), '-o', out);
+    same(r.status, 0, `${name}: status of ${r.stderr}`);
+    const found = npzRead(fs.readFileSync(out)).output;
+    const wanted = npyRead(fs.readFileSync(path.join(folder, name.replace('input', 'output'))));
+    same(found.shape.join(), wanted.shape.join(), `${name}: shape`);
+    const worst = wanted.data.reduce((most, v, i) => Math.max(most, Math.abs(v - found.data[i])), 0);
+    ok(worst < 1e-5, `${name}: differs by ${worst}`);
+  }
 });
