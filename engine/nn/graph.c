@@ -85,6 +85,9 @@ static int choose_name(char **out, struct graph *g, const struct names *taken, c
 int graph_add_value(int *out, struct graph *g, const char *name, const char *stem, struct err *e) {
     if (name && *name && names_find(&g->value_names, name) >= 0)
         return err_set(e, E_INVALID, "the name '%s' is given to two values; each needs its own", name);
+    if (g->n_values >= GRAPH_MAX_VALUES)
+        return err_set(e, E_TOO_LARGE, "the graph has more than %d values; at most so many are taken",
+                       GRAPH_MAX_VALUES);
     int status = reserve((void **)&g->values, &g->values_room, g->n_values, sizeof *g->values, e);
     if (status) return status;
     struct value *v = &g->values[g->n_values];

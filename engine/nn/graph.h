@@ -18,6 +18,7 @@
 #include "engine/nn/names.h"
 
 #define GRAPH_MAX_NODES 1000000
+#define GRAPH_MAX_VALUES 4000000
 #define GRAPH_MAX_NAME 512
 #define GRAPH_MAX_FREE 256 /* free dimensions of inputs, batches aside */
 #define NODE_MAX_INPUTS 4096

@@ -128,6 +128,20 @@ TEST(nodes_of_4096_inputs) {
     graph_free(read);
 }
 
+TEST(more_than_four_million_values_are_refused) {
+    struct proto g = {0}, node = {0};
+    for (int i = 0; i <= GRAPH_MAX_VALUES / NODE_MAX_INPUTS; i++) {
+        proto_text(&node, NODE_INPUT, "x");
+        for (int k = 0; k < NODE_MAX_INPUTS; k++) proto_text(&node, NODE_OUTPUT, name_of('v', i * NODE_MAX_INPUTS + k));
+        proto_text(&node, NODE_OP, "Split");
+        proto_message(&g, GRAPH_NODE, &node);
+    }
+    proto_end(&node);
+    proto_value(&g, GRAPH_INPUT, "x", 2);
+    proto_value(&g, GRAPH_OUTPUT, "v0", 2);
+    refuse(&g, E_TOO_LARGE, "more than 4000000 values");
+}
+
 /* ---- many ends ---- */
 
 TEST(a_million_nodes_with_4096_inputs_and_outputs_of_the_graph) {
