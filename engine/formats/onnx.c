@@ -58,17 +58,6 @@ static int check_model(const Onnx__ModelProto *m, struct err *e) {
 
 /* ---- values ---- */
 
-size_t onnx_find_odd(const struct array *a, bool infinite) {
-    double some[256];
-    for (size_t at = 0; dtype_is_real(a->type) && at < a->count; at += 256) {
-        size_t n = a->count - at < 256 ? a->count - at : 256;
-        array_to_double(some, a, at, n);
-        for (size_t i = 0; i < n; i++)
-            if (some[i] != some[i] || (infinite && some[i] - some[i] != 0)) return at + i;
-    }
-    return a->count;
-}
-
 int onnx_refuse_odd(const struct array *a, size_t index, struct err *e) {
     double value;
     array_to_double(&value, a, index, 1);
@@ -80,7 +69,7 @@ static int take_initializer(struct graph *g, Onnx__TensorProto *t, struct err *e
     struct array *a = NULL;
     int index, rc = onnx_tensor_take(&a, t, e);
     if (rc) return rc;
-    size_t odd = onnx_find_odd(a, true);
+    size_t odd = array_find_odd(a, true);
     if (odd == a->count) return graph_add_constant_take(&index, g, t->name, a, e);
     rc = onnx_refuse_odd(a, odd, e);
     array_free(a);

@@ -69,13 +69,13 @@ static int read_constant(struct graph *g, const Onnx__NodeProto *n, struct err *
         return err_set(e, E_INVALID, "a constant has one value, one output and no input");
     int rc = constant_value(&a, n->attribute[0], e);
     if (rc) return rc;
-    size_t nan = onnx_find_odd(a, false);
+    size_t nan = array_find_odd(a, false);
     if (nan < a->count) {
         rc = onnx_refuse_odd(a, nan, e);
         array_free(a);
         return rc;
     }
-    bool literal = a->count == 1 || onnx_find_odd(a, true) < a->count;
+    bool literal = a->count == 1 || array_find_odd(a, true) < a->count;
     rc = graph_add_constant_take(&index, g, n->output[0], a, e);
     if (rc) return rc;
     g->values[index].literal = literal;

@@ -50,8 +50,7 @@ void onnx_tensor_borrow(Onnx__TensorProto *t, const char *name, const struct arr
 
 bool onnx_is_default_domain(const char *domain);
 
-/* Index of the first element that is NaN, or with `infinite` not finite; a->count when there is none. */
-size_t onnx_find_odd(const struct array *a, bool infinite);
+/* Says which element is NaN or infinite. */
 int onnx_refuse_odd(const struct array *a, size_t index, struct err *e);
 
 /* ---- onnx_node.c ---- */

@@ -231,3 +231,14 @@ int64_t array_int(const struct array *a, size_t i) {
     array_to_double(&real, a, i, 1);
     return real_to_int(real);
 }
+
+size_t array_find_odd(const struct array *a, bool infinite) {
+    double some[256];
+    for (size_t at = 0; dtype_is_real(a->type) && at < a->count; at += 256) {
+        size_t n = a->count - at < 256 ? a->count - at : 256;
+        array_to_double(some, a, at, n);
+        for (size_t i = 0; i < n; i++)
+            if (some[i] != some[i] || (infinite && some[i] - some[i] != 0)) return at + i;
+    }
+    return a->count;
+}

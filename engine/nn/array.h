@@ -10,8 +10,8 @@
 #include "base/error.h"
 
 #define SHAPE_MAX_RANK 8
-#define DIM_BATCH (-1) /* the free first dimension of a graph's inputs and what follows from it */
-#define DIM_FREE (-2)  /* another dimension of a graph's input that data has to fix (graph_bind_input) */
+#define DIM_BATCH (-1)     /* the free first dimension of a graph's inputs and what follows from it */
+#define DIM_FREE INT64_MIN /* another dimension of a graph's input that data has to fix (graph_bind_input) */
 
 /* clang-format off */
 /* Element types: name in npy and in messages, bytes. Order is our own; formats map theirs. */
@@ -70,5 +70,8 @@ int64_t array_int(const struct array *a, size_t i);
 /* Converts n elements of raw memory, aligned or not, as above: for streams that are not arrays. */
 void dtype_to_float(float *out, enum dtype type, const void *from, size_t n);
 void dtype_to_double(double *out, enum dtype type, const void *from, size_t n);
+
+/* Index of the first element that is NaN, or with `infinite` not finite; a->count when there is none. */
+size_t array_find_odd(const struct array *a, bool infinite);
 
 #endif

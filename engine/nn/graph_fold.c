@@ -6,13 +6,20 @@
 #include "engine/nn/graph.h"
 #include "engine/nn/infer.h"
 
+/* NaN comes of a formula that goes wrong; as a constant, no file would be read again that has it. */
+static bool has_nan(const struct array *a) {
+    return array_find_odd(a, false) < a->count;
+}
+
 /* All that the node reads is constant, and inference could compute all that it makes. What the graph
  * gives out stays a node. */
 static bool can_fold(const struct graph *g, const bool *is_output, const struct node *n, const struct inferred *known) {
     for (int k = 0; k < n->n_inputs; k++)
         if (n->inputs[k] != VALUE_NONE && !g->values[n->inputs[k]].constant) return false;
-    for (int k = 0; k < n->n_outputs; k++)
-        if (n->outputs[k] != VALUE_NONE && (!known->folded[n->outputs[k]] || is_output[n->outputs[k]])) return false;
+    for (int k = 0; k < n->n_outputs; k++) {
+        int v = n->outputs[k];
+        if (v != VALUE_NONE && (!known->folded[v] || is_output[v] || has_nan(known->folded[v]))) return false;
+    }
     return true;
 }
 
@@ -27,7 +34,8 @@ static void fold_node(struct graph *g, const struct node *n, struct inferred *kn
         known->folded[n->outputs[k]] = NULL;
         v->type = v->constant->type;
         v->shape = v->constant->shape;
-        v->literal = literal && v->constant->count == 1;
+        bool mask = array_find_odd(v->constant, true) < v->constant->count;
+        v->literal = mask || (literal && v->constant->count == 1); /* as in a file: onnx_node.c */
     }
 }
 

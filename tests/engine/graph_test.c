@@ -399,6 +399,23 @@ TEST(weights_that_are_made_from_weights_become_weights) {
     graph_free(g);
 }
 
+/* A mask of infinities stays what it was, part of the formula; NaN is nothing to keep. */
+TEST(odd_numbers_are_not_made_weights) {
+    struct graph *g = new_graph();
+    struct err e = {0};
+    int x = add_input(g, "x", RANK2(DIM_BATCH, 3)), zeros = add_constant(g, "zeros", RANK1(3)),
+        minus = add_constant(g, "minus", RANK1(3));
+    for (int i = 0; i < 3; i++) ((float *)g->values[zeros].constant->data)[i] = 0;
+    for (int i = 0; i < 3; i++) ((float *)g->values[minus].constant->data)[i] = -1;
+    int infinite = add_node(g, "Log", "infinite", zeros, VALUE_NONE),
+        nan = add_node(g, "Log", "nan", minus, VALUE_NONE);
+    graph_add_output(g, add_node(g, "Add", "y", add_node(g, "Add", "masked", x, infinite), nan), NULL);
+    need(!graph_finish(g, &e) && !graph_fold(g, &e), "%s", e.text);
+    ok(g->values[infinite].constant && g->values[infinite].literal && !g->values[infinite].trainable, "a mask");
+    ok(!g->values[nan].constant && graph_find_node(g, "nan") >= 0, "still computed");
+    graph_free(g);
+}
+
 /* ---- what the planner makes of it ---- */
 
 TEST(outputs_may_be_anything) {
