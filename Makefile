@@ -102,10 +102,10 @@ $(patsubst %.c,$(OUT)/%,$1): $(patsubst %.c,$(OUT)/%.o,$1) $(call archives_of,$(
 endef
 $(foreach t,$(TEST_SOURCES),$(eval $(call test_program,$t)))
 
-# Fuzz targets, run over the fixtures.
+# Fuzz targets, run over the fixtures and their corpora.
 REPLAYS := $(patsubst %_fuzz.c,$(OUT)/%_replay,$(wildcard tests/fuzz/*_fuzz.c))
-$(OUT)/tests/fuzz/%_replay: $(OUT)/tests/fuzz/%_fuzz.o $(OUT)/tests/fuzz/replay.o $(call archives_of,engine)
-	$(CC) $(LDFLAGS) $^ $(call libs_of,engine) -o $@
+$(OUT)/tests/fuzz/%_replay: $(OUT)/tests/fuzz/%_fuzz.o $(OUT)/tests/fuzz/replay.o $(call archives_of,server)
+	$(CC) $(LDFLAGS) $^ $(call libs_of,server) -o $@
 
 # What only another build can show: gradients in double, everything that computes without oneDNN.
 DOUBLE_TESTS   := $(BUILD)/release-double/tests/engine/gradient_test
@@ -172,9 +172,10 @@ $(NODE_MODULES): tests/js/package-lock.json
 	@touch $@
 
 FUZZ_SECONDS ?= 60
-fuzz: ## searches for inputs that break the readers: FUZZ_SECONDS=60 for each
+FUZZ         ?=
+fuzz: ## searches for inputs that break the readers: FUZZ_SECONDS=60 for each, FUZZ="json npz" for some
 	tools/packages install build fuzz
-	FUZZ_SECONDS=$(FUZZ_SECONDS) tools/fuzz $(BUILD)/fuzz
+	FUZZ_SECONDS=$(FUZZ_SECONDS) tools/fuzz $(BUILD)/fuzz $(FUZZ)
 
 lint: ## the rules that a machine can check: layers, sizes, calls better avoided
 	tools/packages install lint

@@ -97,6 +97,7 @@ bool text_print(char *out, size_t room, const char *format, ...) {
 void text_copy(char *out, size_t room, const char *from) {
     if (!room) return;
     size_t length = strnlen(from, room - 1);
+    for (int i = 0; i < 3 && length > 0 && ((unsigned char)from[length] & 0xc0) == 0x80; i++) length--;
     memcpy(out, from, length);
     out[length] = '\0';
 }

@@ -36,7 +36,7 @@ int text_fail(struct text *t, int code);
 /* snprintf that says whether everything fitted. */
 bool text_print(char *out, size_t room, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* Copies with truncation; always terminates. */
+/* Copies with truncation, not inside a character; always terminates. */
 void text_copy(char *out, size_t room, const char *from);
 
 /* Bytes of the UTF-8 character that `bytes` starts with (RFC 3629); 0 when it is not one. */

@@ -30,6 +30,13 @@ void put_json(struct json_writer *w, const char *name, const char *json) {
         json_put_null(w, name);
 }
 
+void put_macs(struct json_writer *w, int64_t macs) {
+    if (macs < 0)
+        json_put_null(w, "macs");
+    else
+        json_put_int(w, "macs", macs);
+}
+
 void put_id(struct json_writer *w, const char *name, int64_t id) {
     if (id)
         json_put_int(w, name, id);

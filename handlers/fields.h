@@ -16,6 +16,8 @@ void put_time(struct json_writer *w, const char *name, int64_t ms);
 void put_digest(struct json_writer *w, const char *name, const struct digest *d);
 /* JSON text as it is; NULL is null. */
 void put_json(struct json_writer *w, const char *name, const char *json);
+/* "macs"; negative is null: it depends on dimensions that the network leaves free. */
+void put_macs(struct json_writer *w, int64_t macs);
 /* A number from 1 on; 0 is null. */
 void put_id(struct json_writer *w, const char *name, int64_t id);
 

@@ -60,7 +60,7 @@ static void put_teacher(struct json_writer *w, const struct request *r, const st
         json_put_string(w, "name", m.version.name);
         json_put_int(w, "version", m.version.number);
         json_put_int(w, "parameters", m.parameters);
-        json_put_int(w, "macs", m.macs);
+        put_macs(w, m.macs);
         json_close_object(w);
         store_model_fini(&m);
         return;

@@ -21,7 +21,7 @@ static void put_identity(struct json_writer *w, const struct store_version *v) {
 
 static void put_size(struct json_writer *w, int64_t parameters, int64_t macs) {
     json_put_int(w, "parameters", parameters);
-    json_put_int(w, "macs", macs);
+    put_macs(w, macs);
 }
 
 void put_model_version(struct json_writer *w, const struct store_model *m) {

@@ -44,14 +44,15 @@ ROWS(alias_history, LIST("items", &a_move, "newest first"), MAYBE_TEXT("next", "
 /* ---- models ---- */
 
 ROWS(port, TEXT("name", "name of the value"), TEXT("dtype", "element type"),
-     LIST("shape", NULL, "numbers, and \"N\" for the batch"));
+     MAYBE_LIST("shape", NULL,
+                "numbers, \"N\" for the batch, other free dimensions by name; null where it depends on those"));
 ITEM(a_port, port);
 
 /* clang-format off */
 #define VERSION_ROWS \
     TEXT("name", "name of the model"), WHOLE("version", "its number"), TEXT("digest", "sha256:<hex> of the bytes"), \
     WHOLE("bytes", "size of the ONNX file"), WHOLE("parameters", "numbers that it learned"), \
-    WHOLE("macs", "multiply-adds for one sample"), MAYBE_WHOLE("job", "that made it"), TEXT("created_at", "time")
+    MAYBE_WHOLE("macs", "multiply-adds for one sample, null while dimensions are free"), MAYBE_WHOLE("job", "that made it"), TEXT("created_at", "time")
 /* clang-format on */
 
 ROWS(short_version, VERSION_ROWS);

@@ -1,28 +1,41 @@
 /* describe.c - graphs as JSON for the store. */
 #include "jobs/describe.h"
 
-#include "base/json.h"
 #include "base/memory.h"
 #include "engine/nn/op.h"
 
 #define TEXT_MAX (4 << 20)
 
+static void put_shape(struct json_writer *w, const struct graph *g, int value) {
+    const struct shape *s = &g->values[value].shape;
+    if (s->rank < 0) {
+        json_put_null(w, "shape");
+        return;
+    }
+    json_open_array(w, "shape");
+    for (int d = 0; d < s->rank; d++) {
+        if (s->dim[d] == DIM_BATCH)
+            json_put_string(w, NULL, "N");
+        else if (s->dim[d] == DIM_FREE)
+            json_put_string(w, NULL, graph_axis_name(g, value, d));
+        else
+            json_put_int(w, NULL, s->dim[d]);
+    }
+    json_close_array(w);
+}
+
+void describe_value(struct json_writer *w, const struct graph *g, int value) {
+    json_put_string(w, "name", g->values[value].name);
+    json_put_string(w, "dtype", dtype_name(g->values[value].type));
+    put_shape(w, g, value);
+}
+
 static void put_ports(struct text *out, const struct graph *g, const int *values, int n) {
     struct json_writer w = json_writer(out);
     json_open_array(&w, NULL);
     for (int i = 0; i < n; i++) {
-        const struct value *v = &g->values[values[i]];
         json_open_object(&w, NULL);
-        json_put_string(&w, "name", v->name);
-        json_put_string(&w, "dtype", dtype_name(v->type));
-        json_open_array(&w, "shape");
-        for (int d = 0; d < v->shape.rank; d++) {
-            if (v->shape.dim[d] == DIM_BATCH)
-                json_put_string(&w, NULL, "N");
-            else
-                json_put_int(&w, NULL, v->shape.dim[d]);
-        }
-        json_close_array(&w);
+        describe_value(&w, g, values[i]);
         json_close_object(&w);
     }
     json_close_array(&w);

@@ -13,28 +13,15 @@ static void forget(struct graph *g) {
     malloc_trim(0);
 }
 
-static void put_shape(struct json_writer *w, const struct shape *s) {
-    json_open_array(w, "shape");
-    for (int i = 0; i < s->rank; i++) {
-        if (s->dim[i] == DIM_BATCH)
-            json_put_string(w, NULL, "N");
-        else
-            json_put_int(w, NULL, s->dim[i]);
-    }
-    json_close_array(w);
-}
-
-static void put_port(struct json_writer *w, const struct value *v) {
+static void put_port(struct json_writer *w, const struct graph *g, int value) {
     json_open_object(w, NULL);
-    json_put_string(w, "name", v->name);
-    json_put_string(w, "dtype", dtype_name(v->type));
-    put_shape(w, &v->shape);
+    describe_value(w, g, value);
     json_close_object(w);
 }
 
 static void put_ports(struct json_writer *w, const char *name, const struct graph *g, const int *values, int n) {
     json_open_array(w, name);
-    for (int i = 0; i < n; i++) put_port(w, &g->values[values[i]]);
+    for (int i = 0; i < n; i++) put_port(w, g, values[i]);
     json_close_array(w);
 }
 
@@ -74,7 +61,9 @@ static void put_attribute(struct json_writer *w, const struct attribute *a) {
         case ATTRIBUTE_ARRAY:
             json_open_object(w, a->name);
             json_put_string(w, "dtype", dtype_name(a->array->type));
-            put_shape(w, &a->array->shape);
+            json_open_array(w, "shape");
+            for (int d = 0; d < a->array->shape.rank; d++) json_put_int(w, NULL, a->array->shape.dim[d]);
+            json_close_array(w);
             json_close_object(w);
             break;
     }
@@ -94,7 +83,7 @@ static void put_node(struct json_writer *w, const struct graph *g, const struct 
     put_names(w, "outputs", g, n->outputs, n->n_outputs);
     json_open_array(w, "shapes"); /* of the outputs */
     for (int i = 0; i < n->n_outputs; i++)
-        if (n->outputs[i] != VALUE_NONE) put_port(w, &g->values[n->outputs[i]]);
+        if (n->outputs[i] != VALUE_NONE) put_port(w, g, n->outputs[i]);
     json_close_array(w);
     json_open_object(w, "attributes");
     for (int i = 0; i < n->n_attributes; i++) put_attribute(w, &n->attributes[i]);
@@ -113,7 +102,7 @@ static void put_graph(struct json_writer *w, const struct graph *g) {
     json_close_array(w);
     json_open_array(w, "constants");
     for (int i = 0; i < g->n_values; i++)
-        if (g->values[i].constant) put_port(w, &g->values[i]);
+        if (g->values[i].constant) put_port(w, g, i);
     json_close_array(w);
     json_close_object(w);
 }

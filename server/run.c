@@ -159,19 +159,15 @@ static void add_channel(struct shape *data, const struct shape *wanted) {
 
 static int check_inputs(struct session *s, struct err *e) {
     const struct graph *g = s->graph;
-    if (s->options.n_inputs != g->n_inputs)
-        return err_set(e, E_INVALID, "the network has %d inputs, %d files are given", g->n_inputs, s->options.n_inputs);
     bool free_batch = g->n_inputs > 0;
     for (int i = 0; i < g->n_inputs; i++) {
         const struct shape *wanted = &g->values[g->inputs[i]].shape;
-        struct shape *data = &s->inputs[i]->shape;
-        add_channel(data, wanted);
+        const struct shape *data = &s->inputs[i]->shape;
         bool fits = data->rank == wanted->rank;
-        for (int d = 0; d < wanted->rank && fits; d++)
-            fits = wanted->dim[d] == DIM_BATCH || wanted->dim[d] == data->dim[d];
+        for (int d = 0; d < wanted->rank && fits; d++) fits = wanted->dim[d] < 0 || wanted->dim[d] == data->dim[d];
         if (!fits) {
-            char want[96], have[96];
-            shape_print(want, sizeof want, wanted);
+            char want[SHAPE_TEXT], have[96];
+            graph_print_shape(want, sizeof want, g, g->inputs[i]);
             shape_print(have, sizeof have, data);
             return err_set(e, E_INVALID, "input '%s' has the shape %s, %s has %s", g->values[g->inputs[i]].name, want,
                            s->options.inputs[i], have);
@@ -187,6 +183,19 @@ static int check_inputs(struct session *s, struct err *e) {
     if (s->samples == 0) return err_set(e, E_INVALID, "there are no samples in the input");
     s->chunk = free_batch && s->samples > CHUNK ? CHUNK : s->samples;
     return 0;
+}
+
+/* Dimensions that the network leaves free have the sizes of the inputs. */
+static int bind_inputs(struct session *s, struct err *e) {
+    int status = 0;
+    if (s->options.n_inputs != s->graph->n_inputs)
+        return err_set(e, E_INVALID, "the network has %d inputs, %d files are given", s->graph->n_inputs,
+                       s->options.n_inputs);
+    for (int i = 0; i < s->graph->n_inputs && !status; i++) {
+        add_channel(&s->inputs[i]->shape, &s->graph->values[s->graph->inputs[i]].shape);
+        status = graph_bind_input(s->graph, i, &s->inputs[i]->shape, s->options.inputs[i], e);
+    }
+    return status;
 }
 
 static int make_outputs(struct session *s, struct err *e) {
@@ -221,6 +230,7 @@ static int open_session(struct session *s, struct err *e) {
     int status = read_model(&s->graph, s->options.model, e);
     for (int i = 0; i < s->options.n_inputs && !status; i++)
         status = read_input(&s->inputs[i], s->options.inputs[i], e);
+    if (!status) status = bind_inputs(s, e);
     if (!status) status = check_inputs(s, e);
     if (!status) status = make_outputs(s, e);
     if (!status) status = crew_new(&s->crew, s->options.threads, e);

@@ -11,7 +11,7 @@ struct store_model_new {
     const char *name;
     struct store_blob blob;
     int64_t parameters;
-    int64_t macs; /* multiply-adds of one sample */
+    int64_t macs; /* multiply-adds of one sample; negative: not known */
     const char *operators;
     const char *inputs;
     const char *outputs;

@@ -68,7 +68,7 @@ const SPELLED = {
 export const words = (name) => SPELLED[name] ?? name.replaceAll('_', ' ');
 
 export function shape(dimensions) {
-  if (!Array.isArray(dimensions)) return '';
+  if (!Array.isArray(dimensions)) return 'as the input decides';
   return dimensions.map((d) => (d === null || d === -1 ? 'N' : typeof d === 'number' ? exact(d) : d)).join(' × ') || 'scalar';
 }
 

@@ -68,12 +68,15 @@ export async function resultCard(job, signal) {
   const [teacher, student] = await Promise.all([
     modelOrNull(teacherRef(job.spec), signal), modelOrNull(job.result.model, signal)]);
   const { metrics, teacher_metrics: teacherMetrics, report } = job.result;
-  const rows = [...sizeRows({ ...teacherMetrics, ...teacher }, { ...metrics, ...student }), ...accuracyRows(job.result)];
+  const rows = [...sizeRows(together(teacher, teacherMetrics), together(student, metrics)), ...accuracyRows(job.result)];
   return card('Result',
     (report?.warnings ?? []).map((text) => h('p.notice', text)),
     teacher || teacherMetrics ? comparisonTable(rows) : measuredTable({ ...metrics, ...sizesOf(student) }),
     job.result.model && downloadPart(job, student));
 }
+
+// What is stored of a model, and what its data made known: multiply-adds, where the network leaves sizes free.
+const together = (model, metrics) => ({ ...metrics, ...model, macs: model?.macs ?? metrics?.macs });
 
 const sizesOf = (model) => model && { parameters: model.parameters, macs: model.macs, bytes: model.bytes };
 

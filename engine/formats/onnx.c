@@ -9,6 +9,7 @@
 
 #define MIN_IR_VERSION 3         /* the first with operator sets */
 #define MAX_ENDS NODE_MAX_INPUTS /* inputs, and outputs, of a graph */
+#define COPIES_ALWAYS ((size_t)64 << 20)
 
 static const char *text_or(const char *text, const char *otherwise) {
     return text ? text : otherwise;
@@ -58,17 +59,6 @@ static int check_model(const Onnx__ModelProto *m, struct err *e) {
 
 /* ---- values ---- */
 
-size_t onnx_find_odd(const struct array *a, bool infinite) {
-    double some[256];
-    for (size_t at = 0; dtype_is_real(a->type) && at < a->count; at += 256) {
-        size_t n = a->count - at < 256 ? a->count - at : 256;
-        array_to_double(some, a, at, n);
-        for (size_t i = 0; i < n; i++)
-            if (some[i] != some[i] || (infinite && some[i] - some[i] != 0)) return at + i;
-    }
-    return a->count;
-}
-
 int onnx_refuse_odd(const struct array *a, size_t index, struct err *e) {
     double value;
     array_to_double(&value, a, index, 1);
@@ -90,7 +80,7 @@ static int take_initializer(struct graph *g, Onnx__TensorProto *t, struct err *e
     struct array *a = NULL;
     int index, rc = onnx_tensor_take(&a, t, e);
     if (rc) return rc;
-    size_t odd = onnx_find_odd(a, true);
+    size_t odd = array_find_odd(a, true);
     bool mask = odd < a->count && is_mask(a);
     if (odd == a->count || mask) {
         rc = graph_add_constant_take(&index, g, t->name, a, e);
@@ -109,17 +99,23 @@ static int read_initializer(struct graph *g, Onnx__TensorProto *t, struct err *e
     return rc;
 }
 
-/* The first dimension may be free: it is the batch. */
+/* A dimension may be free, with a name or without; some exporters write -1. The first one is the batch. */
 static int read_dim(int64_t *out, const Onnx__TensorShapeProto__Dimension *d, size_t axis, struct err *e) {
-    bool given = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
-    bool named = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
+    bool given = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value != -1;
     if (given && d->dim_value < 0)
         return err_set(e, E_INVALID, "dimension %zu is %lld; it must not be negative", axis, (long long)d->dim_value);
-    if (!given && axis > 0)
-        return err_set(e, E_UNSUPPORTED, "dimension %zu ('%s') is free; only the first may be: export with fixed sizes",
-                       axis, named ? d->dim_param : "?");
-    *out = given ? d->dim_value : DIM_BATCH;
+    *out = given ? d->dim_value : axis ? DIM_FREE : DIM_BATCH;
     return 0;
+}
+
+/* Tells the graph which dimensions of its newest input are free. */
+static int read_free_axes(struct graph *g, const struct shape *s, const Onnx__TensorShapeProto *p, struct err *e) {
+    int rc = 0;
+    for (int i = 1; i < s->rank && !rc; i++) {
+        bool named = p->dim[i]->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
+        if (s->dim[i] == DIM_FREE) rc = graph_free_axis(g, g->n_inputs - 1, i, named ? p->dim[i]->dim_param : "", e);
+    }
+    return rc;
 }
 
 static int read_input_type(enum dtype *type, struct shape *shape, const Onnx__ValueInfoProto *v, struct err *e) {
@@ -145,9 +141,13 @@ static int read_input(struct graph *g, const Onnx__ValueInfoProto *v, struct err
     if (!v->name || !*v->name) return err_set(e, E_INVALID, "an input of the graph has no name");
     int known = graph_find_value(g, v->name);
     if (known != VALUE_NONE && g->values[known].constant) return 0; /* has an initializer */
+    if (g->n_inputs == MAX_ENDS)
+        return err_set(e, E_TOO_LARGE, "the graph has more inputs without an initializer; at most %d are taken",
+                       MAX_ENDS);
     int rc = read_input_type(&type, &shape, v, e);
     if (!rc) rc = graph_add_value(&index, g, v->name, NULL, e);
     if (!rc) rc = graph_add_input(g, index, type, &shape, e);
+    if (!rc) rc = read_free_axes(g, &shape, v->type->tensor_type->shape, e);
     if (rc) err_prefix(e, "input '%s'", v->name);
     return rc;
 }
@@ -174,11 +174,12 @@ static int check_counts(const Onnx__GraphProto *p, struct err *e) {
 }
 
 /* Values first, so that nodes may come in any order; graph_finish sorts them. */
-static int read_graph(struct graph *g, Onnx__GraphProto *p, bool fold, struct err *e) {
+static int read_graph(struct graph *g, Onnx__GraphProto *p, size_t size, bool fold, struct err *e) {
+    size_t copies = size > SIZE_MAX / 4 ? size : COPIES_ALWAYS + 2 * size;
     int rc = check_counts(p, e);
     for (size_t i = 0; !rc && i < p->n_initializer; i++) rc = read_initializer(g, p->initializer[i], e);
     for (size_t i = 0; !rc && i < p->n_input; i++) rc = read_input(g, p->input[i], e);
-    for (size_t i = 0; !rc && i < p->n_node; i++) rc = onnx_node_outputs(g, p->node[i], i, e);
+    for (size_t i = 0; !rc && i < p->n_node; i++) rc = onnx_node_outputs(g, p->node[i], i, &copies, e);
     for (size_t i = 0; !rc && i < p->n_node; i++) rc = onnx_node_read(g, p->node[i], i, e);
     for (size_t i = 0; !rc && i < p->n_output; i++) rc = read_output(g, p->output[i], e);
     if (g->opset < ONNX_MIN_OPSET) g->opset = ONNX_MIN_OPSET; /* onnx_old.c has seen every node */
@@ -197,7 +198,7 @@ static int read_model(struct graph **out, const void *bytes, size_t size, bool f
     rc = check_model(m, e);
     if (!rc) rc = read_opset(&opset, m, e);
     if (!rc) rc = graph_new(&g, text_or(m->graph->name, ""), opset, e);
-    if (!rc) rc = read_graph(g, m->graph, fold, e);
+    if (!rc) rc = read_graph(g, m->graph, size, fold, e);
     proto_free(message, &memory);
     if (rc) {
         graph_free(g);

@@ -6,8 +6,7 @@
  * Accepted: IR version 3 and later, opset ONNX_MIN_OPSET to ONNX_MAX_OPSET of the default domain, older
  * opsets as far as their operators mean the same, tensors in every type of array.h. Refused, with what and where: external data (never opened), local
  * functions, training information, sparse tensors, subgraphs, operators without a row in the
- * operator table, NaN or infinite weights (masks of 0 and minus infinity are none), free dimensions other
- * than the first. */
+ * operator table, NaN or infinite weights (masks of 0 and minus infinity are none). */
 #ifndef ENGINE_FORMATS_ONNX_H
 #define ENGINE_FORMATS_ONNX_H
 
@@ -22,14 +21,14 @@
 
 /* The graph, finished (graph_finish). Names stay. Constant nodes become constants of the graph with
  * `literal` set. Graph inputs that have an initializer are constants. A first dimension without a
- * number is DIM_BATCH; a number stays. Weights are copied once; `bytes` is not needed afterwards. */
+ * number is DIM_BATCH, others without one are free axes with their names; a number stays. Weights are copied once; `bytes` is not needed afterwards. */
 int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e);
 
 /* The same without graph_fold: every initializer of the file is a constant under its own name, and what the file
  * computes from initializers (a transposed weight) is still a node. */
 int onnx_read_plain(struct graph **out, const void *bytes, size_t size, struct err *e);
 
-/* Writes a finished graph; the same graph gives the same bytes. Literals become Constant nodes, other
+/* Writes a finished graph without free axes; the same graph gives the same bytes. Literals become Constant nodes, other
  * constants initializers. */
 int onnx_write(struct byte_sink sink, const struct graph *g, struct err *e);
 

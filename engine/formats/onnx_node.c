@@ -69,13 +69,13 @@ static int read_constant(struct graph *g, const Onnx__NodeProto *n, struct err *
         return err_set(e, E_INVALID, "a constant has one value, one output and no input");
     int rc = constant_value(&a, n->attribute[0], e);
     if (rc) return rc;
-    size_t nan = onnx_find_odd(a, false);
+    size_t nan = array_find_odd(a, false);
     if (nan < a->count) {
         rc = onnx_refuse_odd(a, nan, e);
         array_free(a);
         return rc;
     }
-    bool literal = a->count == 1 || onnx_find_odd(a, true) < a->count;
+    bool literal = a->count == 1 || array_find_odd(a, true) < a->count;
     rc = graph_add_constant_take(&index, g, n->output[0], a, e);
     if (rc) return rc;
     g->values[index].literal = literal;
@@ -91,26 +91,35 @@ static const struct value *copied_constant(const struct graph *g, const Onnx__No
     return v != VALUE_NONE && g->values[v].constant && *n->output[0] ? &g->values[v] : NULL;
 }
 
-static int copy_constant(struct graph *g, const Onnx__NodeProto *n, const struct value *from, struct err *e) {
+static int copy_constant(struct graph *g, const Onnx__NodeProto *n, const struct value *from, size_t *copies,
+                         struct err *e) {
     struct array *a;
+    size_t bytes = from->constant->count * dtype_size(from->type) + sizeof *a;
+    if (bytes > *copies)
+        return err_set(
+            e, E_TOO_LARGE,
+            "it copies '%.200s', and with that the copies of constants have many times the bytes of the file: "
+            "use the constant itself",
+            from->name);
+    *copies -= bytes;
     int index, literal = from->literal, rc = array_clone(&a, from->constant, e);
     if (!rc) rc = graph_add_constant_take(&index, g, n->output[0], a, e);
     if (!rc) g->values[index].literal = literal;
     return rc;
 }
 
-static int add_outputs(struct graph *g, const Onnx__NodeProto *n, struct err *e) {
+static int add_outputs(struct graph *g, const Onnx__NodeProto *n, size_t *copies, struct err *e) {
     if (is_constant(n)) return read_constant(g, n, e);
     const struct value *copied = copied_constant(g, n);
-    if (copied) return copy_constant(g, n, copied, e);
+    if (copied) return copy_constant(g, n, copied, copies, e);
     int index, rc = check_node(n, e);
     for (size_t i = 0; !rc && i < n->n_output; i++)
         if (*n->output[i]) rc = graph_add_value(&index, g, n->output[i], NULL, e);
     return rc;
 }
 
-int onnx_node_outputs(struct graph *g, const Onnx__NodeProto *n, size_t index, struct err *e) {
-    return with_node(add_outputs(g, n, e), n, index, e);
+int onnx_node_outputs(struct graph *g, const Onnx__NodeProto *n, size_t index, size_t *copies, struct err *e) {
+    return with_node(add_outputs(g, n, copies, e), n, index, e);
 }
 
 /* ---- attributes ---- */

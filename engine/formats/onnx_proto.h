@@ -50,14 +50,14 @@ void onnx_tensor_borrow(Onnx__TensorProto *t, const char *name, const struct arr
 
 bool onnx_is_default_domain(const char *domain);
 
-/* Index of the first element that is NaN, or with `infinite` not finite; a->count when there is none. */
-size_t onnx_find_odd(const struct array *a, bool infinite);
+/* Says which element is NaN or infinite. */
 int onnx_refuse_odd(const struct array *a, size_t index, struct err *e);
 
 /* ---- onnx_node.c ---- */
 
-/* Adds the values that the node makes. `index` is for messages. */
-int onnx_node_outputs(struct graph *g, const Onnx__NodeProto *n, size_t index, struct err *e);
+/* Adds the values that the node makes. `index` is for messages. A node that copies a constant takes its bytes from
+ * *copies. */
+int onnx_node_outputs(struct graph *g, const Onnx__NodeProto *n, size_t index, size_t *copies, struct err *e);
 /* Adds the node itself, when all values are there. */
 int onnx_node_read(struct graph *g, const Onnx__NodeProto *n, size_t index, struct err *e);
 

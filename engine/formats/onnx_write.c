@@ -255,7 +255,8 @@ static int check_shapes(const struct graph *g, const int *list, int n, struct er
 
 int onnx_write(struct byte_sink sink, const struct graph *g, struct err *e) {
     struct arena arena = {0};
-    int rc = check_shapes(g, g->inputs, g->n_inputs, e);
+    int rc = graph_check_bound(g, e);
+    if (!rc) rc = check_shapes(g, g->inputs, g->n_inputs, e);
     if (!rc) rc = check_shapes(g, g->outputs, g->n_outputs, e);
     if (rc) return rc;
     const Onnx__ModelProto *m = new_model(&arena, g);

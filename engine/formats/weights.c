@@ -8,7 +8,6 @@
 #include "engine/formats/onnx_proto.h"
 #include "engine/formats/safetensors.h"
 
-#define SHAPE_TEXT (SHAPE_MAX_RANK * 24)
 #define NAMES_COMPARED 4096 /* in the search for the nearest one */
 #define NAMES_SHOWN 5
 #define PIECE 256 /* elements converted at a time */
@@ -173,7 +172,7 @@ static int take_weight(void *context, const void *bytes, size_t size, struct err
 static int end_weight(void *context, struct err *e) {
     struct weights_reader *r = context;
     const struct array *a = r->g->values[r->value].constant;
-    size_t odd = onnx_find_odd(a, true);
+    size_t odd = array_find_odd(a, true);
     if (odd < a->count) return onnx_refuse_odd(a, odd, e);
     r->seen[r->value] = true;
     return 0;

@@ -48,11 +48,11 @@ int shape_count(size_t *out, const struct shape *s, struct err *e) {
     bool empty = false;
     for (int i = 0; i < s->rank; i++) {
         int64_t dim = s->dim[i];
-        if (dim < 0 && dim != DIM_BATCH)
+        if (dim < 0 && dim != DIM_BATCH && dim != DIM_FREE)
             return err_set(e, E_INVALID, "dimension %d is %lld; it must not be negative", i, (long long)dim);
         if (dim == 0)
             empty = true;
-        else if (dim != DIM_BATCH && (!mem_mul(&count, count, (size_t)dim) || count > PTRDIFF_MAX / 8)) {
+        else if (dim > 0 && (!mem_mul(&count, count, (size_t)dim) || count > PTRDIFF_MAX / 8)) {
             char text[SHAPE_MAX_RANK * 24];
             shape_print(text, sizeof text, s);
             return err_set(e, E_TOO_LARGE, "shape %s has more elements than memory has bytes", text);
@@ -77,6 +77,8 @@ void shape_print(char *out, size_t room, const struct shape *s) {
         const char *comma = i ? "," : "";
         if (s->dim[i] == DIM_BATCH)
             text_print(out + used, room - used, "%sN", comma);
+        else if (s->dim[i] == DIM_FREE)
+            text_print(out + used, room - used, "%s?", comma);
         else
             text_print(out + used, room - used, "%s%lld", comma, (long long)s->dim[i]);
     }
@@ -228,4 +230,15 @@ int64_t array_int(const struct array *a, size_t i) {
     }
     array_to_double(&real, a, i, 1);
     return real_to_int(real);
+}
+
+size_t array_find_odd(const struct array *a, bool infinite) {
+    double some[256];
+    for (size_t at = 0; dtype_is_real(a->type) && at < a->count; at += 256) {
+        size_t n = a->count - at < 256 ? a->count - at : 256;
+        array_to_double(some, a, at, n);
+        for (size_t i = 0; i < n; i++)
+            if (some[i] != some[i] || (infinite && some[i] - some[i] != 0)) return at + i;
+    }
+    return a->count;
 }

@@ -10,7 +10,8 @@
 #include "base/error.h"
 
 #define SHAPE_MAX_RANK 8
-#define DIM_BATCH (-1) /* the free first dimension of a graph's inputs and what follows from it */
+#define DIM_BATCH (-1)     /* the free first dimension of a graph's inputs and what follows from it */
+#define DIM_FREE INT64_MIN /* another dimension of a graph's input that data has to fix (graph_bind_input) */
 
 /* clang-format off */
 /* Element types: name in npy and in messages, bytes. Order is our own; formats map theirs. */
@@ -36,13 +37,13 @@ bool dtype_is_real(enum dtype type); /* one of the four float types */
 
 struct shape {
     int rank;
-    int64_t dim[SHAPE_MAX_RANK]; /* >= 0, or DIM_BATCH */
+    int64_t dim[SHAPE_MAX_RANK]; /* >= 0, or DIM_BATCH, or DIM_FREE */
 };
 
-/* Number of elements; E_TOO_LARGE when it or its size in 8-byte elements overflows. A DIM_BATCH counts as 1. */
+/* Number of elements; E_TOO_LARGE when it or its size in 8-byte elements overflows. A free dimension counts as 1. */
 int shape_count(size_t *out, const struct shape *s, struct err *e);
 bool shape_equal(const struct shape *a, const struct shape *b);
-/* "[N,3,32,32]", N for DIM_BATCH. */
+/* "[N,3,32,32]", N for DIM_BATCH, ? for DIM_FREE. */
 void shape_print(char *out, size_t room, const struct shape *s);
 
 /* An immutable block of elements in C order, little endian. */
@@ -53,7 +54,7 @@ struct array {
     void *data;   /* count * dtype_size(type) bytes from mem_alloc */
 };
 
-/* Zeroed array of that shape; shape must have no DIM_BATCH. */
+/* Zeroed array of that shape; shape must have no free dimension. */
 int array_new(struct array **out, enum dtype type, const struct shape *shape, struct err *e);
 /* An array around `data` (as above, of the right size), which is taken, on failure too. */
 int array_new_take(struct array **out, enum dtype type, const struct shape *shape, void *data, struct err *e);
@@ -69,5 +70,8 @@ int64_t array_int(const struct array *a, size_t i);
 /* Converts n elements of raw memory, aligned or not, as above: for streams that are not arrays. */
 void dtype_to_float(float *out, enum dtype type, const void *from, size_t n);
 void dtype_to_double(double *out, enum dtype type, const void *from, size_t n);
+
+/* Index of the first element that is NaN, or with `infinite` not finite; a->count when there is none. */
+size_t array_find_odd(const struct array *a, bool infinite);
 
 #endif

@@ -63,6 +63,20 @@ static bool holds(const struct shape *array, const struct shape *sample, bool ch
     return shape_equal(&have, &bare);
 }
 
+void dataset_shape(struct shape *out, const struct dataset_spec *spec, const struct shape *array,
+                   const struct shape *input) {
+    int rank = array->rank;
+    *out = *array;
+    if (rank + 1 == input->rank && rank >= 2 && rank < SHAPE_MAX_RANK) { /* [N,H,W]: one channel */
+        out->rank = rank + 1;
+        out->dim[1] = 1;
+        for (int d = 1; d < rank; d++) out->dim[d + 1] = array->dim[d];
+    } else if (spec->layout == 1 && rank > 2) {
+        out->dim[1] = array->dim[rank - 1];
+        for (int d = 1; d < rank - 1; d++) out->dim[d + 1] = array->dim[d];
+    }
+}
+
 static int mismatch(const struct dataset *d, const struct dataset_spec *spec, const struct shape *input,
                     struct err *e) {
     char have[128], want[128];

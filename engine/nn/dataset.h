@@ -48,6 +48,11 @@ struct dataset {
     real gain[DATASET_MAX_CHANNELS], shift[DATASET_MAX_CHANNELS]; /* x * gain + shift */
 };
 
+/* The shape, batch first, that samples stored as `array` have for a network: channels to the front, and an axis of 1 where
+ * `input` has one axis more. */
+void dataset_shape(struct shape *out, const struct dataset_spec *spec, const struct shape *array,
+                   const struct shape *input);
+
 /* Fits arrays to a network's input (shape with batch first): a missing channel axis of 1 is added,
  * any other mismatch is E_INVALID showing both shapes. labels may be NULL. Labels must be whole
  * numbers in [0, classes) when classes > 0: the first one that is not is named. Arrays without data

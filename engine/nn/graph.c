@@ -65,6 +65,8 @@ void graph_free(struct graph *g) {
     names_free(&g->node_names);
     mem_free(g->values);
     mem_free(g->nodes);
+    for (int i = 0; i < g->n_free_axes; i++) mem_free(g->free_axes[i].name);
+    mem_free(g->free_axes);
     mem_free(g->inputs);
     mem_free(g->outputs);
     mem_free(g->name);
@@ -101,6 +103,9 @@ static int choose_name(char **out, struct graph *g, const struct names *taken, c
 int graph_add_value(int *out, struct graph *g, const char *name, const char *stem, struct err *e) {
     if (name && *name && names_find(&g->value_names, name) >= 0)
         return err_set(e, E_INVALID, "the name '%s' is given to two values; each needs its own", name);
+    if (g->n_values >= GRAPH_MAX_VALUES)
+        return err_set(e, E_TOO_LARGE, "the graph has more than %d values; at most so many are taken",
+                       GRAPH_MAX_VALUES);
     int status = reserve((void **)&g->values, &g->values_room, g->n_values, sizeof *g->values, e);
     if (status) return status;
     struct value *v = &g->values[g->n_values];
@@ -333,6 +338,8 @@ int graph_clone(struct graph **out, const struct graph *g, struct err *e) {
     for (int i = 0; i < g->n_inputs && !status; i++) status = append_index(&to->inputs, &to->n_inputs, g->inputs[i], e);
     for (int i = 0; i < g->n_outputs && !status; i++)
         status = append_index(&to->outputs, &to->n_outputs, g->outputs[i], e);
+    for (int i = 0; i < g->n_free_axes && !status; i++)
+        status = graph_free_axis(to, g->free_axes[i].input, g->free_axes[i].axis, g->free_axes[i].name, e);
     if (status) {
         graph_free(to);
         return status;

@@ -18,9 +18,12 @@
 #include "engine/nn/names.h"
 
 #define GRAPH_MAX_NODES 1000000
+#define GRAPH_MAX_VALUES 4000000
 #define GRAPH_MAX_NAME 512
+#define GRAPH_MAX_FREE 256 /* free dimensions of inputs, batches aside */
 #define NODE_MAX_INPUTS 4096
 #define VALUE_MEMORIES 2
+#define SHAPE_TEXT 384  /* room for a shape with names in it */
 #define VALUE_NONE (-1) /* an optional input or output that is left out */
 
 struct op;
@@ -76,6 +79,12 @@ struct graph_training {
     double rate;    /* the learning rate of the last one */
 };
 
+/* A dimension of an input, other than the batch, whose size the file leaves open (PyTorch: dynamic_axes). */
+struct free_axis {
+    int input, axis; /* input: index into graph.inputs */
+    char *name;      /* in the file, "" without one; axes of one name have one size */
+};
+
 struct graph {
     char *name;
     int opset; /* of the default domain, as read; nodes keep that opset's meaning */
@@ -88,6 +97,8 @@ struct graph {
     int *outputs;
     int n_outputs;
     struct graph_training training;
+    struct free_axis *free_axes;
+    int n_free_axes;
     /* private: name -> index */
     struct names value_names, node_names;
     int made_up; /* counts the names made up */
@@ -107,6 +118,9 @@ int graph_add_constant_take(int *out, struct graph *g, const char *name, struct 
 /* Marks a value as input of the graph / output of the graph, in order. */
 int graph_add_input(struct graph *g, int value, enum dtype type, const struct shape *shape, struct err *e);
 int graph_add_output(struct graph *g, int value, struct err *e);
+
+/* Leaves a dimension of input number `input` (not its first) open: DIM_FREE. E_TOO_LARGE beyond GRAPH_MAX_FREE. */
+int graph_free_axis(struct graph *g, int input, int axis, const char *name, struct err *e);
 
 /* Appends a node; it becomes the producer of its outputs (E_INVALID when one has a producer).
  * `name` may be NULL or "": one is made up. *out (may be NULL) is its index. The operator is
@@ -138,7 +152,8 @@ void graph_drop_attribute(struct graph *g, int node, const char *name);
 
 /* After building: drops the optional outputs that nobody reads, sorts the nodes topologically (cycles and values nobody makes are E_INVALID,
  * named), checks arities and attributes against the operators, marks what is
- * trainable, and infers every shape with a free batch. A graph that passed can be planned. */
+ * trainable, and infers every shape with a free batch. A graph that passed can be planned, unless it has free axes:
+ * then what depends on them has no shape (rank -1) until they are bound. */
 int graph_finish(struct graph *g, struct err *e);
 
 /* Gives a constant other numbers, of another shape perhaps, and takes the array, on failure too. What an optimizer kept
@@ -152,7 +167,24 @@ int graph_drop_nodes(struct graph *g, const bool *drop, struct err *e);
  * the outputs, and constants that nobody reads any more are freed. The graph is finished again. */
 int graph_fold(struct graph *g, struct err *e);
 
-/* What a reader wants to know at a glance. macs: multiply-adds of Conv, Gemm and MatMul for one sample. */
+/* Gives the free axes of input number `input` the sizes they have in `given`, a shape as the network takes it (its first
+ * dimension does not matter), and axes of the same names in other inputs as well. With the last free axis the graph
+ * is finished again; nothing happens when there is none. `source` says in messages whose shape it is ("data set
+ * fashion"). After a failure the graph is only good to be freed. */
+int graph_bind_input(struct graph *g, int input, const struct shape *given, const char *source, struct err *e);
+
+/* E_INVALID with input, dimension, name and what to do when there are free axes. */
+int graph_check_bound(const struct graph *g, struct err *e);
+
+/* The name of a free axis of an input, "?" without one. */
+const char *graph_axis_name(const struct graph *g, int value, int axis);
+
+/* As shape_print, with the names of free axes: "[N,3,height,width]". */
+void graph_print_shape(char *out, size_t room, const struct graph *g, int value);
+
+/* What a reader wants to know at a glance. macs: multiply-adds of Conv, Gemm and MatMul for one sample,
+ * MACS_UNKNOWN while there are free axes. */
+#define MACS_UNKNOWN (-1)
 struct graph_size {
     int64_t parameters; /* elements of all float constants that training changes, and BatchNorm statistics */
     int64_t macs;

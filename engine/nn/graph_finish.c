@@ -9,23 +9,25 @@
 
 /* ---- order ---- */
 
-static bool is_input(const struct graph *g, int value) {
-    for (int i = 0; i < g->n_inputs; i++)
-        if (g->inputs[i] == value) return true;
-    return false;
+/* Which values are inputs of the graph: a table to be freed, as there may be a million nodes to look it up for. */
+static int mark_inputs(bool **out, const struct graph *g, struct err *e) {
+    *out = mem_calloc((size_t)g->n_values + 1, sizeof **out);
+    if (!*out) return err_memory(e, (size_t)g->n_values + 1);
+    for (int i = 0; i < g->n_inputs; i++) (*out)[g->inputs[i]] = true;
+    return 0;
 }
 
-static int check_sources(const struct graph *g, struct err *e) {
+static int check_sources(const struct graph *g, const bool *is_input, struct err *e) {
     for (int i = 0; i < g->n_nodes; i++)
         for (int k = 0; k < g->nodes[i].n_inputs; k++) {
             int v = g->nodes[i].inputs[k];
-            if (v == VALUE_NONE || g->values[v].constant || g->values[v].producer >= 0 || is_input(g, v)) continue;
+            if (v == VALUE_NONE || g->values[v].constant || g->values[v].producer >= 0 || is_input[v]) continue;
             return err_set(e, E_INVALID, "node '%s' (%s) reads '%s', which nothing in the graph makes",
                            g->nodes[i].name, g->nodes[i].op->name, g->values[v].name);
         }
     for (int i = 0; i < g->n_outputs; i++) {
         const struct value *v = &g->values[g->outputs[i]];
-        if (!v->constant && v->producer < 0 && !is_input(g, g->outputs[i]))
+        if (!v->constant && v->producer < 0 && !is_input[g->outputs[i]])
             return err_set(e, E_INVALID, "the graph's output '%s' is made by no node", v->name);
     }
     return g->n_outputs ? 0 : err_set(e, E_INVALID, "the graph has no output");
@@ -223,9 +225,9 @@ static bool has_free_batch(const struct graph *g) {
     return false;
 }
 
-static void store_shapes(struct graph *g, const struct inferred *a, const struct inferred *b) {
+static void store_shapes(struct graph *g, const bool *is_input, const struct inferred *a, const struct inferred *b) {
     for (int v = 0; v < g->n_values; v++) {
-        if (g->values[v].constant || is_input(g, v)) continue;
+        if (g->values[v].constant || is_input[v]) continue;
         g->values[v].type = a->values[v].type;
         g->values[v].shape = a->values[v].shape;
         struct shape *s = &g->values[v].shape;
@@ -234,19 +236,28 @@ static void store_shapes(struct graph *g, const struct inferred *a, const struct
     }
 }
 
+static int infer_shapes(struct graph *g, const bool *is_input, struct err *e) {
+    struct inferred *a = NULL, *b = NULL;
+    int status = graph_infer_partly(&a, g, BATCH_A, e);
+    if (!status && has_free_batch(g)) status = graph_infer_partly(&b, g, BATCH_B, e);
+    if (!status) store_shapes(g, is_input, a, b ? b : a);
+    inferred_free(a);
+    inferred_free(b);
+    return status;
+}
+
 int graph_finish(struct graph *g, struct err *e) {
-    int status = check_sources(g, e);
+    bool *is_input;
+    int status = mark_inputs(&is_input, g, e);
+    if (!status) status = check_sources(g, is_input, e);
     if (!status) status = tidy(g, e);
     for (int i = 0; i < g->n_nodes && !status; i++) status = check_node(g, &g->nodes[i], e);
     if (!status) status = order_nodes(g, e);
-    if (status) return status;
-    mark_trainable(g);
-    struct inferred *a = NULL, *b = NULL;
-    status = graph_infer(&a, g, BATCH_A, e);
-    if (!status && has_free_batch(g)) status = graph_infer(&b, g, BATCH_B, e);
-    if (!status) store_shapes(g, a, b ? b : a);
-    inferred_free(a);
-    inferred_free(b);
+    if (!status) {
+        mark_trainable(g);
+        status = infer_shapes(g, is_input, e);
+    }
+    mem_free(is_input);
     return status;
 }
 
@@ -261,6 +272,10 @@ int graph_measure(struct graph_size *out, const struct graph *g, struct err *e) 
             if (v != VALUE_NONE && g->values[v].constant && op_takes(k, g->nodes[i].op->statistics))
                 out->parameters += (int64_t)g->values[v].constant->count;
         }
+    if (g->n_free_axes) {
+        out->macs = MACS_UNKNOWN;
+        return 0;
+    }
     struct inferred *known = NULL;
     int status = graph_infer(&known, g, 1, e);
     for (int i = 0; i < g->n_nodes && !status; i++) {

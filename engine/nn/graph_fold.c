@@ -6,19 +6,20 @@
 #include "engine/nn/graph.h"
 #include "engine/nn/infer.h"
 
-static bool is_output(const struct graph *g, int value) {
-    for (int i = 0; i < g->n_outputs; i++)
-        if (g->outputs[i] == value) return true;
-    return false;
+/* NaN comes of a formula that goes wrong; as a constant, no file would be read again that has it. */
+static bool has_nan(const struct array *a) {
+    return array_find_odd(a, false) < a->count;
 }
 
 /* All that the node reads is constant, and inference could compute all that it makes. What the graph
  * gives out stays a node. */
-static bool can_fold(const struct graph *g, const struct node *n, const struct inferred *known) {
+static bool can_fold(const struct graph *g, const bool *is_output, const struct node *n, const struct inferred *known) {
     for (int k = 0; k < n->n_inputs; k++)
         if (n->inputs[k] != VALUE_NONE && !g->values[n->inputs[k]].constant) return false;
-    for (int k = 0; k < n->n_outputs; k++)
-        if (n->outputs[k] != VALUE_NONE && (!known->folded[n->outputs[k]] || is_output(g, n->outputs[k]))) return false;
+    for (int k = 0; k < n->n_outputs; k++) {
+        int v = n->outputs[k];
+        if (v != VALUE_NONE && (!known->folded[v] || is_output[v] || has_nan(known->folded[v]))) return false;
+    }
     return true;
 }
 
@@ -33,7 +34,8 @@ static void fold_node(struct graph *g, const struct node *n, struct inferred *kn
         known->folded[n->outputs[k]] = NULL;
         v->type = v->constant->type;
         v->shape = v->constant->shape;
-        v->literal = literal && v->constant->count == 1;
+        bool mask = array_find_odd(v->constant, true) < v->constant->count;
+        v->literal = mask || (literal && v->constant->count == 1); /* as in a file: onnx_node.c */
     }
 }
 
@@ -52,29 +54,38 @@ static void free_unread(struct graph *g, const bool *before, const bool *after) 
     }
 }
 
-static int fold_all(struct graph *g, bool *drop, bool *before, bool *after, struct err *e) {
+/* Tables over nodes and values, all false at first. */
+struct folding {
+    bool *drop;           /* nodes that become constants */
+    bool *before, *after; /* values that were read before, and are still */
+    bool *is_output;
+};
+
+static int fold_all(struct graph *g, const struct folding *t, struct err *e) {
     struct inferred *known = NULL;
-    int status = graph_infer(&known, g, 1, e);
+    int status = graph_infer_partly(&known, g, 1, e);
     if (status) return status;
-    mark_read(g, before);
+    mark_read(g, t->before);
+    for (int i = 0; i < g->n_outputs; i++) t->is_output[g->outputs[i]] = true;
     for (int i = 0; i < g->n_nodes; i++) {
-        drop[i] = can_fold(g, &g->nodes[i], known);
-        if (drop[i]) fold_node(g, &g->nodes[i], known);
+        t->drop[i] = can_fold(g, t->is_output, &g->nodes[i], known);
+        if (t->drop[i]) fold_node(g, &g->nodes[i], known);
     }
     inferred_free(known);
-    status = graph_drop_nodes(g, drop, e);
+    status = graph_drop_nodes(g, t->drop, e);
     if (status) return status;
-    mark_read(g, after);
-    free_unread(g, before, after);
+    mark_read(g, t->after);
+    free_unread(g, t->before, t->after);
     return graph_finish(g, e);
 }
 
 int graph_fold(struct graph *g, struct err *e) {
     size_t values = (size_t)g->n_values + 1;
-    bool *drop = mem_calloc((size_t)g->n_nodes + 1, sizeof *drop), *read = mem_calloc(2 * values, sizeof *read);
+    bool *drop = mem_calloc((size_t)g->n_nodes + 1, sizeof *drop), *tables = mem_calloc(3 * values, sizeof *tables);
+    struct folding t = {drop, tables, tables + values, tables + 2 * values};
     for (int v = 0; v < g->n_values; v++) g->values[v].trainable = false; /* else parameters are left alone */
-    int status = drop && read ? fold_all(g, drop, read, read + values, e) : err_memory(e, 2 * values);
+    int status = drop && tables ? fold_all(g, &t, e) : err_memory(e, 3 * values);
     mem_free(drop);
-    mem_free(read);
+    mem_free(tables);
     return status;
 }

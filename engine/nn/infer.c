@@ -11,9 +11,20 @@ void inferred_free(struct inferred *i) {
     mem_free(i);
 }
 
+/* Bytes of all values folded on the way: a small file must not fill the memory. VGG-19 has 575 MB of weights, which
+ * ONNX's light models make of their shapes. And bytes that are read for it: it must not take hours either. Honest files
+ * read each constant a few times. */
+enum { FOLDED_MOST = 640 << 20, WORK_ALWAYS = 1 << 30, WORK_TIMES = 64 };
+
+static size_t bytes_of(const struct array *a) {
+    return a->count * dtype_size(a->type);
+}
+
 /* What is known before any node is looked at: inputs and constants. */
 static void start(struct inferred *r, const struct graph *g, int64_t batch) {
+    r->work_left = WORK_ALWAYS;
     for (int v = 0; v < g->n_values; v++) {
+        if (g->values[v].constant) r->work_left += WORK_TIMES * bytes_of(g->values[v].constant);
         const struct value *from = &g->values[v];
         r->values[v] = (struct known){.type = from->type, .shape = {.rank = -1}, .constant = from->constant};
         if (from->constant) r->values[v].shape = from->constant->shape;
@@ -24,6 +35,7 @@ static void start(struct inferred *r, const struct graph *g, int64_t batch) {
         *s = g->values[g->inputs[i]].shape;
         if (s->rank > 0 && s->dim[0] == DIM_BATCH) s->dim[0] = batch;
     }
+    for (int i = 0; i < g->n_free_axes; i++) r->values[g->inputs[g->free_axes[i].input]].shape.rank = -1;
 }
 
 static int check_known(const struct graph *g, const struct node *n, const struct known *k, int v, struct err *e) {
@@ -45,13 +57,9 @@ struct desk {
     struct array **folded;
 };
 
-/* Bytes of all values folded on the way: a small file must not fill the memory. VGG-19 has 575 MB of weights, which
- * ONNX's light models make of their shapes. */
-enum { FOLDED_MOST = 640 << 20 };
-
 static int count_folded(struct inferred *r, const struct array *a, struct err *e) {
     if (!a) return 0;
-    r->folded_bytes += a->count * dtype_size(a->type);
+    r->folded_bytes += bytes_of(a);
     return r->folded_bytes <= FOLDED_MOST
                ? 0
                : err_set(e, E_TOO_LARGE, "what can be computed from constants takes more than %d bytes", FOLDED_MOST);
@@ -64,14 +72,41 @@ static bool reads_data(const struct inference *i) {
     return false;
 }
 
+/* A node that may be computed now is paid for before. */
+static int count_work(struct inferred *r, const struct node *n, const struct desk *desk, struct err *e) {
+    size_t work = 0;
+    for (int k = 0; k < n->n_inputs; k++) {
+        const struct known *in = desk->in[k];
+        if (!in) continue;
+        if (!in->constant || in->trainable) return 0;
+        work += bytes_of(in->constant);
+    }
+    if (work > r->work_left)
+        return err_set(e, E_TOO_LARGE,
+                       "node '%s' (%s) reads constants of %zu bytes, and with that the network computes too much from "
+                       "constants alone: fold them before export",
+                       n->name, n->op->name, work);
+    r->work_left -= work;
+    return 0;
+}
+
+/* Something that the node reads has no shape yet, because of a free axis. */
+static bool is_open(const struct inferred *r, const struct graph *g, const struct node *n) {
+    for (int k = 0; k < n->n_inputs && g->n_free_axes; k++)
+        if (n->inputs[k] != VALUE_NONE && r->values[n->inputs[k]].shape.rank < 0) return true;
+    return false;
+}
+
 static int infer_node(struct inferred *r, const struct graph *g, const struct node *n, struct desk *desk,
                       struct err *e) {
-    for (int k = 0; k < n->n_inputs; k++) {
+    int status = 0;
+    for (int k = 0; k < n->n_inputs && !status; k++) {
         int v = n->inputs[k];
         desk->in[k] = v == VALUE_NONE ? NULL : &r->values[v];
-        int status = v == VALUE_NONE ? 0 : check_known(g, n, desk->in[k], v, e);
-        if (status) return status;
+        if (v != VALUE_NONE) status = check_known(g, n, desk->in[k], v, e);
     }
+    if (!status) status = count_work(r, n, desk, e);
+    if (status) return status;
     for (int k = 0; k < n->n_outputs; k++) {
         desk->out[k] =
             (struct known){.type = n->n_inputs && desk->in[0] ? desk->in[0]->type : DT_FLOAT32, .shape = {.rank = -1}};
@@ -84,7 +119,7 @@ static int infer_node(struct inferred *r, const struct graph *g, const struct no
                           .in = desk->in,
                           .out = desk->out,
                           .folded = desk->folded};
-    int status = n->op->infer(&i, e);
+    status = n->op->infer(&i, e);
     for (int k = 0; k < n->n_outputs && !status; k++) status = count_folded(r, desk->folded[k], e);
     if (status) err_prefix(e, "node '%s' (%s)", n->name, n->op->name);
     r->mixes |= i.mixes && reads_data(&i);
@@ -114,6 +149,11 @@ static int desk_init(struct desk *d, const struct graph *g, struct err *e) {
 }
 
 int graph_infer(struct inferred **out, const struct graph *g, int64_t batch, struct err *e) {
+    int status = graph_check_bound(g, e);
+    return status ? status : graph_infer_partly(out, g, batch, e);
+}
+
+int graph_infer_partly(struct inferred **out, const struct graph *g, int64_t batch, struct err *e) {
     struct desk desk = {0};
     struct inferred *r = mem_calloc(1, sizeof *r);
     if (!r) return err_memory(e, sizeof *r);
@@ -123,7 +163,8 @@ int graph_infer(struct inferred **out, const struct graph *g, int64_t batch, str
     int status =
         r->values && r->folded ? desk_init(&desk, g, e) : err_memory(e, (size_t)g->n_values * sizeof *r->values);
     if (!status) start(r, g, batch);
-    for (int i = 0; i < g->n_nodes && !status; i++) status = infer_node(r, g, &g->nodes[i], &desk, e);
+    for (int i = 0; i < g->n_nodes && !status; i++)
+        if (!is_open(r, g, &g->nodes[i])) status = infer_node(r, g, &g->nodes[i], &desk, e);
     mem_free(desk.in);
     mem_free(desk.out);
     mem_free(desk.folded);

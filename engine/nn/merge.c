@@ -3,14 +3,8 @@
 
 #include <string.h>
 
-static bool is_graph_output(const struct plan *p, int v) {
-    for (int i = 0; i < p->graph->n_outputs; i++)
-        if (p->graph->outputs[i] == v) return true;
-    return false;
-}
-
 static const struct node *only_reader(const struct plan *p, const struct readership *r, int v) {
-    if (v == VALUE_NONE || r->reads[v] != 1 || is_graph_output(p, v)) return NULL;
+    if (v == VALUE_NONE || r->reads[v] != 1) return NULL;
     return &p->graph->nodes[r->reader[v]];
 }
 
@@ -25,6 +19,7 @@ int plan_find_readers(struct readership *r, struct plan *p, struct err *e) {
             r->reads[v]++;
             r->reader[v] = i;
         }
+    for (int i = 0; i < p->graph->n_outputs && !status; i++) r->reads[p->graph->outputs[i]] += 2; /* never alone */
     return status;
 }
 

@@ -1,16 +1,30 @@
-/* names.c - open addressing, linear probing, at most half full. */
+/* names.c - open addressing, linear probing, at most half full. Names come from files: so that nobody can choose a
+ * million of them that meet in one place, where they lie depends on a number of this process. */
 #include "engine/nn/names.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/memory.h"
 
-/* FNV-1a, 64 bits. */
+static _Atomic uint64_t process_secret; /* 0 = not drawn yet */
+
+static uint64_t secret(void) {
+    uint64_t have = atomic_load_explicit(&process_secret, memory_order_relaxed), drawn;
+    if (have) return have;
+    if (getrandom(&drawn, sizeof drawn, GRND_NONBLOCK) != sizeof drawn) drawn = (uintptr_t)&drawn;
+    drawn |= 1;
+    return atomic_compare_exchange_strong(&process_secret, &have, drawn) ? drawn : have;
+}
+
+/* FNV-1a, 64 bits, from the secret on, and mixed (Murmur3's finaliser), so that every bit depends on all of it. */
 static size_t hash(const char *name) {
-    uint64_t h = 0xcbf29ce484222325u;
+    uint64_t h = 0xcbf29ce484222325u ^ secret();
     for (; *name; name++) h = (h ^ (unsigned char)*name) * 0x100000001b3u;
-    return (size_t)(h ^ (h >> 32));
+    h = (h ^ (h >> 33)) * 0xff51afd7ed558ccdu;
+    return (size_t)(h ^ (h >> 33));
 }
 
 static size_t slot_of(const struct names *n, const char *name) {

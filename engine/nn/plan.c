@@ -108,13 +108,15 @@ static int make_tables(struct plan *p, struct err *e) {
 }
 
 static int list_parameter(struct plan *p, int v, bool trainable, struct err *e) {
-    for (int i = 0; i < p->n_parameters; i++)
-        if (p->parameters[i].value == v) return 0;
-    struct net_parameter *moved = mem_resize(p->parameters, (size_t)p->n_parameters + 1, sizeof *moved);
-    if (!moved) return err_memory(e, ((size_t)p->n_parameters + 1) * sizeof *moved);
-    p->parameters = moved;
+    if (p->n_parameters == p->parameters_room) {
+        int room = p->parameters_room ? p->parameters_room * 2 : 64;
+        struct net_parameter *moved = mem_resize(p->parameters, (size_t)room, sizeof *moved);
+        if (!moved) return err_memory(e, (size_t)room * sizeof *moved);
+        p->parameters = moved;
+        p->parameters_room = room;
+    }
     size_t count = p->graph->values[v].constant->count;
-    moved[p->n_parameters++] = (struct net_parameter){v, p->n_all, count, trainable};
+    p->parameters[p->n_parameters++] = (struct net_parameter){v, p->n_all, count, trainable};
     p->n_all += count;
     if (trainable) p->n_trainable += count;
     return 0;

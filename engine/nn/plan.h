@@ -73,7 +73,7 @@ struct plan {
     int n_segments[2];
 
     struct net_parameter *parameters;
-    int n_parameters;
+    int n_parameters, parameters_room;
     size_t n_trainable, n_all;
     real *parameter_values, *parameter_gradients;
 
@@ -92,7 +92,8 @@ int plan_block(void **out, struct plan *p, size_t n, size_t size, struct err *e)
 /* The storage of a value of that shape, by itself so far. */
 struct storage plan_storage(const struct plan *p, int index, const struct shape *shape, enum layout layout);
 
-/* How many nodes read each value of the graph, and the last one that does (tables over values). */
+/* How many nodes read each value of the graph - one that the graph gives out has two readers more - and the last one
+ * that does (tables over values). */
 struct readership {
     int *reads;
     int *reader;

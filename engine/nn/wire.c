@@ -57,7 +57,7 @@ static void share_gradients(struct plan *p) {
         struct call *c = &p->calls[i];
         if (!c->d_in[0] || !c->d_out[0] || p->readers[in] != 1 || p->values[out].root == out) continue;
         if (p->gradients[in].lasting || p->values[in].lasting) continue;
-        p->gradients[in].root = out;
+        p->gradients[in].root = p->gradients[out].root; /* set already when it is a view as well: no chains */
         c->d_in[0] = NULL;
     }
 }

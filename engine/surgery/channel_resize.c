@@ -327,15 +327,18 @@ static int mend_groups(struct graph *copy, const struct channels *c, const struc
     return status;
 }
 
-static int count_readers(const struct graph *g, int value) {
-    int readers = 0;
+/* How many inputs of nodes each value is: a table to be freed. */
+static int count_readers(int **out, const struct graph *g, struct err *e) {
+    *out = mem_calloc((size_t)g->n_values + 1, sizeof **out);
+    if (!*out) return err_memory(e, (size_t)g->n_values * sizeof **out);
     for (int i = 0; i < g->n_nodes; i++)
-        for (int k = 0; k < g->nodes[i].n_inputs; k++) readers += g->nodes[i].inputs[k] == value;
-    return readers;
+        for (int k = 0; k < g->nodes[i].n_inputs; k++)
+            if (g->nodes[i].inputs[k] != VALUE_NONE) (*out)[g->nodes[i].inputs[k]]++;
+    return 0;
 }
 
 /* Gives a reshape its target as a constant: the batch is what is left, then the new sizes. */
-static int new_target(struct graph *copy, int node, int64_t channels, struct err *e) {
+static int new_target(struct graph *copy, int *readers, int node, int64_t channels, struct err *e) {
     const struct node *n = &copy->nodes[node];
     const struct shape *out = &copy->values[n->outputs[0]].shape;
     struct shape shape = {.rank = 1, .dim = {out->rank}};
@@ -347,7 +350,7 @@ static int new_target(struct graph *copy, int node, int64_t channels, struct err
     dims[1] = channels;
     for (int d = 2; d < out->rank; d++) dims[d] = out->dim[d];
     struct value *old = &copy->values[n->inputs[1]];
-    if (old->constant && count_readers(copy, n->inputs[1]) == 1) {
+    if (old->constant && readers[n->inputs[1]] == 1) {
         array_free(old->constant);
         old->constant = target;
         old->shape = shape;
@@ -355,19 +358,22 @@ static int new_target(struct graph *copy, int node, int64_t channels, struct err
     }
     int value;
     status = graph_add_constant_take(&value, copy, NULL, target, e);
-    if (!status) copy->nodes[node].inputs[1] = value;
-    return status;
+    if (status) return status;
+    readers[n->inputs[1]]--;
+    copy->nodes[node].inputs[1] = value;
+    return 0;
 }
 
 static int mend_reshapes(struct graph *copy, const struct channels *c, const struct graph *g,
                          const struct channel_map *maps, struct err *e) {
-    int status = 0;
+    int *readers, status = count_readers(&readers, g, e);
     for (int i = 0; i < g->n_nodes && !status; i++) {
         const struct node *n = &g->nodes[i];
         if (strcmp(n->op->name, "Reshape") != 0 || n->n_inputs < 2) continue;
         struct channel_list list = c->values[n->outputs[0]];
-        if (list_changes(c, list, maps)) status = new_target(copy, i, new_count(c, list, maps), e);
+        if (list_changes(c, list, maps)) status = new_target(copy, readers, i, new_count(c, list, maps), e);
     }
+    mem_free(readers);
     return status;
 }
 

@@ -68,9 +68,11 @@ static int refresh(struct channel_list *out, struct finder *f, struct channel_li
     return status;
 }
 
+/* The parts of a fixed unit are fixed, all of them: nothing is walked through twice. */
 static void fix_unit(struct finder *f, int unit, int node) {
     struct unit *u = &f->units[root_of(f, unit)];
-    if (u->facts.fixed_by == CHANNELS_FREE) u->facts.fixed_by = node;
+    if (u->facts.fixed_by != CHANNELS_FREE) return;
+    u->facts.fixed_by = node;
     if (u->left < 0) return;
     int right = u->right;
     fix_unit(f, u->left, node);

@@ -105,7 +105,7 @@ static int prepare(struct distillation *d, struct distill_spec *s, const struct 
                    struct err *e) {
     *d = (struct distillation){0};
     int status = student_check(&s->student, e);
-    if (!status) status = teachers_load(&d->teachers, s->teacher, s->n_teachers, host, e);
+    if (!status) status = teachers_load(&d->teachers, s->teacher, s->n_teachers, &s->dataset, host, e);
     if (status) return status;
     const struct network *teacher = &d->teachers.nets[0];
     if (s->has_evaluate) material_inherit(&s->evaluate, &s->dataset);
@@ -114,6 +114,7 @@ static int prepare(struct distillation *d, struct distill_spec *s, const struct 
     status = material_open(&d->material, &wish, host, &teacher->input, teacher->classes, e);
     if (!status) status = check_training(d, s, e);
     struct student_origin origin = {.template = teacher,
+                                    .data = &s->dataset,
                                     .input = teacher->input,
                                     .classes = teacher->classes,
                                     .seed = (uint64_t)s->train.seed,

@@ -28,7 +28,7 @@ static const struct param evaluate_params[] = {
 
 static int prepare(struct network *n, struct examples *x, const struct evaluate_spec *s, const struct host *host,
                    struct err *e) {
-    int status = network_load(n, host, s->model, "/model", e);
+    int status = network_load(n, host, s->model, &s->dataset, "/model", e);
     if (!status) status = examples_open(x, &s->dataset, host, &n->input, n->classes, "/dataset", e);
     if (!status && !x->labels)
         status = err_set_at(e, E_INVALID, "/dataset", "data set %s has no array \"labels\" to compare answers with",

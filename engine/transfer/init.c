@@ -36,13 +36,16 @@ static int activations_of(const struct graph *g, const struct node *n) {
     return count;
 }
 
+enum { FAR = 1000 }; /* nodes that are walked along: what comes later does not belong to a layer any more */
+
 /* The variance of weights times fan_in, from what happens to the node's output. */
 static double gain_after(const struct graph *g, const int *reader, int value) {
     static const char *const rectifiers[] = {"Relu", "LeakyRelu", "PRelu", "Clip", "HardSwish", "Elu", NULL};
     static const char *const passing[] = {"BatchNormalization", "Identity", "Dropout", "MaxPool", "AveragePool", NULL};
     bool normalised = false;
     double gain = 1;
-    for (int node = reader[value]; node >= 0; node = reader[g->nodes[node].outputs[0]]) {
+    int walked = 0;
+    for (int node = reader[value]; node >= 0 && walked++ < FAR; node = reader[g->nodes[node].outputs[0]]) {
         const struct node *n = &g->nodes[node];
         if (is_any(n, rectifiers)) return 2 * gain;
         normalised = normalised || is_op(n, "BatchNormalization");

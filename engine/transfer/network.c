@@ -53,11 +53,17 @@ static void leave_softmax(struct network *n) {
     if (rank == 2 && (axis == 1 || axis == -1)) g->outputs[0] = node->inputs[0];
 }
 
+static int check_number_of_ends(const struct graph *g, struct err *e) {
+    if (g->n_inputs == 1 && g->n_outputs == 1) return 0;
+    return err_set(e, E_UNSUPPORTED, "the network has %d inputs and %d outputs; this works with one of each",
+                   g->n_inputs, g->n_outputs);
+}
+
 static int check_ends(struct network *n, struct err *e) {
     const struct graph *g = n->graph;
-    if (g->n_inputs != 1 || g->n_outputs != 1)
-        return err_set(e, E_UNSUPPORTED, "the network has %d inputs and %d outputs; this works with one of each",
-                       g->n_inputs, g->n_outputs);
+    int status = check_number_of_ends(g, e);
+    if (!status) status = graph_check_bound(g, e);
+    if (status) return status;
     const struct shape *out = &g->values[g->outputs[0]].shape;
     char text[128];
     shape_print(text, sizeof text, out);
@@ -72,6 +78,27 @@ static int check_ends(struct network *n, struct err *e) {
         return err_set(e, E_UNSUPPORTED,
                        "the network's output has shape %s; at least two answers per sample are expected", text);
     return 0;
+}
+
+/* Gives an error without a pointer one. */
+static int at(const char *pointer, int status, struct err *e) {
+    if (status && e && pointer && !e->pointer[0]) text_copy(e->pointer, sizeof e->pointer, pointer);
+    return status;
+}
+
+/* The sizes of free dimensions, from the shape of the data. */
+static int bind_to_data(struct graph *g, const struct host *host, const struct dataset_spec *data, struct err *e) {
+    if (!g->n_free_axes) return 0;
+    struct data_array inputs;
+    struct shape shape;
+    char source[REFERENCE_SIZE + 16];
+    int status = check_number_of_ends(g, e);
+    if (status) return status;
+    status = host->load_array(&inputs, NULL, host->context, data->ref, "inputs", e);
+    if (status) return at("/dataset", status, e);
+    dataset_shape(&shape, data, &inputs.shape, &g->values[g->inputs[0]].shape);
+    text_print(source, sizeof source, "data set %s", data->ref);
+    return at("/dataset", graph_bind_input(g, 0, &shape, source, e), e);
 }
 
 int network_take(struct network *out, struct graph *g, struct err *e) {
@@ -89,20 +116,18 @@ int network_take(struct network *out, struct graph *g, struct err *e) {
     return 0;
 }
 
-/* Gives an error without a pointer one. */
-static int at(const char *pointer, int status, struct err *e) {
-    if (status && e && pointer && !e->pointer[0]) text_copy(e->pointer, sizeof e->pointer, pointer);
-    return status;
-}
-
-int network_load(struct network *out, const struct host *host, const char *reference, const char *pointer,
-                 struct err *e) {
+int network_load(struct network *out, const struct host *host, const char *reference, const struct dataset_spec *data,
+                 const char *pointer, struct err *e) {
     *out = (struct network){0};
     struct graph *g = NULL;
     struct source source;
     int status = host->load_graph(&g, &source, host->context, reference, e);
     if (status) return at(pointer, status, e);
-    status = network_take(out, g, e);
+    status = bind_to_data(g, host, data, e);
+    if (status)
+        graph_free(g);
+    else
+        status = network_take(out, g, e);
     if (!status) {
         out->source = source;
         return 0;

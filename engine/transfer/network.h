@@ -3,6 +3,7 @@
 #define ENGINE_TRANSFER_NETWORK_H
 
 #include "base/error.h"
+#include "engine/nn/dataset.h"
 #include "engine/nn/graph.h"
 #include "engine/transfer/method.h"
 
@@ -15,13 +16,13 @@ struct network {
     int answer;         /* the output of the network as stored: the graph's, or a final Softmax of it */
 };
 
-/* Loads the network of a reference. One that was exported for a fixed batch gets a free one. A final
- * Softmax is left out of what is computed - losses want logits - until network_restore. Errors
- * carry `pointer` (may be NULL). Free with network_fini. */
-int network_load(struct network *out, const struct host *host, const char *reference, const char *pointer,
-                 struct err *e);
+/* Loads the network of a reference. Dimensions that it leaves free get the sizes of `data`, the data set it is to work
+ * with. One that was exported for a fixed batch gets a free one. A final Softmax is left out of what is computed - losses
+ * want logits - until network_restore. Errors carry `pointer` (may be NULL). Free with network_fini. */
+int network_load(struct network *out, const struct host *host, const char *reference, const struct dataset_spec *data,
+                 const char *pointer, struct err *e);
 
-/* The same for a graph that is there, which is taken, on failure too. */
+/* The same for a graph that is there, without free dimensions; it is taken, on failure too. */
 int network_take(struct network *out, struct graph *g, struct err *e);
 void network_fini(struct network *n);
 

@@ -141,7 +141,7 @@ int student_build(struct network *out, const struct student_spec *spec, const st
     bool fresh = true;
     if (spec->model[0]) {
         fresh = spec->init == INIT_RANDOM;
-        status = network_load(out, host, spec->model, "/student/model", e);
+        status = network_load(out, host, spec->model, origin->data, "/student/model", e);
     } else {
         size_t room = student_room(host->memory);
         status = spec->n_layers ? student_chain(&g, spec->layers, spec->n_layers, &origin->input, room, e)

@@ -35,11 +35,12 @@ int student_check(struct student_spec *spec, struct err *e);
 
 /* What a student is made from, besides its specification. */
 struct student_origin {
-    const struct network *template; /* what width scales; NULL: there is none */
-    struct shape input;             /* [N, ...], for layers */
-    int64_t classes;                /* the student must answer with; 0 = any number */
-    uint64_t seed;                  /* of its weights */
-    bool sizes_only;                /* the weights are not looked at: they need not be drawn */
+    const struct network *template;  /* what width scales; NULL: there is none */
+    const struct dataset_spec *data; /* that a stored network is for */
+    struct shape input;              /* [N, ...], for layers */
+    int64_t classes;                 /* the student must answer with; 0 = any number */
+    uint64_t seed;                   /* of its weights */
+    bool sizes_only;                 /* the weights are not looked at: they need not be drawn */
 };
 
 /* Elements that the parameters of a student may have when a job may take so many bytes: values,

@@ -30,8 +30,8 @@ const struct param teacher_list_params[] = {
 
 /* ---- loading ---- */
 
-int teachers_load(struct teachers *out, const struct teacher_spec *specs, int n, const struct host *host,
-                  struct err *e) {
+int teachers_load(struct teachers *out, const struct teacher_spec *specs, int n, const struct dataset_spec *data,
+                  const struct host *host, struct err *e) {
     *out = (struct teachers){0};
     double sum = 0;
     int status = 0;
@@ -41,7 +41,7 @@ int teachers_load(struct teachers *out, const struct teacher_spec *specs, int n,
         text_print(pointer, sizeof pointer, "/teacher/%d/model", i);
         text_print(what, sizeof what, "teacher %s", specs[i].model);
         out->share[i] = specs[i].weight / sum;
-        status = network_load(&out->nets[i], host, specs[i].model, pointer, e);
+        status = network_load(&out->nets[i], host, specs[i].model, data, pointer, e);
         if (!status) out->n++;
         if (!status && i > 0) status = network_agree(what, &out->nets[i], &out->nets[0], pointer, e);
     }

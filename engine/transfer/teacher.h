@@ -21,9 +21,9 @@ struct teachers {
     int n;
 };
 
-/* Loads them and checks that they agree on inputs and classes. Errors point at /teacher/i. */
-int teachers_load(struct teachers *out, const struct teacher_spec *specs, int n, const struct host *host,
-                  struct err *e);
+/* Loads them for that data set and checks that they agree on inputs and classes. Errors point at /teacher/i. */
+int teachers_load(struct teachers *out, const struct teacher_spec *specs, int n, const struct dataset_spec *data,
+                  const struct host *host, struct err *e);
 void teachers_fini(struct teachers *t);
 
 /* Logits of every teacher for every sample of `examples` that is selected, in targets by sample number, to

@@ -110,10 +110,10 @@ static int input_of_data(struct shape *out, const struct train_method_spec *s, c
 
 static int build_student(struct course *c, struct train_method_spec *s, const struct host *host, bool sizes_only,
                          struct err *e) {
-    struct student_origin origin = {.seed = (uint64_t)s->train.seed, .sizes_only = sizes_only};
+    struct student_origin origin = {.data = &s->dataset, .seed = (uint64_t)s->train.seed, .sizes_only = sizes_only};
     int status = 0;
     if (s->model[0]) {
-        status = network_load(&c->template, host, s->model, "/model", e);
+        status = network_load(&c->template, host, s->model, &s->dataset, "/model", e);
         origin.template = &c->template;
         origin.input = c->template.input;
     } else if (s->student.n_layers) {
@@ -131,7 +131,7 @@ static int load_net(struct course *c, struct train_method_spec *s, const struct 
         status = student_check(&s->student, e);
         if (!status) status = build_student(c, s, host, sizes_only, e);
     } else {
-        status = network_load(&c->net, host, s->model, "/model", e);
+        status = network_load(&c->net, host, s->model, &s->dataset, "/model", e);
     }
     if (!status && s->has_new_head) status = layers_new_head(&c->net, s->new_head.classes, (uint64_t)s->train.seed, e);
     for (int i = 0; i < s->n_freeze && !status; i++) {

@@ -83,6 +83,14 @@ TEST(print_and_copy_terminate) {
     ok(strcmp(out, "x") == 0, "%s", out);
     text_copy(out, 0, "y");
     ok(out[0] == 'x', "no room, no write");
+    text_copy(out, sizeof out, "abc\xc3\xa9");
+    ok(strcmp(out, "abc") == 0, "two bytes stay together: %s", out);
+    text_copy(out, sizeof out, "a\xf0\x9f\x98\x80");
+    ok(strcmp(out, "a") == 0, "four bytes stay together: %s", out);
+    text_copy(out, sizeof out,
+              "ab\xc3\xa9"
+              "c");
+    ok(strcmp(out, "ab\xc3\xa9") == 0, "what fits, fits: %s", out);
 }
 
 TEST(utf8_is_checked) {

@@ -47,6 +47,26 @@ const table = [
     m.nodes[2] = { op: 'Frobnicate', name: 'act', inputs: ['h'], outputs: ['a'] };
     return m;
   })), [422], [/Frobnicate/, /act/]],
+  ['a network that goes in a circle', put('/v1/models/bad/onnx', () => tiny((m) => {
+    m.nodes[0].inputs = ['a'];
+    return m;
+  })), [422], [/cycle/, /flat/]],
+  ['a network that reads what nothing makes', put('/v1/models/bad/onnx', () => tiny((m) => {
+    m.nodes[2].inputs = ['nowhere'];
+    return m;
+  })), [422], [/nowhere/, /act/]],
+  ['a name for two things', put('/v1/models/bad/onnx', () => tiny((m) => {
+    m.nodes[2].outputs = ['h'];
+    return m;
+  })), [422], [/'h'/, /two values/]],
+  ['an input of more elements than there are bytes', put('/v1/models/bad/onnx', () => tiny((m) => {
+    m.inputs[0].shape = ['N', 2 ** 40, 2 ** 40];
+    return m;
+  })), [413, 422], [/1099511627776/]],
+  ['an input with a negative dimension', put('/v1/models/bad/onnx', () => tiny((m) => {
+    m.inputs[0].shape = ['N', -3];
+    return m;
+  })), [422], [/-3/, /negative/]],
   ['shapes inside a network that do not fit', put('/v1/models/bad/onnx', () => spoil('w2', () => (
     { shape: [3, 5], data: Array(15).fill(0) }))), [422], [/fc2/, /8/, /5/]],
   ['NaN among the weights', put('/v1/models/bad/onnx', () => spoil('w1', (t) => (

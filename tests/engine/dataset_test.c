@@ -136,6 +136,26 @@ TEST(misfits_show_both_shapes) {
     ok(dataset_open(&d, &spec, &three, NULL, &input, 0, NULL) == E_INVALID, "two means for three channels");
 }
 
+static bool has_shape(int layout, int rank, const int64_t *stored, int input_rank, const char *words) {
+    struct dataset_spec spec = plain_spec();
+    struct shape array = shape_of(rank, stored), input = {.rank = input_rank}, out;
+    char text[96];
+    spec.layout = layout;
+    dataset_shape(&out, &spec, &array, &input);
+    shape_print(text, sizeof text, &out);
+    return ok(strcmp(text, words) == 0, "%s instead of %s", text, words);
+}
+
+TEST(stored_samples_have_a_shape_for_the_network) {
+    has_shape(0, 4, (int64_t[]){9, 3, 5, 7}, 4, "[9,3,5,7]");
+    has_shape(1, 4, (int64_t[]){9, 5, 7, 3}, 4, "[9,3,5,7]");
+    has_shape(0, 3, (int64_t[]){9, 5, 7}, 4, "[9,1,5,7]");
+    has_shape(1, 3, (int64_t[]){9, 5, 7}, 4, "[9,1,5,7]");
+    has_shape(0, 2, (int64_t[]){9, 5}, 4, "[9,5]");
+    has_shape(1, 2, (int64_t[]){9, 5}, 2, "[9,5]");
+    has_shape(1, 1, (int64_t[]){9}, 2, "[9]");
+}
+
 TEST(requests) {
     const char *json =
         "{\"d\":{\"ref\":\"fashion\",\"scale\":255,\"mean\":[0.1,0.2,0.3],\"std\":0.5,\"layout\":\"NHWC\","

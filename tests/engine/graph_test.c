@@ -256,6 +256,112 @@ TEST(shapes_that_do_not_fit_are_shown) {
     refused(g, E_TOO_LARGE, "");
 }
 
+/* ---- free axes ---- */
+
+/* image [N,2,H,W] -> conv -> mean over the pixels -> [N,3] */
+static struct graph *any_size(const char *height, const char *width) {
+    struct graph *g = new_graph();
+    int x = add_input(g, "image", (struct shape){4, {DIM_BATCH, 2, 1, 1}}),
+        w = add_constant(g, "w", (struct shape){4, {3, 2, 3, 3}});
+    ok(!graph_free_axis(g, 0, 2, height, NULL) && !graph_free_axis(g, 0, 3, width, NULL), "free");
+    int pooled = add_node(g, "GlobalAveragePool", "pooled", add_node(g, "Conv", "conv", x, w), VALUE_NONE);
+    graph_add_output(g, add_node(g, "Flatten", "y", pooled, VALUE_NONE), NULL);
+    return g;
+}
+
+static bool bind_refused(struct graph *g, struct shape given, const char *words) {
+    struct err e = {0};
+    struct graph *copy = NULL;
+    bool good = ok(!graph_clone(&copy, g, NULL), "clone");
+    int status = graph_bind_input(copy, 0, &given, "data set small", &e);
+    good = ok(status == E_INVALID && strstr(e.text, words), "wanted '%s', got %d: %s", words, status, e.text) && good;
+    graph_free(copy);
+    return good;
+}
+
+TEST(free_axes_wait_for_data) {
+    struct graph *g = any_size("H", "W");
+    struct crew *crew;
+    struct net *n = NULL;
+    struct inferred *known;
+    struct graph_size size;
+    struct err e = {0};
+    need(!graph_finish(g, &e) && !graph_fold(g, &e) && !crew_new(&crew, 1, &e), "%s", e.text);
+    ok(g->values[graph_find_value(g, "y")].shape.rank == -1, "no shape");
+    ok(!graph_measure(&size, g, &e) && size.parameters == 54 && size.macs == MACS_UNKNOWN, "%s", e.text);
+    const char *words = "dimension 2 ('H') of its input 'image' [N,2,H,W]";
+    ok(graph_infer(&known, g, 1, &e) == E_INVALID && strstr(e.text, words), "%s", e.text);
+    err_clear(&e);
+    ok(net_new(&n, g, crew, &(struct net_options){.batch = 1}, &e) == E_INVALID && strstr(e.text, words), "%s", e.text);
+    err_clear(&e);
+    bind_refused(g, (struct shape){2, {10, 72}}, "shape [N,2,H,W], which data set small of shape [10,72] does not fit");
+    bind_refused(g, (struct shape){4, {10, 3, 6, 6}}, "does not fit");
+    bind_refused(g, (struct shape){4, {10, 2, 6, 0}}, "dimension 3 of data set small is 0");
+    bind_refused(g, (struct shape){4, {10, 2, 2, 6}}, "with data set small of shape [10,2,2,6]: node 'conv' (Conv)");
+    need(!graph_bind_input(g, 0, &(struct shape){4, {10, 2, 6, 5}}, "data set small", &e), "%s", e.text);
+    ok(!graph_measure(&size, g, &e) && size.macs == 54 * 4 * 3, "%lld macs", (long long)size.macs);
+    need(!net_new(&n, g, crew, &(struct net_options){.batch = 2}, &e), "%s", e.text);
+    net_free(n);
+    crew_free(crew);
+    graph_free(g);
+}
+
+TEST(axes_of_one_name_have_one_size) {
+    struct graph *g = any_size("side", "side");
+    struct err e = {0};
+    need(!graph_finish(g, &e), "%s", e.text);
+    bind_refused(
+        g, (struct shape){4, {10, 2, 6, 5}},
+        "dimensions 2 and 3 are both called 'side' and must be equal, but data set small of shape [10,2,6,5] has "
+        "6 and 5 there");
+    ok(!graph_bind_input(g, 0, &(struct shape){4, {10, 2, 6, 6}}, "data set small", &e), "%s", e.text);
+    graph_free(g);
+    g = any_size("", "");
+    ok(!graph_bind_input(g, 0, &(struct shape){4, {10, 2, 6, 5}}, "data set small", &e), "without names: %s", e.text);
+    graph_free(g);
+}
+
+/* tokens [N,length,4] + positions [N,length,4]; the length as exporters take it, from the shape of the first. */
+TEST(inputs_share_axes_and_shape_arithmetic_waits) {
+    struct graph *g = new_graph();
+    struct err e = {0};
+    int ends[2];
+    for (int i = 0; i < 2; i++) {
+        ends[i] = add_input(g, i ? "positions" : "tokens", (struct shape){3, {DIM_BATCH, 1, 4}});
+        ok(!graph_free_axis(g, i, 1, "length", NULL), "free");
+    }
+    int sum = add_node(g, "Add", "sum", ends[0], ends[1]), shape = add_node(g, "Shape", "shape", ends[0], VALUE_NONE);
+    int length = add_node(g, "Gather", "length", shape, add_ints(g, (int64_t[]){0, 1}, 2)),
+        whole = add_value(g, "whole");
+    int parts[] = {length, add_ints(g, (int64_t[]){2, 2}, 2)}, node;
+    ok(!graph_add_node(&node, g, "Concat", "whole", parts, 2, &whole, 1, NULL) &&
+           !graph_set_int(g, node, "axis", 0, NULL),
+       "concat");
+    graph_add_output(g, add_node(g, "Reshape", "y", sum, whole), NULL);
+    need(!graph_finish(g, &e) && !graph_fold(g, &e), "%s", e.text);
+    need(!graph_bind_input(g, 0, &(struct shape){3, {1, 7, 4}}, "this", &e), "%s", e.text);
+    char text[96];
+    ok(g->n_free_axes == 0 && g->values[ends[1]].shape.dim[1] == 7, "both inputs");
+    shape_print(text, sizeof text, &g->values[graph_find_value(g, "y")].shape);
+    ok(strcmp(text, "[N,7,2,2]") == 0, "%s", text);
+    graph_free(g);
+}
+
+static int bind_starved(void) {
+    struct graph *copy = NULL;
+    int status = graph_clone(&copy, to_starve, NULL);
+    if (!status) status = graph_bind_input(copy, 0, &(struct shape){4, {1, 2, 4, 4}}, "this", NULL);
+    graph_free(copy);
+    return status;
+}
+
+TEST(starved_bindings_leave_nothing) {
+    to_starve = any_size("H", "");
+    need(!graph_finish(to_starve, NULL), "finish");
+    starve("bind", bind_starved);
+    graph_free(to_starve);
+}
+
 /* ---- folding ---- */
 
 static void run(float *out, const struct graph *g, size_t n_in, size_t n_out) {
@@ -290,6 +396,23 @@ TEST(weights_that_are_made_from_weights_become_weights) {
     ok(g->n_nodes == 3 && graph_find_node(g, "turned") == -1, "%d nodes", g->n_nodes);
     ok(g->values[turned].constant && g->values[turned].trainable && g->values[copy].trainable, "new weights");
     ok(!g->values[w].constant && g->values[b].constant, "weights that nobody reads are freed, others stay");
+    graph_free(g);
+}
+
+/* A mask of infinities stays what it was, part of the formula; NaN is nothing to keep. */
+TEST(odd_numbers_are_not_made_weights) {
+    struct graph *g = new_graph();
+    struct err e = {0};
+    int x = add_input(g, "x", RANK2(DIM_BATCH, 3)), zeros = add_constant(g, "zeros", RANK1(3)),
+        minus = add_constant(g, "minus", RANK1(3));
+    for (int i = 0; i < 3; i++) ((float *)g->values[zeros].constant->data)[i] = 0;
+    for (int i = 0; i < 3; i++) ((float *)g->values[minus].constant->data)[i] = -1;
+    int infinite = add_node(g, "Log", "infinite", zeros, VALUE_NONE),
+        nan = add_node(g, "Log", "nan", minus, VALUE_NONE);
+    graph_add_output(g, add_node(g, "Add", "y", add_node(g, "Add", "masked", x, infinite), nan), NULL);
+    need(!graph_finish(g, &e) && !graph_fold(g, &e), "%s", e.text);
+    ok(g->values[infinite].constant && g->values[infinite].literal && !g->values[infinite].trainable, "a mask");
+    ok(!g->values[nan].constant && graph_find_node(g, "nan") >= 0, "still computed");
     graph_free(g);
 }
 

@@ -1,7 +1,7 @@
 /* fuzz.h - for the fuzz targets: a check that stops the fuzzer, and a sink that checks its caller.
  *
  * A target is a file with LLVMFuzzerTestOneInput. With clang's -fsanitize=fuzzer it searches; linked with
- * replay.c it runs over files. Its seeds are the fixtures of the tests. */
+ * replay.c it runs over files. Its seeds are the fixtures of the tests and tests/fuzz/corpus/<target>. */
 #ifndef TESTS_FUZZ_FUZZ_H
 #define TESTS_FUZZ_FUZZ_H
 

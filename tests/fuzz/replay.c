@@ -1,4 +1,5 @@
-/* replay.c - runs a fuzz target over files and folders (without any, the fixtures): the corpus as a plain test. */
+/* replay.c - runs a fuzz target over files and folders: the corpus as a plain test. Without any, over the fixtures and
+ * tests/fuzz/corpus/<target>, where inputs that once broke something are kept as well. */
 #include <dirent.h>
 #include <string.h>
 
@@ -37,10 +38,14 @@ static int run(const char *path) {
 }
 
 int main(int argc, char **argv) {
-    static const char *const fixtures[] = {"tests/fixtures/formats", "tests/fixtures/onnx"};
-    int files = 0, n = argc > 1 ? argc - 1 : 2;
+    char corpus[256];
+    const char *name = strrchr(argv[0], '/');
+    name = name ? name + 1 : argv[0];
+    text_print(corpus, sizeof corpus, "tests/fuzz/corpus/%.*s", (int)strcspn(name, "_"), name);
+    const char *const standard[] = {"tests/fixtures/formats", "tests/fixtures/onnx", corpus};
+    int files = 0, n = argc > 1 ? argc - 1 : 3;
     for (int i = 0; i < n; i++) {
-        const char *path = argc > 1 ? argv[i + 1] : fixtures[i];
+        const char *path = argc > 1 ? argv[i + 1] : standard[i];
         int found = run(path);
         must(found >= 0, "%s cannot be read", path);
         files += found;
