@@ -72,9 +72,9 @@ static bool is_fresh(const struct morph_step *s) {
     return strcmp(s->mode, "random-fanin") == 0;
 }
 
-/* Whether new channel j repeats an earlier one. */
-static bool is_later_copy(const struct channel_map *map, int64_t j, int64_t old) {
-    return map->from[j] >= 0 && (j >= old || map->from[j] != j);
+/* Whether channel j is one that was not there before: the old ones come first in each part. */
+static bool is_new(const struct channel_map *map, const struct channel_group *group, int64_t j) {
+    return map->size && j % (map->size / group->multiple) >= group->size / group->multiple;
 }
 
 /* Which old channels the new ones of a part copy: the old ones themselves, then random ones. */
@@ -191,9 +191,8 @@ static void fill_axis(struct graph *g, const struct channels *c, const struct ch
         int64_t each = c->segments[axis->list.first + i].inner, old = c->groups[group].size;
         int64_t size = maps[group].size ? maps[group].size : old;
         for (int64_t j = 0; j < size * each; j++, at++) {
-            bool fresh = maps[group].size && maps[group].from[j / each] < 0;
-            bool copied = maps[group].size && !fresh && is_later_copy(&maps[group], j / each, old);
-            if (!fresh && !(copied && weights)) continue;
+            if (!is_new(&maps[group], &c->groups[group], j / each)) continue;
+            if (maps[group].from[j / each] >= 0 && !weights) continue; /* noise is for weights */
             for (size_t o = 0; o < outer; o++)
                 for (size_t k = 0; k < inner; k++)
                     add_real(a, (o * length + at) * inner + k, weights ? deviation * random_normal(r) : constant);
