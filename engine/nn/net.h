@@ -29,11 +29,18 @@ struct net_options {
     size_t memory;       /* bytes that planning may take; 0 = no limit */
 };
 
-/* What a network takes, in bytes, known after planning. */
+/* What a network takes, in bytes, known after planning.
+ *
+ * `live` is what no plan that computes node by node could do without: the largest sum, over the steps
+ * of forward and backward, of the tensors that are alive at that step. An activation is alive from
+ * the step that makes it to the last one that reads it, backward included where the operator keeps it
+ * (struct op, `keeps`); a gradient from the first call that gives it to the one that uses it up. */
 struct net_memory {
-    size_t parameters; /* values; gradients as much again when training */
-    size_t activations;
-    size_t workspace; /* packed weights, gathering, scratch */
+    size_t parameters;  /* values, and a gradient for each that has one */
+    size_t live;        /* of activations and their gradients: the lower bound */
+    size_t activations; /* what is taken for them: one block by liveness, and the arena of each thread */
+    size_t workspace;   /* packed weights, gathering, scratch, tables of operators */
+    size_t taken;       /* all of it, and the plan's own tables */
 };
 
 /* Plans graph g (which must stay alive) for the crew (likewise). The parameters are loaded from

@@ -43,7 +43,7 @@ struct conv_state {
     size_t n_weights, n_out; /* parameters; output channels */
     real *packed, *packed_backward, *bias;
     struct gathering weights_gradient, bias_gradient;
-    size_t packed_gradient, kernel_scratch;
+    size_t kernel_scratch;
 };
 
 /* For a lane of that many samples, of which each may have several images (dimension 0 is theirs all). */
@@ -94,9 +94,13 @@ static const real *fold(const struct call *c, struct conv_state *s, real *scratc
 
 static void conv_prepare(const struct call *c, const struct part *p) {
     struct conv_state *s = c->state;
-    const real *weights = fold(c, s, p->scratch);
-    s->backend->pack(s->whole, weights, s->packed);
-    if (s->packed_backward) s->backend->pack_backward(s->whole, weights, s->packed_backward);
+    s->backend->pack(s->whole, fold(c, s, p->scratch), s->packed);
+}
+
+static void conv_repack(const struct call *c, const struct part *p) {
+    struct conv_state *s = c->state;
+    (void)p;
+    s->backend->pack_backward(s->whole, c->in[WEIGHTS]->base, s->packed_backward);
 }
 
 static void conv_forward(const struct call *c, const struct part *p) {
@@ -124,10 +128,10 @@ static void conv_backward(const struct call *c, const struct part *p) {
 
 static void conv_finish(const struct call *c, const struct part *p) {
     struct conv_state *s = c->state;
-    if (c->d_in[WEIGHTS]) {
-        gathering_sum(&s->weights_gradient, c->lanes, 0, s->packed_gradient, p->scratch, false);
-        s->backend->unpack(s->whole, p->scratch, c->d_in[WEIGHTS]->base, c->add[WEIGHTS]);
-    }
+    (void)p;
+    if (c->d_in[WEIGHTS])
+        s->backend->unpack(s->whole, gathering_total(&s->weights_gradient, c->lanes), c->d_in[WEIGHTS]->base,
+                           c->add[WEIGHTS]);
     if (c->n_in > BIAS && c->d_in[BIAS])
         gathering_sum(&s->bias_gradient, c->lanes, 0, s->n_out, c->d_in[BIAS]->base, c->add[BIAS]);
 }
@@ -160,16 +164,17 @@ static int conv_plan(struct call *c, struct plan *p, struct err *e) {
     int status = open_backend(c, s, has_bias, train, e);
     if (status) return status;
     struct conv_sizes sizes = s->backend->sizes(s->whole);
-    s->packed_gradient = sizes.gradient;
     s->kernel_scratch = (sizes.scratch + 15) / 16 * 16;
-    status = plan_memory(&s->packed, p, sizes.packed, e);
+    status = plan_packed(&s->packed, p, sizes.packed, PHASE_FORWARD, e);
     if (!status && has_bias) status = plan_memory(&s->bias, p, s->n_out, e);
-    if (!status && sizes.packed_backward) status = plan_memory(&s->packed_backward, p, sizes.packed_backward, e);
+    if (!status && sizes.packed_backward)
+        status = plan_packed(&s->packed_backward, p, sizes.packed_backward, PHASE_BACKWARD, e);
     if (!status && train) status = plan_gathering(&s->weights_gradient, p, sizes.gradient, e);
     if (!status && train && has_bias) status = plan_gathering(&s->bias_gradient, p, s->n_out, e);
     plan_scratch(p, s->kernel_scratch + (c->add[DATA] ? lane_room(c, c->in[DATA]) : 0));
-    plan_scratch(p, s->n_weights > sizes.gradient ? s->n_weights : sizes.gradient);
+    if (c->norm) plan_scratch(p, s->n_weights);
     if (!status) status = plan_units(p, PHASE_PREPARE, conv_prepare, 1, e);
+    if (!status && sizes.packed_backward) status = plan_units(p, PHASE_REPACK, conv_repack, 1, e);
     if (!status) status = plan_lanes(p, PHASE_FORWARD, conv_forward, false, e);
     if (status || !c->d_out[0]) return status;
     status = plan_lanes(p, PHASE_BACKWARD, conv_backward, false, e);
