@@ -183,13 +183,7 @@ static int save_checkpoint(struct trainer *t, struct err *e) {
     struct checkpoint_part parts[PARTS];
     t->now.optimizer_steps = t->optimizer.steps;
     list_parts(parts, t);
-    void *bytes;
-    size_t size;
-    int status = checkpoint_pack(&bytes, &size, &t->identity, parts, PARTS, e);
-    if (status) return status;
-    status = t->hooks->checkpoint_save(bytes, size, t->hooks->context, e);
-    mem_free(bytes);
-    return status;
+    return checkpoint_write(&t->identity, parts, PARTS, t->hooks->checkpoint_save, t->hooks->context, e);
 }
 
 static void say(const struct trainer *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -206,21 +200,22 @@ static void say(const struct trainer *t, const char *format, ...) {
 }
 
 static int resume(struct trainer *t, struct err *e) {
-    if (!t->hooks->checkpoint_load) return 0;
-    void *bytes = NULL;
-    size_t size = 0;
-    int status = t->hooks->checkpoint_load(&bytes, &size, t->hooks->context, e);
-    if (status || size == 0) return status;
+    if (!t->hooks->checkpoint_find) return 0;
+    struct checkpoint_source source = {0};
+    int status = t->hooks->checkpoint_find(&source, t->hooks->context, e);
+    if (status || source.size == 0) return status;
     struct checkpoint_part parts[PARTS];
+    bool good;
     list_parts(parts, t);
-    if (checkpoint_unpack(parts, PARTS, &t->identity, bytes, size)) {
+    status = checkpoint_read(&good, parts, PARTS, &t->identity, &source, e);
+    if (status) return status;
+    if (good) {
         t->optimizer.steps = t->now.optimizer_steps;
         net_parameters_changed(t->net);
         say(t, "resuming from the checkpoint at step %lld of %lld", (long long)t->now.step, (long long)t->steps);
     } else {
         say(t, "the checkpoint is damaged or of another run: starting from the beginning");
     }
-    mem_free(bytes);
     return 0;
 }
 

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/param.h"
 #include "engine/kernels/crew.h"
+#include "engine/nn/checkpoint.h"
 #include "engine/nn/evaluate.h"
 #include "engine/nn/graph.h"
 #include "engine/nn/loss.h"
@@ -55,9 +56,9 @@ struct train_hooks {
     void (*log)(void *context, const char *text);
     /* Asked after every step: whether this is the time for a checkpoint. */
     bool (*checkpoint_due)(void *context);
-    int (*checkpoint_save)(const void *bytes, size_t size, void *context, struct err *e);
-    /* *out is freed with mem_free; *size 0: there is none. One that is damaged or of another run is ignored. */
-    int (*checkpoint_load)(void **out, size_t *size, void *context, struct err *e);
+    checkpoint_put *checkpoint_save;
+    /* Looked for once, before the first step. One that is damaged or of another run is ignored. */
+    int (*checkpoint_find)(struct checkpoint_source *out, void *context, struct err *e);
 };
 
 struct train_task {

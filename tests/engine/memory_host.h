@@ -76,11 +76,17 @@ static int mh_cache_put(const void *bytes, size_t size, void *context, const str
     return 0;
 }
 
-static int mh_checkpoint_load(void **out, size_t *size, void *context, struct err *e) {
+static int mh_checkpoint_read(void *to, size_t size, size_t offset, void *context, struct err *e) {
     struct memory_host *h = context;
     (void)e;
-    *size = h->checkpoint_size;
-    if (h->checkpoint_size) *out = mem_copy(h->checkpoint, h->checkpoint_size);
+    memcpy(to, (char *)h->checkpoint + offset, size);
+    return 0;
+}
+
+static int mh_checkpoint_find(struct checkpoint_source *out, void *context, struct err *e) {
+    struct memory_host *h = context;
+    (void)e;
+    *out = (struct checkpoint_source){h->checkpoint_size, mh_checkpoint_read, h};
     return 0;
 }
 
@@ -89,12 +95,15 @@ static bool mh_checkpoint_due(void *context) {
     return h->checkpoint_every && (h->steps_seen + 1) % h->checkpoint_every == 0;
 }
 
-static int mh_checkpoint_save(const void *bytes, size_t size, void *context, struct err *e) {
+static int mh_checkpoint_save(const struct checkpoint_part *pieces, int n, void *context, struct err *e) {
     struct memory_host *h = context;
     (void)e;
-    mem_free(h->checkpoint);
-    h->checkpoint = mem_copy(bytes, size);
-    h->checkpoint_size = size;
+    h->checkpoint_size = 0;
+    for (int i = 0; i < n; i++) {
+        h->checkpoint = mem_resize(h->checkpoint, h->checkpoint_size + pieces[i].size, 1);
+        if (pieces[i].size) memcpy((char *)h->checkpoint + h->checkpoint_size, pieces[i].data, pieces[i].size);
+        h->checkpoint_size += pieces[i].size;
+    }
     return 0;
 }
 
@@ -126,7 +135,7 @@ static inline struct host memory_host_open(struct memory_host *h, int threads) {
                          .load_array = mh_load_array,
                          .cache_get = mh_cache_get,
                          .cache_put = mh_cache_put,
-                         .checkpoint_load = mh_checkpoint_load,
+                         .checkpoint_find = mh_checkpoint_find,
                          .checkpoint_due = mh_checkpoint_due,
                          .checkpoint_save = mh_checkpoint_save,
                          .progress = mh_progress,
