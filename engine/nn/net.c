@@ -23,6 +23,7 @@ int net_new(struct net **out, const struct graph *g, struct crew *crew, const st
     n->plan.graph = g;
     n->plan.crew = crew;
     n->plan.options = *options;
+    if (options->beside) n->plan.host = &options->beside->plan;
     n->plan.threads = crew_threads(crew);
     n->changed = true;
     int status = plan_build(&n->plan, e);
@@ -215,9 +216,14 @@ int net_parameter_list(const struct net *n, const struct net_parameter **out) {
     return n->plan.n_parameters;
 }
 
-void net_copy_parameters(struct net *to, struct net *from) {
-    memcpy(to->plan.parameter_values, from->plan.parameter_values, from->plan.n_all * sizeof(real));
-    to->changed = true;
+void net_empty_graph(const struct net *n, struct graph *g) {
+    for (int i = 0; i < n->plan.n_parameters; i++) {
+        const struct net_parameter *k = &n->plan.parameters[i];
+        struct array *a = g->values[k->value].constant;
+        if (!k->trainable || !a) continue; /* operators may look at statistics */
+        mem_free(a->data);
+        a->data = NULL;
+    }
 }
 
 int net_store(const struct net *n, struct graph *g, struct err *e) {

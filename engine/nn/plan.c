@@ -166,30 +166,51 @@ static void constant_to_real(real *out, const struct array *a) {
         array_to_double((double *)(void *)out, a, 0, a->count);
 }
 
-static int load_parameters(struct plan *p, struct err *e) {
-    p->memory.parameters = p->n_all * sizeof(real) + (p->options.training ? p->n_trainable * sizeof(real) : 0);
+/* A constant as reals, where somebody computes with it: where it is, or converted. */
+static int load_constant(struct plan *p, int v, struct err *e) {
+    struct tensor *t = &p->values[v].tensor;
+    const struct array *a = p->known->values[v].constant;
+    if (t->base) return 0;
+    if (a->type == DT_FLOAT32 && sizeof(real) == sizeof(float)) {
+        t->base = a->data; /* nobody writes to a constant */
+        return 0;
+    }
+    int status = plan_memory(&t->base, p, t->row, e);
+    if (!status) constant_to_real(t->base, a);
+    return status;
+}
+
+/* The flat array: a new one, or that of the network beside. */
+static int take_parameters(struct plan *p, struct err *e) {
+    if (p->host) {
+        if (p->host->n_all != p->n_all) return err_set(e, E_INTERNAL, "two networks beside each other differ");
+        p->parameter_values = p->host->parameter_values;
+        return 0;
+    }
     int status = plan_block((void **)&p->parameter_values, p, p->n_all, sizeof(real), e);
-    if (!status && p->options.training)
-        status = plan_block((void **)&p->parameter_gradients, p, p->n_trainable, sizeof(real), e);
+    if (!status) status = plan_block((void **)&p->parameter_gradients, p, p->n_trainable, sizeof(real), e);
     for (int i = 0; i < p->n_parameters && !status; i++) {
-        const struct net_parameter *k = &p->parameters[i];
-        real *base = p->parameter_values + k->start;
-        constant_to_real(base, p->graph->values[k->value].constant);
-        p->values[k->value].tensor.base = base;
-        p->gradients[k->value] = p->values[k->value];
-        p->gradients[k->value].tensor.base =
-            k->trainable && p->options.training ? p->parameter_gradients + k->start : NULL;
-        p->wants[k->value] = k->trainable && p->options.training;
+        const struct array *a = p->graph->values[p->parameters[i].value].constant;
+        if (!a->data) return err_set(e, E_INTERNAL, "the graph's weights are in another network (net_empty_graph)");
+        constant_to_real(p->parameter_values + p->parameters[i].start, a);
     }
     return status;
 }
 
-/* Constants that are not parameters, as reals, where somebody computes with them. */
-static int load_constant(struct plan *p, int v, struct err *e) {
-    struct tensor *t = &p->values[v].tensor;
-    if (t->base) return 0;
-    int status = plan_memory(&t->base, p, t->row, e);
-    if (!status) constant_to_real(t->base, p->known->values[v].constant);
+static int load_parameters(struct plan *p, struct err *e) {
+    bool training = p->options.training, flat = training || p->host;
+    p->memory.parameters = (p->n_all + (training ? p->n_trainable : 0)) * sizeof(real);
+    int status = flat ? take_parameters(p, e) : 0;
+    for (int i = 0; i < p->n_parameters && !status; i++) {
+        const struct net_parameter *k = &p->parameters[i];
+        if (flat)
+            p->values[k->value].tensor.base = p->parameter_values + k->start;
+        else
+            status = load_constant(p, k->value, e);
+        p->gradients[k->value] = p->values[k->value];
+        p->gradients[k->value].tensor.base = k->trainable && training ? p->parameter_gradients + k->start : NULL;
+        p->wants[k->value] = k->trainable && training;
+    }
     return status;
 }
 

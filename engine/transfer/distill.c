@@ -195,6 +195,7 @@ static int teach(struct distill_run *r, struct err *e) {
         .memory = r->host->memory,
     };
     struct train_hooks hooks = report_hooks(r->host);
+    for (int i = 0; i < r->d.teachers.n; i++) network_forget(&r->d.teachers.nets[i]); /* they have said everything */
     return train_run(&r->result, r->d.student.graph, r->crew, &task, &hooks, e);
 }
 

@@ -117,6 +117,10 @@ static int lab_run(struct lab *lab, struct train_result *result, int threads, st
     if (status) return status;
     status = train_run(result, lab->graph, crew, &lab->task, &hooks, e);
     crew_free(crew);
+    if (status) { /* the next attempt loads the network anew */
+        graph_free(lab->graph);
+        lab->graph = small_net();
+    }
     return status;
 }
 
