@@ -80,9 +80,10 @@ int main(int argc, char **argv) {
     struct net_memory m = net_memory(n);
     size_t state = optimizer_state_count(&o) * sizeof(real), needed = m.parameters + state + m.live;
     size_t taken = m.taken + state, peak = status_line("VmHWM:") - before;
-    printf("%8.1f parameters %8.1f live %8.1f activations %8.1f workspace %8.1f taken %5.2f ratio %8.1f peak %5.2f ratio\n",
-           MIB(m.parameters + state), MIB(m.live), MIB(m.activations), MIB(m.workspace), MIB(taken),
-           (double)taken / (double)needed, MIB(peak), (double)peak / (double)needed);
+    printf(
+        "%8.1f parameters %8.1f live %8.1f activations %8.1f workspace %8.1f taken %5.2f ratio %8.1f peak %5.2f ratio\n",
+        MIB(m.parameters + state), MIB(m.live), MIB(m.activations), MIB(m.workspace), MIB(taken),
+        (double)taken / (double)needed, MIB(peak), (double)peak / (double)needed);
     optimizer_fini(&o);
     net_free(n);
     graph_free(g);

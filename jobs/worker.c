@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/text.h"
 #include "engine/kernels/crew.h"
 #include "jobs/pulse.h"
@@ -123,6 +124,7 @@ int worker_main(const struct worker_options *options) {
     struct store *s = NULL;
     struct err e = {0};
     take_signals();
+    mem_return_large();
     if (store_open(&s, &(struct store_options){.folder = options->folder}, &e)) {
         log_error("%s", e.text);
         return 1;

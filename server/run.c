@@ -302,6 +302,7 @@ static int run_session(struct session *s, struct err *e) {
 int run_main(int argc, char **argv) {
     struct session s = {0};
     struct err e = {0};
+    mem_return_large();
     if (!parse_options(&s.options, argc, argv)) {
         fputs(usage, stderr);
         return 2;

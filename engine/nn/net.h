@@ -29,8 +29,8 @@ struct net_options {
     bool input_gradient; /* backward also makes the gradients of the inputs */
     size_t memory;       /* bytes that planning may take; 0 = no limit */
     /* NULL, or a training network of the same graph and crew, to be freed later than this one, which
-     * computes with its parameters, and in its memory where that is large enough: what either has computed
-     * is gone when the other runs. Before a run after one of the other: net_parameters_changed. */
+     * computes with its parameters, and in its memory as far as that is large enough: what either has
+     * computed is gone when the other runs. Before a run after one of the other: net_parameters_changed. */
     struct net *beside;
 };
 

@@ -134,9 +134,10 @@ struct plan; /* a network being planned */
 typedef void step_run(const struct call *call, const struct part *part);
 
 /* When a step runs. PREPARE: after parameters changed, before the call's FORWARD. REPACK: the same,
- * before its BACKWARD. FINISH: after its BACKWARD, to turn what lanes gathered into gradients. Steps of
- * these three are units, and must not depend on other steps of the same phase. BACKWARD steps run
- * node by node, last node first. */
+ * before its last BACKWARD step; what a call with REPACK gathers, it has gathered before that one.
+ * FINISH: after its BACKWARD, to turn what lanes gathered into gradients. Steps of these three are
+ * units, and must not depend on other steps of the same phase. BACKWARD steps run node by node, last
+ * node first. */
 enum phase { PHASE_PREPARE, PHASE_FORWARD, PHASE_REPACK, PHASE_BACKWARD, PHASE_FINISH, PHASES };
 
 /* Registers a step that runs once per lane. With `join`, every lane has finished all steps before. */
@@ -165,6 +166,12 @@ struct gathering {
 };
 int plan_slots(struct gathering *out, struct plan *p, size_t size, struct err *e);
 int plan_gathering(struct gathering *out, struct plan *p, size_t size, struct err *e);
+
+/* Large gradients are better gathered by few units of equal parts of the batch than by every lane: how
+ * many there should be, at least 1, for one of n reals; as many as lanes when it is small. And a
+ * gathering for that many instead of lanes. */
+int plan_shares(const struct plan *p, size_t n);
+int plan_gathering_of(struct gathering *out, struct plan *p, size_t size, int shares, struct err *e);
 /* Sum over lanes of elements [from, from + n) into out (added to it when `add`). */
 void gathering_sum(const struct gathering *g, int lanes, size_t from, size_t n, real *out, bool add);
 /* Sum over lanes of all elements, where those of the first lane were. */

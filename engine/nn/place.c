@@ -283,35 +283,42 @@ static void share_roots(struct storage *all, int n) {
     }
 }
 
-static int take_global(struct plan *p, const struct placing *l, struct err *e) {
-    int status = 0;
-    p->block_size = l->block;
-    if (p->host && p->block_size <= p->host->block_size) {
-        p->block = p->host->block;
-    } else {
-        p->memory.activations += (p->block_size - l->packed) * sizeof(real);
-        p->memory.workspace += l->packed * sizeof(real);
-        status = plan_block((void **)&p->block, p, p->block_size, sizeof(real), e);
-    }
-    for (int i = 0; i < l->n_global && !status; i++) *l->global[i].where = p->block + l->global[i].offset;
-    return status;
-}
+/* Memory of the host that serves the guest too, until it is used up. */
+struct lent {
+    real *at;
+    size_t left;
+};
 
-static int take_local(struct plan *p, const struct placing *l, struct err *e) {
-    const struct plan *h = p->host;
-    p->arena = l->arena;
-    for (int i = 0; i < l->n_local; i++) l->local[i].tensor->offset = l->local[i].offset;
-    if (h && p->arena <= h->arena && p->scratch <= h->scratch && p->threads <= h->threads) {
-        p->thread_arena = h->thread_arena;
-        p->thread_scratch = h->thread_scratch;
+/* Zeroed or lent: nothing is expected of it. */
+static int take(real **out, struct plan *p, struct lent *l, size_t count, size_t *total, struct err *e) {
+    count = rounded(count + 1);
+    if (count <= l->left) {
+        *out = l->at;
+        l->at += count;
+        l->left -= count;
         return 0;
     }
-    p->memory.activations += p->arena * sizeof(real) * (size_t)p->threads;
-    int status = plan_block((void **)&p->thread_arena, p, (size_t)p->threads, sizeof(real *), e);
+    *total += count * sizeof(real);
+    return plan_block((void **)out, p, count, sizeof(real), e);
+}
+
+static int take_memory(struct plan *p, const struct placing *l, struct err *e) {
+    struct lent lent = {p->host ? p->host->block : NULL, p->host ? p->host->block_size : 0};
+    int status = take(&p->block, p, &lent, l->block, &p->memory.activations, e);
+    if (status) return status;
+    p->block_size = l->block;
+    p->arena = l->arena;
+    if (!p->host) {
+        p->memory.activations -= l->packed * sizeof(real);
+        p->memory.workspace += l->packed * sizeof(real);
+    }
+    for (int i = 0; i < l->n_global; i++) *l->global[i].where = p->block + l->global[i].offset;
+    for (int i = 0; i < l->n_local; i++) l->local[i].tensor->offset = l->local[i].offset;
+    status = plan_block((void **)&p->thread_arena, p, (size_t)p->threads, sizeof(real *), e);
     if (!status) status = plan_block((void **)&p->thread_scratch, p, (size_t)p->threads, sizeof(real *), e);
     for (int t = 0; t < p->threads && !status; t++) {
-        status = plan_block((void **)&p->thread_arena[t], p, p->arena + 16, sizeof(real), e);
-        if (!status) status = plan_memory(&p->thread_scratch[t], p, p->scratch + 16, e);
+        status = take(&p->thread_arena[t], p, &lent, p->arena, &p->memory.activations, e);
+        if (!status) status = take(&p->thread_scratch[t], p, &lent, p->scratch, &p->memory.workspace, e);
     }
     return status;
 }
@@ -328,8 +335,7 @@ int plan_place(struct plan *p, struct err *e) {
     if (!status) status = take_times(&l.times, p, e);
     if (!status) status = plan_segments_room(p, e);
     if (!status) status = place_all(p, &l, e);
-    if (!status) status = take_global(p, &l, e);
-    if (!status) status = take_local(p, &l, e);
+    if (!status) status = take_memory(p, &l, e);
     share_roots(p->values, p->n_values);
     share_roots(p->gradients, p->n_values);
     mem_free(l.local);

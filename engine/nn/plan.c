@@ -8,13 +8,11 @@
 /* ---- stage 1: lanes and shapes ---- */
 
 /* Samples per lane: a divisor of the batch near 8 where there is one, so that all lanes are equal;
- * at most LANES_MOST lanes. Small lanes keep a layer's data in the cache of a core. But each lane gathers
- * a gradient of its own: where that of one layer would take more than a GATHER_SHARE of what the network
- * needs, there are fewer lanes, down to LANES_FEW. */
-enum { LANE_SIZE = 8, LANES_MOST = 32, LANES_FEW = 8, GATHER_SHARE = 16 };
+ * at most LANES_MOST lanes. Small lanes keep a layer's data in the cache of a core. */
+enum { LANE_SIZE = 8, LANES_MOST = 32 };
 
-static int choose_lane_size(int batch, int lanes_most) {
-    int least = (batch + lanes_most - 1) / lanes_most;
+static int choose_lane_size(int batch) {
+    int least = (batch + LANES_MOST - 1) / LANES_MOST;
     int wish = least > LANE_SIZE ? least : LANE_SIZE;
     if (batch <= wish) return batch >= 4 ? (batch + 3) / 4 : 1;
     for (int size = wish; size >= least && 2 * size >= wish; size--)
@@ -53,17 +51,18 @@ static int samples_stay_apart(bool *out, const struct plan *p, struct err *e) {
     return 0;
 }
 
-/* How many lanes the weights that lanes gather gradients for allow. */
-static int allowed_lanes(const struct plan *p) {
-    size_t heaviest = 1, needed = 0;
-    for (int v = 0; v < p->graph->n_values && p->options.training; v++) {
+/* Reals that the gradients which one call gathers may take: a twelfth of about what a network needs, with
+ * value, gradient and two copies of the optimizer. */
+enum { COPIES = 4, GATHER_SHARE = 12 };
+
+static size_t gather_room(const struct plan *p) {
+    size_t needed = 0;
+    for (int v = 0; v < p->graph->n_values; v++) {
         const struct known *k = &p->known->values[v];
         if (k->shape.rank < 0 || (k->constant && !k->trainable)) continue;
-        needed += count_of(&k->shape);
-        if (k->constant && k->shape.rank > 2 && count_of(&k->shape) > heaviest) heaviest = count_of(&k->shape);
+        needed += count_of(&k->shape) * (k->constant ? COPIES : 1);
     }
-    size_t lanes = needed / GATHER_SHARE / heaviest;
-    return !p->options.training || lanes > LANES_MOST ? LANES_MOST : lanes < LANES_FEW ? LANES_FEW : (int)lanes;
+    return needed / GATHER_SHARE;
 }
 
 static int find_shapes(struct plan *p, struct err *e) {
@@ -72,8 +71,9 @@ static int find_shapes(struct plan *p, struct err *e) {
     bool apart = false;
     status = samples_stay_apart(&apart, p, NULL);
     if (status == E_NOMEM) return err_memory(e, 0);
-    p->lane_size = status == 0 && apart ? choose_lane_size(p->options.batch, allowed_lanes(p)) : p->options.batch;
+    p->lane_size = status == 0 && apart ? choose_lane_size(p->options.batch) : p->options.batch;
     p->lanes = (p->options.batch + p->lane_size - 1) / p->lane_size;
+    p->gather_room = gather_room(p);
     return 0;
 }
 

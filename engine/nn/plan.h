@@ -59,6 +59,7 @@ struct plan {
     const struct plan *host; /* NULL, or the one whose parameters and memory this one uses */
     struct net_options options;
     int lanes, lane_size, threads;
+    size_t gather_room; /* reals; see plan_shares */
     struct inferred *known;
 
     /* storages: [0, n) values, [n, 2n) their gradients; n = graph values + converted copies. */
@@ -97,10 +98,10 @@ struct plan {
     int n_blocks, blocks_room;
     size_t taken; /* bytes */
     struct net_memory memory;
-    real *block;    /* of what lives longer than a segment */
+    real *block;       /* of what lives longer than a segment */
     size_t block_size; /* reals */
-    size_t scratch; /* reals per thread */
-    size_t arena;   /* reals per thread */
+    size_t scratch;    /* reals per thread */
+    size_t arena;      /* reals per thread */
     real **thread_arena, **thread_scratch;
 };
 

@@ -72,14 +72,25 @@ int plan_slots(struct gathering *out, struct plan *p, size_t size, struct err *e
     return plan_memory(&out->slots, p, out->size * (size_t)p->lanes, e);
 }
 
+int plan_shares(const struct plan *p, size_t n) {
+    size_t most = n ? p->gather_room / n : SIZE_MAX;
+    int shares = most > (size_t)p->lanes ? p->lanes : most < 1 ? 1 : (int)most;
+    if (shares >= p->lanes) return p->lanes;
+    while (p->options.batch % shares) shares--;
+    return shares;
+}
+
 int plan_gathering(struct gathering *out, struct plan *p, size_t size, struct err *e) {
+    return plan_gathering_of(out, p, size, p->lanes, e);
+}
+
+int plan_gathering_of(struct gathering *out, struct plan *p, size_t size, int shares, struct err *e) {
     out->size = (size + 15) / 16 * 16;
-    return add_transient(p,
-                         (struct transient){.where = &out->slots,
-                                            .count = out->size * (size_t)p->lanes,
-                                            .maker = PHASE_BACKWARD,
-                                            .reader = PHASE_FINISH},
-                         e);
+    return add_transient(
+        p,
+        (struct transient){
+            .where = &out->slots, .count = out->size * (size_t)shares, .maker = PHASE_BACKWARD, .reader = PHASE_FINISH},
+        e);
 }
 
 VECTORISED void gathering_sum(const struct gathering *g, int lanes, size_t from, size_t n, real *out, bool add) {

@@ -80,17 +80,29 @@ static int end_of_group(const struct plan *p, const struct group *g, enum phase 
     return p->steps[g->phase].n;
 }
 
-/* `before` makes what the steps read, `after` (may be NULL) uses up what they leave. */
+/* `before` makes what the steps read; what REPACK makes is read by the last step of a call only. `after`
+ * (may be NULL) uses up what they leave. */
 static void cut(struct cutting *c, enum phase phase, struct group *before, struct group *after, size_t limit) {
     const struct plan *p = c->p;
     const struct steps *s = &p->steps[phase];
-    for (int i = 0, last = -1; i < s->n; i++) {
+    bool due = false, begun = false; /* the next group of `before`; one of them */
+    for (int i = 0; i < s->n; i++) {
         int call = s->list[i].call;
-        if (call != last) {
-            if (after && is_full(after, call, limit)) append_group(c, after, p->planned[call].first_step[after->phase]);
+        const struct planned_call *planned = &p->planned[call];
+        bool first = i == planned->first_step[phase],
+             last = i == planned->first_step[phase] + planned->n_steps[phase] - 1;
+        if (first) {
+            if (after && is_full(after, call, limit)) append_group(c, after, planned->first_step[after->phase]);
             bool full = is_full(before, call, limit);
-            if (p->packs_late && (full || i == 0)) append_group(c, before, end_of_group(p, before, phase, i, limit));
-            last = call;
+            if (p->packs_late && planned->n_steps[before->phase] && (full || !begun)) due = begun = true;
+        }
+        if (due && (after ? last : first)) {
+            if (after && !first && before->sizes[call]) {
+                append_group(c, after, planned->first_step[after->phase] + planned->n_steps[after->phase]);
+                after->size = 0;
+            }
+            append_group(c, before, end_of_group(p, before, phase, planned->first_step[phase], limit));
+            due = false;
         }
         append_step(c, phase, i);
     }
