@@ -8,7 +8,9 @@
 #include "base/memory.h"
 #include "store/cache.h"
 
-#define SMALL_ARRAY ((size_t)32 << 20) /* larger ones are mapped from a scratch file */
+/* Arrays up to this are read into memory, or up to a share of what the job may take; others are mapped. */
+#define SMALL_ARRAYS ((size_t)32 << 20)
+#define SMALL_SHARE 16
 #define NS_PER_MS 1000000
 #define STOP_GRACE_MS 3000
 
@@ -62,6 +64,11 @@ static int load_array(struct data_array *out, struct source *source, void *conte
                       const char *name, struct err *e) {
     struct job_host *h = context;
     return loader_array(out, source, &h->loader, reference, name, e);
+}
+
+static int take_scratch(void **out, size_t size, void *context, struct err *e) {
+    struct job_host *h = context;
+    return scratch_take(out, &h->loader.scratch, size, e);
 }
 
 /* ---- the cache ---- */
@@ -177,14 +184,19 @@ void job_host_init(struct job_host *h, struct store *s, const struct store_lease
     h->lease = *lease;
     h->options = *options;
     h->checkpoint_ns = clock_monotonic_ns();
-    struct loader_options loading = {
-        .folder = options->folder, .small = SMALL_ARRAY, .memory = options->memory, .tick = loading_tick, .context = h};
+    size_t small = options->memory / SMALL_SHARE;
+    struct loader_options loading = {.folder = options->folder,
+                                     .small = small && small < SMALL_ARRAYS ? small : SMALL_ARRAYS,
+                                     .memory = options->memory,
+                                     .tick = loading_tick,
+                                     .context = h};
     loader_init(&h->loader, s, references, &loading);
     teller_init(&h->teller, s, lease);
     h->host = (struct host){
         .context = h,
         .load_graph = load_graph,
         .load_array = load_array,
+        .scratch = take_scratch,
         .cache_get = cache_get,
         .cache_put = cache_put,
         .checkpoint_find = checkpoint_find,

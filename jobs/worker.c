@@ -38,6 +38,7 @@ static void take_signals(void) {
     sigemptyset(&action.sa_mask);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a file too large is an error to be told */
 }
 
 static int64_t or_standard(int64_t value, int64_t standard) {

@@ -43,6 +43,10 @@ struct host {
     int (*load_array)(struct data_array *out, struct source *source, void *context, const char *reference,
                       const char *name, struct err *e);
 
+    /* Zeroed memory for something as large as a data set, until the run ends: mapped from a file rather than
+     * taken from `memory` when it is large. */
+    int (*scratch)(void **out, size_t size, void *context, struct err *e);
+
     /* Derived data that may be thrown away and made again: a block of exactly `size` bytes under a
      * key. get: E_NOT_FOUND when it is not there. */
     int (*cache_get)(void *out, size_t size, void *context, const struct digest *key, struct err *e);
@@ -64,7 +68,7 @@ struct host {
     void (*log)(void *context, const char *text);
 
     int threads;   /* for the crew */
-    size_t memory; /* bytes the method may take */
+    size_t memory; /* bytes the method may take, besides arrays and scratch; 0 = no limit */
 };
 
 /* What a run leaves. */

@@ -25,6 +25,8 @@ struct memory_host {
         size_t size;
     } cache[8];
     int n_cache, cache_hits;
+    void *scratch[16];
+    int n_scratch;
     void *checkpoint;
     size_t checkpoint_size;
     int64_t steps_seen, stop_at, checkpoint_every;
@@ -54,6 +56,15 @@ static int mh_load_array(struct data_array *out, struct source *source, void *co
             return 0;
         }
     return err_set(e, E_NOT_FOUND, "no array %s in %s", name, reference);
+}
+
+static int mh_scratch(void **out, size_t size, void *context, struct err *e) {
+    struct memory_host *h = context;
+    if (h->n_scratch == 16) return err_set(e, E_TOO_LARGE, "scratch is full");
+    void *block = mem_calloc(size, 1);
+    if (!block) return err_memory(e, size);
+    *out = h->scratch[h->n_scratch++] = block;
+    return 0;
 }
 
 static int mh_cache_get(void *out, size_t size, void *context, const struct digest *key, struct err *e) {
@@ -133,6 +144,7 @@ static inline struct host memory_host_open(struct memory_host *h, int threads) {
     return (struct host){.context = h,
                          .load_graph = mh_load_graph,
                          .load_array = mh_load_array,
+                         .scratch = mh_scratch,
                          .cache_get = mh_cache_get,
                          .cache_put = mh_cache_put,
                          .checkpoint_find = mh_checkpoint_find,
@@ -162,6 +174,7 @@ static inline void memory_host_add_array(struct memory_host *h, const char *name
 static inline void memory_host_close(struct memory_host *h) {
     for (int i = 0; i < h->n_models; i++) graph_free(h->models[i].graph);
     for (int i = 0; i < h->n_cache; i++) mem_free(h->cache[i].bytes);
+    for (int i = 0; i < h->n_scratch; i++) mem_free(h->scratch[i]);
     mem_free(h->checkpoint);
 }
 

@@ -234,8 +234,16 @@ TEST(the_least_is_what_is_alive_at_once) {
     need(!net_new(&n, g, crew, &(struct net_options){.batch = 16}, &e), "%s", e.text);
     ok(net_memory(n).live == 16 * (8 + 4) * sizeof(real), "%zu bytes without training", net_memory(n).live);
     net_free(n);
-    crew_free(crew);
     graph_free(g);
+    /* the input waits for its second reader: at Sigmoid there are x, and 32 twice */
+    x = start(&b, 1, (int64_t[]){8});
+    int y = NODE(&b, "MatMul", NODE(&b, "Sigmoid", NODE(&b, "MatMul", x, CONSTANT(&b, 8, 32))), CONSTANT(&b, 32, 8));
+    g = finish(&b, NODE(&b, "Sub", y, x));
+    need(!net_new(&n, g, crew, &(struct net_options){.batch = 16}, &e), "%s", e.text);
+    ok(net_memory(n).live == 16 * (32 + 32 + 8) * sizeof(real), "%zu bytes while the input waits", net_memory(n).live);
+    net_free(n);
+    graph_free(g);
+    crew_free(crew);
 }
 
 /* ---- a run, by the system's account ---- */
