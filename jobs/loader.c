@@ -34,21 +34,10 @@ static int version_of(const struct store_version **out, const struct loader *l, 
 
 /* ---- networks ---- */
 
-static int read_blob(void **out, size_t size, struct loader *l, int64_t blob, struct err *e) {
-    void *bytes = mem_alloc(size);
-    if (!bytes) return err_memory(e, size);
-    int status = store_blob_read(bytes, size, l->store, blob, 0, e);
-    if (status)
-        mem_free(bytes);
-    else
-        *out = bytes;
-    return status;
-}
-
 int loader_graph(struct graph **out, struct source *source, struct loader *l, const char *reference, struct err *e) {
     const struct store_version *version = NULL;
     struct store_model model = {0};
-    void *bytes = NULL;
+    struct store_blob_place place;
     int status = version_of(&version, l, STORE_MODEL, reference, e);
     if (!status) status = store_model_read(&model, l->store, version->id, e);
     if (status) return status;
@@ -56,13 +45,12 @@ int loader_graph(struct graph **out, struct source *source, struct loader *l, co
     if (l->options.memory && size > l->options.memory)
         status = err_set(e, E_TOO_LARGE, "model %s has %zu bytes, a job may take %zu (--memory)", reference, size,
                          l->options.memory);
-    if (!status) status = read_blob(&bytes, size, l, model.blob, e);
     if (!status) {
-        status = onnx_read(out, bytes, size, e);
+        struct byte_origin origin = store_blob_origin(&place, l->store, model.blob, model.version.bytes);
+        status = onnx_read_from(out, &origin, e);
         if (status) err_prefix(e, "model %s", reference);
     }
     if (!status && source) *source = (struct source){model.version.digest, (uint64_t)size};
-    mem_free(bytes);
     store_model_fini(&model);
     return status;
 }

@@ -22,6 +22,7 @@
 
 #include "base/digest.h"
 #include "base/error.h"
+#include "base/origin.h"
 #include "base/param.h"
 #include "base/text.h"
 
@@ -179,9 +180,9 @@ struct array_reader;
 
 struct intake {
     /* Imports a network and describes it: free *out with network_facts_free, in any case. Errors say what is wrong with it. */
-    int (*network)(struct network_facts *out, const void *bytes, size_t size, struct err *e);
+    int (*network)(struct network_facts *out, const struct byte_origin *from, struct err *e);
     /* Appends the nodes of a network as a JSON object. */
-    int (*graph)(struct text *out, const void *bytes, size_t size, struct err *e);
+    int (*graph)(struct text *out, const struct byte_origin *from, struct err *e);
 
     /* Reads one array (.npy, IDX, either gzipped), or with `archive` the arrays of an .npz. More than
      * `budget` bytes of elements are E_TOO_LARGE. After an error only arrays_close is left. */
@@ -227,7 +228,7 @@ struct service {
     int64_t started_ms; /* wall clock */
     uint64_t upload_max;
     uint64_t memory;      /* bytes a job may take; 0 = no limit */
-    uint64_t network_max; /* bytes of an ONNX file that may be looked at: importing takes a multiple */
+    uint64_t network_max; /* bytes of an ONNX file that may be looked at: importing takes as much */
     int workers, uploads, connections, streams;
     bool open;         /* no tokens: everybody may do everything */
     const char *hosts; /* names this server goes by besides localhost and its addresses; "" = none */

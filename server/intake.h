@@ -8,7 +8,7 @@
 extern const struct intake engine_intake;
 
 /* The two halves. */
-int intake_network(struct network_facts *out, const void *bytes, size_t size, struct err *e);
-int intake_graph(struct text *out, const void *bytes, size_t size, struct err *e);
+int intake_network(struct network_facts *out, const struct byte_origin *from, struct err *e);
+int intake_graph(struct text *out, const struct byte_origin *from, struct err *e);
 
 #endif

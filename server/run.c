@@ -111,8 +111,8 @@ static int read_stream(struct array **out, const char *bytes, size_t size, struc
 }
 
 static int read_input(struct array **out, const char *path, struct err *e) {
-    char *bytes;
-    size_t size, length = strlen(path);
+    char *bytes = NULL;
+    size_t size = 0, length = strlen(path);
     int status = read_file(&bytes, &size, path, e);
     if (status) return status;
     bool tensor = length > 3 && strcmp(path + length - 3, ".pb") == 0;
@@ -122,13 +122,23 @@ static int read_input(struct array **out, const char *path, struct err *e) {
     return status;
 }
 
+static int read_piece(void *to, size_t size, uint64_t offset, void *context, struct err *e) {
+    FILE *f = context;
+    bool good = fseeko(f, (off_t)offset, SEEK_SET) == 0 && fread(to, 1, size, f) == size;
+    return good ? 0 : err_set(e, E_IO, "the file ended early");
+}
+
+/* Piece by piece: the weights are in memory once. */
 static int read_model(struct graph **out, const char *path, struct err *e) {
-    char *bytes;
-    size_t size;
-    int status = read_file(&bytes, &size, path, e);
-    if (status) return status;
-    status = onnx_read(out, bytes, size, e);
-    mem_free(bytes);
+    FILE *f = fopen(path, "rb");
+    off_t length = f && fseeko(f, 0, SEEK_END) == 0 ? ftello(f) : -1;
+    if (length < 0) {
+        if (f) fclose(f);
+        return err_set(e, E_NOT_FOUND, "cannot read %s", path);
+    }
+    struct byte_origin origin = {(uint64_t)length, read_piece, f};
+    int status = onnx_read_from(out, &origin, e);
+    fclose(f);
     if (status) err_prefix(e, "%s", path);
     return status;
 }

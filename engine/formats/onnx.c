@@ -170,11 +170,16 @@ static int read_graph(struct graph *g, Onnx__GraphProto *p, struct err *e) {
 }
 
 int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e) {
+    struct byte_origin origin = byte_origin_memory(bytes, size);
+    return onnx_read_from(out, &origin, e);
+}
+
+int onnx_read_from(struct graph **out, const struct byte_origin *origin, struct err *e) {
     struct proto_memory memory;
     ProtobufCMessage *message;
     struct graph *g = NULL;
     int opset = 0;
-    int rc = proto_unpack(&message, &memory, &onnx__model_proto__descriptor, bytes, size, e);
+    int rc = proto_unpack(&message, &memory, &onnx__model_proto__descriptor, origin, e);
     if (rc) return rc;
     Onnx__ModelProto *m = (Onnx__ModelProto *)message;
     rc = check_model(m, e);

@@ -3,6 +3,7 @@
 #define TEST_SECONDS 120
 #include "engine/nn/train.h"
 
+#include "engine/formats/onnx.h"
 #include "engine/transfer/init.h"
 #include "tests/engine/memory_host.h"
 #include "tests/peak.h"
@@ -352,6 +353,59 @@ TEST(the_limit_counts_all_of_a_run) {
     graph_free(g);
     mem_free(rows.inputs);
     mem_free(rows.labels);
+}
+
+/* ---- importing ---- */
+
+static int put_file(void *context, const void *bytes, size_t size, struct err *e) {
+    return fwrite(bytes, 1, size, context) == size ? 0 : err_set(e, E_IO, "fwrite");
+}
+
+static int read_file(void *to, size_t size, uint64_t offset, void *context, struct err *e) {
+    bool good = fseeko(context, (off_t)offset, SEEK_SET) == 0 && fread(to, 1, size, context) == size;
+    return good ? 0 : err_set(e, E_IO, "fread");
+}
+
+/* 100 MB of weights in a file that goes with the test. */
+static FILE *large_file(size_t *size) {
+    struct bench b;
+    struct err e = {0};
+    FILE *f = tmpfile();
+    int x = start(&b, 1, (int64_t[]){2500});
+    for (int i = 0; i < 4; i++) x = NODE(&b, "Relu", dense(&b, x, 2500, 2500));
+    struct graph *g = finish(&b, x);
+    ok(f && !onnx_write((struct byte_sink){put_file, f}, g, &e), "%s", e.text);
+    graph_free(g);
+    *size = (size_t)ftello(f);
+    return f;
+}
+
+/* Besides weights: the file's window, small messages, libraries that are not there yet. */
+#define BESIDES ((size_t)4 << 20)
+
+TEST(an_imported_network_is_in_memory_once) {
+    size_t size;
+    struct graph *g = NULL;
+    struct err e = {0};
+    struct crew *crew;
+    struct net *n;
+    mem_return_large();
+    FILE *f = large_file(&size);
+    struct byte_origin origin = {size, read_file, f};
+    need(!crew_new(&crew, 2, &e) && peak_forget(), "start");
+    size_t before = peak_now();
+    need(!onnx_read_from(&g, &origin, &e), "%s", e.text);
+    fclose(f);
+    ok(!PEAK_TRUE || peak_most() - before <= size + BESIDES, "importing %zu bytes took %zu", size,
+       peak_most() - before);
+    need(!net_new(&n, g, crew, &(struct net_options){.batch = 4}, &e), "%s", e.text);
+    net_forward(n, 4, random_seed(1), NULL, NULL);
+    ok(!PEAK_TRUE || peak_most() - before <= size + 4 * BESIDES, "running %zu bytes took %zu", size,
+       peak_most() - before);
+    ok(net_memory(n).taken < BESIDES, "the plan took %zu bytes", net_memory(n).taken);
+    net_free(n);
+    graph_free(g);
+    crew_free(crew);
 }
 
 TEST_MAIN

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include "tests/jobs/factory.h"
+#include "tests/peak.h"
 
 static bool work_once(struct store *s, struct worker_options o) {
     struct err e = {0};
@@ -166,6 +167,21 @@ TEST(data_larger_than_the_memory_make_the_same_student) {
         }
         ok(digest_equal(&made[0], &made[1]), "request %d: the same bytes", i);
     }
+    store_close(s);
+}
+
+TEST(a_network_from_the_store_is_in_memory_once) {
+    enum { WIDE = 4000 };
+    const size_t size = (size_t)WIDE * WIDE * sizeof(float);
+    struct store *s = factory_with_teacher();
+    put_model(s, "wide", "{\"layers\":[{\"dense\":4000},\"relu\",{\"dense\":4000},\"relu\",{\"dense\":3}]}", 1);
+    int64_t id = submit(s, "{\"method\":\"evaluate\",\"model\":\"wide\",\"dataset\":\"digits\"}", NULL);
+    need(peak_forget(), "/proc/self/clear_refs");
+    size_t before = peak_now();
+    need(work_once(s, options()), "a job");
+    made_by(s, id, STORE_JOB_SUCCEEDED);
+    ok(!PEAK_TRUE || peak_most() - before <= size + size / 4, "%zu bytes of weights took %zu", size,
+       peak_most() - before);
     store_close(s);
 }
 
