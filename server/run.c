@@ -26,7 +26,7 @@ static const char usage[] = "usage: retort run MODEL.onnx INPUT... [-o OUT.npz] 
                             "  INPUT        .npy, IDX (.gz) or ONNX tensor (.pb), in the order of the graph's inputs\n"
                             "  -o OUT.npz   writes every output under its name\n"
                             "  --threads N  0 = one per processor (the default)\n"
-                            "  --time S     repeats the run for S seconds and prints the median time of one\n";
+                            "  --time S     repeats the run for S seconds and prints the median time of one, and its memory\n";
 
 static bool parse_options(struct options *o, int argc, char **argv) {
     for (int i = 0; i < argc; i++) {
@@ -276,6 +276,10 @@ static int print_time(struct session *s, struct err *e) {
     printf("time: %.1f us, median of %zu runs of %zu samples, %d threads\n", times[n / 2], n, s->chunk,
            crew_threads(s->crew));
     mem_free(times);
+    struct net_memory m = net_memory(s->net);
+    const double mib = 1 << 20;
+    printf("memory: %.1f MiB of weights, %.1f MiB packed and scratch, %.1f MiB activations (%.1f MiB live)\n",
+           (double)m.parameters / mib, (double)m.workspace / mib, (double)m.activations / mib, (double)m.live / mib);
     return 0;
 }
 
