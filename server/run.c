@@ -22,11 +22,12 @@ struct options {
     double seconds;
 };
 
-static const char usage[] = "usage: retort run MODEL.onnx INPUT... [-o OUT.npz] [--threads N] [--time SECONDS]\n"
-                            "  INPUT        .npy, IDX (.gz) or ONNX tensor (.pb), in the order of the graph's inputs\n"
-                            "  -o OUT.npz   writes every output under its name\n"
-                            "  --threads N  0 = one per processor (the default)\n"
-                            "  --time S     repeats the run for S seconds and prints the median time of one, and its memory\n";
+static const char usage[] =
+    "usage: retort run MODEL.onnx INPUT... [-o OUT.npz] [--threads N] [--time SECONDS]\n"
+    "  INPUT        .npy, IDX (.gz) or ONNX tensor (.pb), in the order of the graph's inputs\n"
+    "  -o OUT.npz   writes every output under its name\n"
+    "  --threads N  0 = one per processor (the default)\n"
+    "  --time S     repeats the run for S seconds and prints the median time of one, and its memory\n";
 
 static bool parse_options(struct options *o, int argc, char **argv) {
     for (int i = 0; i < argc; i++) {
