@@ -236,10 +236,14 @@ TEST(the_least_is_what_is_alive_at_once) {
     ok(net_memory(n).live == 16 * (8 + 4) * sizeof(real), "%zu bytes without training", net_memory(n).live);
     net_free(n);
     graph_free(g);
-    /* the input waits for its second reader: at Sigmoid there are x, and 32 twice */
+    /* a second input waits for its reader: at Sigmoid there are z, and 32 twice */
+    int z;
     x = start(&b, 1, (int64_t[]){8});
+    need(!graph_add_value(&z, b.graph, "z", NULL, NULL) &&
+             !graph_add_input(b.graph, z, DT_FLOAT32, &(struct shape){2, {DIM_BATCH, 8}}, NULL),
+         "input");
     int y = NODE(&b, "MatMul", NODE(&b, "Sigmoid", NODE(&b, "MatMul", x, CONSTANT(&b, 8, 32))), CONSTANT(&b, 32, 8));
-    g = finish(&b, NODE(&b, "Sub", y, x));
+    g = finish(&b, NODE(&b, "Sub", y, z));
     need(!net_new(&n, g, crew, &(struct net_options){.batch = 16}, &e), "%s", e.text);
     ok(net_memory(n).live == 16 * (32 + 32 + 8) * sizeof(real), "%zu bytes while the input waits", net_memory(n).live);
     net_free(n);
