@@ -15,7 +15,7 @@ COMMIT    := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 variant := $(or $(SANITIZER),release)$(if $(filter 0,$(ONEDNN)),-portable)$(if $(filter double,$(REAL)),-double)
 OUT     := $(BUILD)/$(variant)
-ROOMS   := base engine/kernels engine/nn engine/ops engine/formats engine/envs engine/transfer store jobs handlers server
+ROOMS   := base engine/kernels engine/nn engine/ops engine/formats engine/envs engine/surgery engine/transfer store jobs handlers server
 
 # The engine's rooms need each other's tables, so they form one archive; see tools/layers for who may include whom.
 archive_of = $(if $(filter engine/%,$1),engine,$1)
@@ -156,6 +156,12 @@ test-slow: ## the tests that take minutes: the whole tour, the whole data, an up
 	tools/packages install build demo test
 	$(MAKE) --no-print-directory -j2 all tests $(NODE_MODULES)
 	RETORT=$(OUT)/retort SANITIZER=$(SANITIZER) tests/run $(SLOW_JUDGES)
+
+.PHONY: conformance
+conformance: ## ONNX's own test cases: operators claimed, cases passed, cases refused and why
+	tools/packages install build test
+	@$(MAKE) --no-print-directory -s -j2 $(OUT)/tests/engine/conformance_test
+	@$(OUT)/tests/engine/conformance_test
 
 .PHONY: run-tests
 run-tests:

@@ -1,9 +1,11 @@
-/* step.c - times what the engine does with one network: a training step (forward, distillation loss,
- * backward, Adam), a forward pass of the batch, and one of a single sample. Used by bench/engine.
+/* step.c - times what the engine does with one network: a training step (forward, distillation loss, backward, Adam), a
+ * forward pass of the batch, and one of a single sample. Used by bench/engine.js.
  *
- *     step MODEL.onnx BATCH [THREADS [SECONDS]]
- *
- * prints "step_ms forward_ms single_us", medians. */
+ *     step MODEL.onnx BATCH THREADS SECONDS [forward]
+ *         prints "step_ms forward_ms single_us macs": medians, and the multiply-adds of one sample forward.
+ *         With "forward" the step is left out and 0 is printed for it.
+ *     step peak THREADS SECONDS
+ *         prints the GFLOP/s at which that many threads multiply matrices of 1024 x 1024, one pair each. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "engine/formats/onnx.h"
+#include "engine/kernels/blas.h"
 #include "engine/nn/loss.h"
 #include "engine/nn/net.h"
 #include "engine/nn/optimizer.h"
@@ -113,23 +116,64 @@ static struct graph *load(const char *path) {
     return g;
 }
 
+/* ---- the machine's own speed ---- */
+
+enum { SIDE = 1024 };
+
+static void multiply(void *context, int unit, int thread) {
+    real *matrices = (real *)context + (size_t)unit * 3 * SIDE * SIDE;
+    (void)thread;
+    blas_gemm(false, false, SIDE, SIDE, SIDE, matrices, SIDE, matrices + SIDE * SIDE, SIDE, matrices + 2 * SIDE * SIDE,
+              SIDE, false);
+}
+
+/* Best GFLOP/s of all threads together. */
+static double measure_peak(struct crew *crew, double seconds) {
+    int threads = crew_threads(crew);
+    size_t n = (size_t)threads * 3 * SIDE * SIDE;
+    real *matrices = mem_alloc_aligned(n * sizeof *matrices);
+    struct random r = random_seed(1);
+    double best = 0;
+    for (size_t i = 0; i < n; i++) matrices[i] = (real)random_unit(&r);
+    for (int64_t end = clock_monotonic_ns() + (int64_t)(seconds * 1e9); clock_monotonic_ns() < end;) {
+        int64_t start = clock_monotonic_ns();
+        crew_run(crew, multiply, matrices, threads);
+        double speed = 2.0 * SIDE * SIDE * SIDE * threads / (double)(clock_monotonic_ns() - start);
+        best = speed > best ? speed : best;
+    }
+    mem_free_aligned(matrices);
+    return best;
+}
+
+static const char usage[] = "usage: step MODEL.onnx BATCH THREADS SECONDS [forward]\n"
+                            "       step peak THREADS SECONDS\n";
+
+static void time_all(const char *model, struct crew *crew, int batch, double seconds, bool train) {
+    struct graph *g = load(model);
+    struct graph_size size;
+    struct err e = {0};
+    if (graph_measure(&size, g, &e)) fail(&e);
+    double step = train ? time_net(g, crew, batch, true, seconds) : 0;
+    double forward = time_net(g, crew, batch, false, seconds);
+    double single = time_net(g, crew, 1, false, seconds / 4);
+    printf("%.4f %.4f %.2f %lld\n", step, forward, single * 1e3, (long long)size.macs);
+    graph_free(g);
+}
+
 int main(int argc, char **argv) {
-    if (argc < 3) return fprintf(stderr, "usage: step MODEL.onnx BATCH [THREADS [SECONDS]]\n"), 2;
+    bool peak = argc == 4 && strcmp(argv[1], "peak") == 0, forward = argc == 6 && strcmp(argv[5], "forward") == 0;
     struct err e = {0};
     struct crew *crew;
-    int64_t batch, threads = 0;
-    double seconds = 2;
-    if (!text_to_int(&batch, argv[2], 1, 1 << 20) ||
-        (argc > 3 && !text_to_int(&threads, argv[3], 0, CREW_MAX_THREADS)) ||
-        (argc > 4 && !text_to_real(&seconds, argv[4])))
-        return fprintf(stderr, "step: BATCH, THREADS and SECONDS are numbers\n"), 2;
+    int64_t batch = 0, threads;
+    double seconds;
+    if (!(peak || argc == 5 || forward) || (!peak && !text_to_int(&batch, argv[2], 1, 1 << 20)) ||
+        !text_to_int(&threads, argv[3 - peak], 0, CREW_MAX_THREADS) || !text_to_real(&seconds, argv[4 - peak]))
+        return fputs(usage, stderr), 2;
     if (crew_new(&crew, (int)threads, &e)) fail(&e);
-    struct graph *g = load(argv[1]);
-    double step = time_net(g, crew, (int)batch, true, seconds);
-    double forward = time_net(g, crew, (int)batch, false, seconds);
-    double single = time_net(g, crew, 1, false, seconds / 4);
-    printf("%.4f %.4f %.2f\n", step, forward, single * 1e3);
-    graph_free(g);
+    if (peak)
+        printf("%.1f\n", measure_peak(crew, seconds));
+    else
+        time_all(argv[1], crew, (int)batch, seconds, !forward);
     crew_free(crew);
     return 0;
 }

@@ -3,6 +3,7 @@
 
 #include "handlers/fields.h"
 #include "handlers/reply.h"
+#include "handlers/weights.h"
 
 struct tags_body {
     char tags[STORE_TAGS_MAX][STORE_NAME_SIZE];
@@ -34,6 +35,7 @@ static int tags_put(const struct request *r, struct response *out, struct err *e
 
 static int catalog_delete(const struct request *r, struct response *out, struct err *e) {
     int64_t removed = 0;
+    if (kind_of(r) == STORE_MODEL) weights_forget(r, r->captures[0]);
     int code = store_delete(&removed, r->store, kind_of(r), r->captures[0], e);
     if (code) return code;
     struct json_writer w = reply_json(out, 200);

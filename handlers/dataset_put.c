@@ -1,4 +1,4 @@
-/* dataset_put.c - PUT /v1/datasets/{name}/{array} and /npz: arrays out of the body, each into a blob of
+/* dataset_put.c - PUT /v1/datasets/{name}/{array}, /npz and /safetensors: arrays out of the body, each into a blob of
  * its own as they come by, then a version that names them. */
 #include <string.h>
 
@@ -9,7 +9,8 @@
 
 struct array_upload {
     char name[STORE_NAME_SIZE];
-    char array[STORE_ARRAY_NAME_SIZE]; /* "" for an archive, which brings names of its own */
+    char array[STORE_ARRAY_NAME_SIZE]; /* "" for a body that brings names of its own */
+    enum array_body body;
     const struct intake *intake;
     uint64_t budget;
     struct array_reader *reader;
@@ -85,17 +86,11 @@ static void abandon(void *state, struct store *store) {
     release(state);
 }
 
-/* What is in the body is the client's mistake, however it is wrong: 422. */
-static int blame_content(int code, struct err *e) {
-    if (code == E_SYNTAX) code = e->code = E_INVALID;
-    return code;
-}
-
 static int open_reader(struct array_upload *u, struct err *e) {
     const struct array_taker taker = {u, begin_array, take_data, end_array};
     u->arrays = mem_calloc(STORE_ARRAYS_MAX, sizeof *u->arrays);
     if (!u->arrays) return err_memory(e, STORE_ARRAYS_MAX * sizeof *u->arrays);
-    return u->intake->arrays_open(&u->reader, &taker, !u->array[0], u->budget, e);
+    return u->intake->arrays_open(&u->reader, &taker, u->body, u->budget, e);
 }
 
 static int take_piece(void *state, struct store *store, const void *bytes, size_t size, struct err *e) {
@@ -133,7 +128,8 @@ static int finish(void *state, const struct request *r, struct response *out, st
     return code;
 }
 
-static int open_sink(struct sink *sink, const struct request *r, const char *array, struct err *e) {
+static int open_sink(struct sink *sink, const struct request *r, enum array_body body, const char *array,
+                     struct err *e) {
     const char *name;
     int code = name_of(&name, r, 0, e);
     if (code) return code;
@@ -141,6 +137,7 @@ static int open_sink(struct sink *sink, const struct request *r, const char *arr
     if (!u) return err_memory(e, sizeof *u);
     text_copy(u->name, sizeof u->name, name);
     text_copy(u->array, sizeof u->array, array);
+    u->body = body;
     u->intake = r->service->intake;
     u->budget = r->service->upload_max;
     *sink = (struct sink){u, take_piece, finish, abandon};
@@ -149,11 +146,15 @@ static int open_sink(struct sink *sink, const struct request *r, const char *arr
 
 static int put_array(struct sink *sink, const struct request *r, struct err *e) {
     int code = check_array_name(r->captures[1], e);
-    return code ? code : open_sink(sink, r, r->captures[1], e);
+    return code ? code : open_sink(sink, r, ARRAY_ALONE, r->captures[1], e);
 }
 
 static int put_npz(struct sink *sink, const struct request *r, struct err *e) {
-    return open_sink(sink, r, "", e);
+    return open_sink(sink, r, ARRAYS_NPZ, "", e);
+}
+
+static int put_safetensors(struct sink *sink, const struct request *r, struct err *e) {
+    return open_sink(sink, r, ARRAYS_SAFETENSORS, "", e);
 }
 
 extern const struct route dataset_array_put;
@@ -173,6 +174,17 @@ const struct route dataset_npz_put = {
     .pattern = "/v1/datasets/{ref}/npz",
     .summary = "stores all arrays of an .npz archive in a new version",
     .upload = put_npz,
+    .body = BODY_STREAM,
+    .scope = SCOPE_WRITE,
+    .reply = "dataset",
+};
+
+extern const struct route dataset_safetensors_put;
+const struct route dataset_safetensors_put = {
+    .method = HTTP_PUT,
+    .pattern = "/v1/datasets/{ref}/safetensors",
+    .summary = "stores all tensors of a safetensors file in a new version",
+    .upload = put_safetensors,
     .body = BODY_STREAM,
     .scope = SCOPE_WRITE,
     .reply = "dataset",

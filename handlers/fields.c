@@ -107,6 +107,11 @@ void reply_version_headers(struct response *out, const struct request *r, const 
 
 /* ---- bodies ---- */
 
+int blame_content(int code, struct err *e) {
+    if (code == E_SYNTAX) code = e->code = E_INVALID;
+    return code;
+}
+
 int body_parse(void *to, const struct param *table, const struct request *r, struct err *e) {
     struct json *root = NULL;
     int code = r->body_size ? json_parse(&root, r->body, r->body_size, e) : json_parse(&root, "{}", 2, e);

@@ -42,6 +42,9 @@ int id_of(int64_t *out, const struct request *r, int capture, const char *what, 
 void reply_version_headers(struct response *out, const struct request *r, const struct store_version *v,
                            const char *reference, const char *rest);
 
+/* What is in an uploaded file is the client's mistake, however it is wrong: E_SYNTAX becomes E_INVALID (422). */
+int blame_content(int code, struct err *e);
+
 /* Parses the body as JSON and fills a struct by the table; no body counts as {}. */
 int body_parse(void *to, const struct param *table, const struct request *r, struct err *e);
 

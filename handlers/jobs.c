@@ -8,6 +8,7 @@
 #include "handlers/headers.h"
 #include "handlers/models.h"
 #include "handlers/reply.h"
+#include "handlers/weights.h"
 
 /* ---- the document ---- */
 
@@ -186,7 +187,7 @@ const struct route job_get = {
     .reply = "job",
 };
 
-/* ---- GET /v1/jobs/{id}/student/onnx ---- */
+/* ---- GET /v1/jobs/{id}/student/onnx, safetensors ---- */
 
 /* The job's own words, when it left some. */
 static void reply_failure(struct response *out, const struct request *r, const struct store_job *job) {
@@ -204,20 +205,28 @@ static void reply_failure(struct response *out, const struct request *r, const s
     json_free(root);
 }
 
-static int reply_student(const struct request *r, struct response *out, const struct store_job *job, struct err *e) {
+/* One of the ways to give a network. */
+struct format {
+    const char *rest; /* of the path */
+    int (*reply)(struct response *out, const struct request *r, const struct store_model *m, const char *reference,
+                 struct err *e);
+};
+
+static int reply_student(const struct request *r, struct response *out, const struct store_job *job,
+                         const struct format *format, struct err *e) {
     char reference[STORE_REFERENCE_SIZE];
     struct store_model m = {0};
     if (!job->output_name[0])
         return err_set(e, E_NOT_FOUND, "job %lld is a \"%s\" and makes no network", (long long)job->id, job->method);
     text_print(reference, sizeof reference, "%s@%lld", job->output_name, (long long)job->output_number);
     int code = store_model_get(&m, r->store, reference, e);
-    if (!code) code = reply_onnx(out, r, &m, reference, e);
-    if (!code) reply_header(out, "Content-Location", "/v1/models/%s/onnx", reference);
+    if (!code) code = format->reply(out, r, &m, reference, e);
+    if (!code) reply_header(out, "Content-Location", "/v1/models/%s%s", reference, format->rest);
     store_model_fini(&m);
     return code;
 }
 
-static int get_student(const struct request *r, struct response *out, struct err *e) {
+static int get_student(const struct request *r, struct response *out, const struct format *format, struct err *e) {
     struct store_job job;
     bool waits;
     int code = must_wait(&waits, r, out, e);
@@ -225,7 +234,7 @@ static int get_student(const struct request *r, struct response *out, struct err
     code = job_of(&job, r, e);
     if (code) return code;
     if (job.state == STORE_JOB_SUCCEEDED)
-        code = reply_student(r, out, &job, e);
+        code = reply_student(r, out, &job, format, e);
     else if (store_job_state_final(job.state))
         reply_failure(out, r, &job);
     else
@@ -235,13 +244,34 @@ static int get_student(const struct request *r, struct response *out, struct err
     return code;
 }
 
+static int get_student_onnx(const struct request *r, struct response *out, struct err *e) {
+    return get_student(r, out, &(struct format){"/onnx", reply_onnx}, e);
+}
+
+static int get_student_safetensors(const struct request *r, struct response *out, struct err *e) {
+    return get_student(r, out, &(struct format){"/safetensors", reply_weights}, e);
+}
+
 extern const struct route job_student_get;
 const struct route job_student_get = {
     .method = HTTP_GET,
     .pattern = "/v1/jobs/{id}/student/onnx",
     .summary = "the bytes of the network that the job made; ?wait= as for the job",
-    .handle = get_student,
+    .handle = get_student_onnx,
     .scope = SCOPE_READ,
+    .query = wait_params,
+    .reply = "",
+    .media = "application/octet-stream",
+};
+
+extern const struct route job_student_safetensors_get;
+const struct route job_student_safetensors_get = {
+    .method = HTTP_GET,
+    .pattern = "/v1/jobs/{id}/student/safetensors",
+    .summary = "the weights of the network that the job made; ?wait= as for the job",
+    .handle = get_student_safetensors,
+    .scope = SCOPE_READ,
+    .slow = true,
     .query = wait_params,
     .reply = "",
     .media = "application/octet-stream",

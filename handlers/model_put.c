@@ -1,4 +1,4 @@
-/* model_put.c - PUT /v1/models/{name}/onnx: bytes into a blob, the blob looked at, then a version. */
+/* model_put.c - PUT /v1/models/{name}/onnx and /safetensors: bytes into a blob, the blob looked at, then a version. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -6,6 +6,7 @@
 #include "handlers/headers.h"
 #include "handlers/models.h"
 #include "handlers/reply.h"
+#include "handlers/weights.h"
 
 /* More than protobuf can read. */
 #define ONNX_MAX ((uint64_t)INT32_MAX)
@@ -23,9 +24,14 @@ int model_open(struct model_bytes *out, const struct request *r, int64_t blob, i
     return code;
 }
 
+/* Turns the blob that came into the one to keep, an ONNX file. */
+typedef int convert_fn(struct store_blob *blob, const struct request *r, const char *name, struct err *e);
+
 struct model_upload {
     char name[STORE_NAME_SIZE];
     int64_t max;
+    convert_fn *convert; /* NULL: it is ONNX already */
+    const char *missing; /* what an empty body is told */
     struct store_writer *writer;
 };
 
@@ -40,12 +46,6 @@ static void abandon(void *state, struct store *store) {
     (void)store;
     store_writer_abandon(u->writer);
     mem_free(u);
-}
-
-/* Bytes that are no network are the client's mistake, however they are wrong: 422. */
-static int blame_content(int code, struct err *e) {
-    if (code == E_SYNTAX) code = e->code = E_INVALID;
-    return code;
 }
 
 static int describe(struct network_facts *facts, const struct request *r, const struct store_blob *blob,
@@ -104,13 +104,15 @@ static int finish(void *state, const struct request *r, struct response *out, st
     if (u->writer)
         code = store_writer_finish(&blob, NULL, u->writer, NULL, e);
     else
-        code = err_set(e, E_INVALID, "the body is empty; send the bytes of an ONNX file (curl -T model.onnx)");
+        code = err_set(e, E_INVALID, "the body is empty; send the bytes of %s", u->missing);
+    if (!code && u->convert) code = u->convert(&blob, r, u->name, e);
     if (!code) code = publish(out, r, u->name, &blob, e);
     mem_free(u);
     return code;
 }
 
-static int put_onnx(struct sink *sink, const struct request *r, struct err *e) {
+static int open_sink(struct sink *sink, const struct request *r, convert_fn *convert, const char *missing,
+                     struct err *e) {
     const char *name, *length = header_get(r, "Content-Length");
     int64_t size;
     int code = name_of(&name, r, 0, e);
@@ -120,8 +122,26 @@ static int put_onnx(struct sink *sink, const struct request *r, struct err *e) {
     if (!u) return err_memory(e, sizeof *u);
     text_copy(u->name, sizeof u->name, name);
     u->max = (int64_t)(r->service->network_max < ONNX_MAX ? r->service->network_max : ONNX_MAX);
+    u->convert = convert;
+    u->missing = missing;
     *sink = (struct sink){u, take_piece, finish, abandon};
     return 0;
+}
+
+static int put_onnx(struct sink *sink, const struct request *r, struct err *e) {
+    return open_sink(sink, r, NULL, "an ONNX file (curl -T model.onnx)", e);
+}
+
+/* Weights need a network, which must be there before they come. */
+static int put_safetensors(struct sink *sink, const struct request *r, struct err *e) {
+    const char *name;
+    struct store_version v;
+    int code = name_of(&name, r, 0, e);
+    if (code) return code;
+    code = store_resolve(&v, r->store, STORE_MODEL, name, e);
+    if (code == E_NOT_FOUND && e)
+        err_prefix(e, "weights need a network: store one with PUT /v1/models/%s/onnx first", name);
+    return code ? code : open_sink(sink, r, weights_apply, "a safetensors file (curl -T model.safetensors)", e);
 }
 
 extern const struct route model_onnx_put;
@@ -130,6 +150,18 @@ const struct route model_onnx_put = {
     .pattern = "/v1/models/{ref}/onnx",
     .summary = "stores an ONNX file as a new version; the latest one's bytes again give that version",
     .upload = put_onnx,
+    .body = BODY_STREAM,
+    .body_max = ONNX_MAX,
+    .scope = SCOPE_WRITE,
+    .reply = "model",
+};
+
+extern const struct route model_safetensors_put;
+const struct route model_safetensors_put = {
+    .method = HTTP_PUT,
+    .pattern = "/v1/models/{ref}/safetensors",
+    .summary = "stores the latest network with these weights as a new version; the same weights give the latest one",
+    .upload = put_safetensors,
     .body = BODY_STREAM,
     .body_max = ONNX_MAX,
     .scope = SCOPE_WRITE,

@@ -176,6 +176,21 @@ struct array_taker {
 
 struct array_reader;
 
+/* What a body with arrays is. */
+enum array_body {
+    ARRAY_ALONE,       /* one array: .npy or IDX, either of them gzipped */
+    ARRAYS_NPZ,        /* an archive of them */
+    ARRAYS_SAFETENSORS /* a safetensors file */
+};
+
+/* Takes bytes in order. */
+struct byte_taker {
+    void *state;
+    int (*take)(void *state, const void *bytes, size_t size, struct err *e);
+};
+
+struct weights_taker;
+
 #define NPY_HEADER_MAX 512
 
 struct intake {
@@ -184,9 +199,18 @@ struct intake {
     /* Appends the nodes of a network as a JSON object. */
     int (*graph)(struct text *out, const struct byte_origin *from, struct err *e);
 
-    /* Reads one array (.npy, IDX, either gzipped), or with `archive` the arrays of an .npz. More than
-     * `budget` bytes of elements are E_TOO_LARGE. After an error only arrays_close is left. */
-    int (*arrays_open)(struct array_reader **out, const struct array_taker *to, bool archive, uint64_t budget,
+    /* Writes the weights of a network as a safetensors file: a tensor per float initializer, under its name. */
+    int (*weights)(const struct byte_taker *to, const struct byte_origin *from, struct err *e);
+    /* Takes such a file, piece by piece, for the network in `from`. At its end: *changed is whether any weight
+     * differs; if so, the network with the new ones is written. After an error only weights_close is left. */
+    int (*weights_open)(struct weights_taker **out, const struct byte_origin *from, struct err *e);
+    int (*weights_feed)(struct weights_taker *w, const void *bytes, size_t size, struct err *e);
+    int (*weights_finish)(bool *changed, struct weights_taker *w, const struct byte_taker *to, struct err *e);
+    void (*weights_close)(struct weights_taker *w);
+
+    /* Reads the arrays in a body. More than `budget` bytes of elements are E_TOO_LARGE. After an error only
+     * arrays_close is left. */
+    int (*arrays_open)(struct array_reader **out, const struct array_taker *to, enum array_body body, uint64_t budget,
                        struct err *e);
     int (*arrays_feed)(struct array_reader *r, const void *bytes, size_t size, struct err *e);
     int (*arrays_finish)(struct array_reader *r, struct err *e);

@@ -7,12 +7,14 @@
 #include "engine/formats/arraystream.h"
 #include "engine/formats/npy.h"
 #include "engine/formats/npz.h"
+#include "engine/formats/safetensors.h"
 
-/* One of the two readers, told to speak in names instead of the engine's types. */
+/* One of the readers, told to speak in names instead of the engine's types. */
 struct array_reader {
     struct array_taker to;
     struct arraystream *stream;
     struct npz_reader *archive;
+    struct safetensors_reader *tensors;
 };
 
 static int begin(void *context, const char *name, enum dtype type, const struct shape *shape, struct err *e) {
@@ -34,17 +36,27 @@ static void arrays_close(struct array_reader *r) {
     if (!r) return;
     arraystream_free(r->stream);
     npz_reader_free(r->archive);
+    safetensors_reader_free(r->tensors);
     mem_free(r);
 }
 
-static int arrays_open(struct array_reader **out, const struct array_taker *to, bool archive, uint64_t budget,
+static int open_body(struct array_reader *r, enum array_body body, uint64_t budget, struct err *e) {
+    struct array_sink sink = {begin, data, end, r};
+    switch (body) {
+        case ARRAY_ALONE: return arraystream_new(&r->stream, sink, budget, e);
+        case ARRAYS_NPZ: return npz_reader_new(&r->archive, sink, budget, e);
+        case ARRAYS_SAFETENSORS: break;
+    }
+    return safetensors_reader_new(&r->tensors, sink, budget, e);
+}
+
+static int arrays_open(struct array_reader **out, const struct array_taker *to, enum array_body body, uint64_t budget,
                        struct err *e) {
     struct array_reader *r = mem_calloc(1, sizeof *r);
     *out = NULL;
     if (!r) return err_memory(e, sizeof *r);
     r->to = *to;
-    struct array_sink sink = {begin, data, end, r};
-    int code = archive ? npz_reader_new(&r->archive, sink, budget, e) : arraystream_new(&r->stream, sink, budget, e);
+    int code = open_body(r, body, budget, e);
     if (code)
         arrays_close(r);
     else
@@ -53,11 +65,15 @@ static int arrays_open(struct array_reader **out, const struct array_taker *to, 
 }
 
 static int arrays_feed(struct array_reader *r, const void *bytes, size_t size, struct err *e) {
-    return r->archive ? npz_reader_feed(r->archive, bytes, size, e) : arraystream_feed(r->stream, bytes, size, e);
+    if (r->archive) return npz_reader_feed(r->archive, bytes, size, e);
+    if (r->tensors) return safetensors_reader_feed(r->tensors, bytes, size, e);
+    return arraystream_feed(r->stream, bytes, size, e);
 }
 
 static int arrays_finish(struct array_reader *r, struct err *e) {
-    return r->archive ? npz_reader_finish(r->archive, e) : arraystream_finish(r->stream, e);
+    if (r->archive) return npz_reader_finish(r->archive, e);
+    if (r->tensors) return safetensors_reader_finish(r->tensors, e);
+    return arraystream_finish(r->stream, e);
 }
 
 _Static_assert(NPY_HEADER_MAX >= NPY_HEADER_ROOM, "a header fits");
@@ -75,6 +91,11 @@ static int npy_header(char out[NPY_HEADER_MAX], size_t *size, const char *dtype,
 const struct intake engine_intake = {
     .network = intake_network,
     .graph = intake_graph,
+    .weights = intake_weights,
+    .weights_open = intake_weights_open,
+    .weights_feed = intake_weights_feed,
+    .weights_finish = intake_weights_finish,
+    .weights_close = intake_weights_close,
     .arrays_open = arrays_open,
     .arrays_feed = arrays_feed,
     .arrays_finish = arrays_finish,

@@ -17,17 +17,18 @@
 enum { MAX_INPUTS = 16, CHUNK = 256, MAX_TIMES = 100000 };
 
 struct options {
-    const char *model, *inputs[MAX_INPUTS], *out;
+    const char *model, *inputs[MAX_INPUTS], *out, *export;
     int n_inputs, threads;
     double seconds;
 };
 
 static const char usage[] =
-    "usage: retort run MODEL.onnx INPUT... [-o OUT.npz] [--threads N] [--time SECONDS]\n"
-    "  INPUT        .npy, IDX (.gz) or ONNX tensor (.pb), in the order of the graph's inputs\n"
-    "  -o OUT.npz   writes every output under its name\n"
-    "  --threads N  0 = one per processor (the default)\n"
-    "  --time S     repeats the run for S seconds and prints the median time of one, and its memory\n";
+    "usage: retort run MODEL.onnx INPUT... [-o OUT.npz] [--export OUT.onnx] [--threads N] [--time SECONDS]\n"
+    "  INPUT         .npy, IDX (.gz) or ONNX tensor (.pb), in the order of the graph's inputs\n"
+    "  -o OUT.npz    writes every output under its name\n"
+    "  --export OUT  writes the network as retort gives it out\n"
+    "  --threads N   0 = one per processor (the default)\n"
+    "  --time S      repeats the run for S seconds and prints the median time of one, and its memory\n";
 
 static bool parse_options(struct options *o, int argc, char **argv) {
     for (int i = 0; i < argc; i++) {
@@ -35,6 +36,8 @@ static bool parse_options(struct options *o, int argc, char **argv) {
         int64_t threads;
         if (strcmp(a, "-o") == 0 && value)
             o->out = argv[++i];
+        else if (strcmp(a, "--export") == 0 && value)
+            o->export = argv[++i];
         else if (strcmp(a, "--threads") == 0 && value && text_to_int(&threads, argv[++i], 0, CREW_MAX_THREADS))
             o->threads = (int)threads;
         else if (strcmp(a, "--time") == 0 && value && text_to_real(&o->seconds, argv[++i]) && o->seconds > 0)
@@ -302,8 +305,17 @@ static int write_outputs(struct session *s, struct err *e) {
     return status;
 }
 
+static int write_model(const struct session *s, struct err *e) {
+    FILE *f = fopen(s->options.export, "wb");
+    if (!f) return err_set(e, E_IO, "cannot write %s", s->options.export);
+    int status = onnx_write((struct byte_sink){file_put, f}, s->graph, e);
+    if (fclose(f) && !status) status = err_set(e, E_IO, "cannot write %s", s->options.export);
+    return status;
+}
+
 static int run_session(struct session *s, struct err *e) {
     int status = open_session(s, e);
+    if (!status && s->options.export) status = write_model(s, e);
     if (status) return status;
     for (size_t first = 0; first < s->samples; first += s->chunk)
         run_chunk(s, first, s->samples - first < s->chunk ? s->samples - first : s->chunk);

@@ -1,6 +1,7 @@
 /* onnx.c - from a model file to a graph. Nodes and their attributes: onnx_node.c. */
 #include "engine/formats/onnx.h"
 
+#include <float.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -23,7 +24,7 @@ static int read_opset(int *out, const Onnx__ModelProto *m, struct err *e) {
     for (size_t i = 0; i < m->n_opset_import; i++) {
         const Onnx__OperatorSetIdProto *set = m->opset_import[i];
         if (!onnx_is_default_domain(set->domain)) continue;
-        if (set->version < ONNX_MIN_OPSET || set->version > ONNX_MAX_OPSET)
+        if (set->version < 1 || set->version > ONNX_MAX_OPSET)
             return err_set(e, E_UNSUPPORTED,
                            "the model uses opset %lld; retort reads %d to %d: export it with one of them",
                            (long long)set->version, ONNX_MIN_OPSET, ONNX_MAX_OPSET);
@@ -75,12 +76,27 @@ int onnx_refuse_odd(const struct array *a, size_t index, struct err *e) {
                    value != value ? "NaN" : "infinite");
 }
 
+/* Nothing but 0 and minus infinity: what attention adds where it must not look. */
+static bool is_mask(const struct array *a) {
+    for (size_t i = 0; i < a->count; i++) {
+        double value;
+        array_to_double(&value, a, i, 1);
+        if (value < 0 ? value >= -DBL_MAX : !(value <= 0)) return false;
+    }
+    return true;
+}
+
 static int take_initializer(struct graph *g, Onnx__TensorProto *t, struct err *e) {
     struct array *a = NULL;
     int index, rc = onnx_tensor_take(&a, t, e);
     if (rc) return rc;
     size_t odd = onnx_find_odd(a, true);
-    if (odd == a->count) return graph_add_constant_take(&index, g, t->name, a, e);
+    bool mask = odd < a->count && is_mask(a);
+    if (odd == a->count || mask) {
+        rc = graph_add_constant_take(&index, g, t->name, a, e);
+        if (!rc && mask) g->values[index].literal = true, g->values[index].trainable = false;
+        return rc;
+    }
     rc = onnx_refuse_odd(a, odd, e);
     array_free(a);
     return rc;
@@ -158,23 +174,19 @@ static int check_counts(const Onnx__GraphProto *p, struct err *e) {
 }
 
 /* Values first, so that nodes may come in any order; graph_finish sorts them. */
-static int read_graph(struct graph *g, Onnx__GraphProto *p, struct err *e) {
+static int read_graph(struct graph *g, Onnx__GraphProto *p, bool fold, struct err *e) {
     int rc = check_counts(p, e);
     for (size_t i = 0; !rc && i < p->n_initializer; i++) rc = read_initializer(g, p->initializer[i], e);
     for (size_t i = 0; !rc && i < p->n_input; i++) rc = read_input(g, p->input[i], e);
     for (size_t i = 0; !rc && i < p->n_node; i++) rc = onnx_node_outputs(g, p->node[i], i, e);
     for (size_t i = 0; !rc && i < p->n_node; i++) rc = onnx_node_read(g, p->node[i], i, e);
     for (size_t i = 0; !rc && i < p->n_output; i++) rc = read_output(g, p->output[i], e);
+    if (g->opset < ONNX_MIN_OPSET) g->opset = ONNX_MIN_OPSET; /* onnx_old.c has seen every node */
     if (!rc) rc = graph_finish(g, e);
-    return rc ? rc : graph_fold(g, e);
+    return rc || !fold ? rc : graph_fold(g, e);
 }
 
-int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e) {
-    struct byte_origin origin = byte_origin_memory(bytes, size);
-    return onnx_read_from(out, &origin, e);
-}
-
-int onnx_read_from(struct graph **out, const struct byte_origin *origin, struct err *e) {
+static int read_model(struct graph **out, const struct byte_origin *origin, bool fold, struct err *e) {
     struct proto_memory memory;
     ProtobufCMessage *message;
     struct graph *g = NULL;
@@ -185,7 +197,7 @@ int onnx_read_from(struct graph **out, const struct byte_origin *origin, struct 
     rc = check_model(m, e);
     if (!rc) rc = read_opset(&opset, m, e);
     if (!rc) rc = graph_new(&g, text_or(m->graph->name, ""), opset, e);
-    if (!rc) rc = read_graph(g, m->graph, e);
+    if (!rc) rc = read_graph(g, m->graph, fold, e);
     proto_free(message, &memory);
     if (rc) {
         graph_free(g);
@@ -193,4 +205,17 @@ int onnx_read_from(struct graph **out, const struct byte_origin *origin, struct 
     }
     *out = g;
     return 0;
+}
+
+int onnx_read_from(struct graph **out, const struct byte_origin *origin, struct err *e) {
+    return read_model(out, origin, true, e);
+}
+
+int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e) {
+    struct byte_origin origin = byte_origin_memory(bytes, size);
+    return read_model(out, &origin, true, e);
+}
+
+int onnx_read_plain(struct graph **out, const struct byte_origin *origin, struct err *e) {
+    return read_model(out, origin, false, e);
 }

@@ -3,10 +3,11 @@
  * Reading treats the bytes as hostile: lengths and nesting are checked before anything is unpacked,
  * and the memory it takes is bounded by a multiple of the file's size.
  *
- * Accepted: IR version 3 and later, opset ONNX_MIN_OPSET to ONNX_MAX_OPSET of the default domain,
- * tensors in every type of array.h. Refused, with what and where: external data (never opened), local
+ * Accepted: IR version 3 and later, opset ONNX_MIN_OPSET to ONNX_MAX_OPSET of the default domain, older
+ * opsets as far as their operators mean the same, tensors in every type of array.h. Refused, with what and where: external data (never opened), local
  * functions, training information, sparse tensors, subgraphs, operators without a row in the
- * operator table, NaN or infinite weights, free dimensions other than the first. */
+ * operator table, NaN or infinite weights (masks of 0 and minus infinity are none), free dimensions other
+ * than the first. */
 #ifndef ENGINE_FORMATS_ONNX_H
 #define ENGINE_FORMATS_ONNX_H
 
@@ -28,6 +29,10 @@ int onnx_read_from(struct graph **out, const struct byte_origin *origin, struct 
 
 /* The same for a file that is in memory. */
 int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e);
+
+/* onnx_read_from without graph_fold: every initializer of the file is a constant under its own name, and what the file
+ * computes from initializers (a transposed weight) is still a node. */
+int onnx_read_plain(struct graph **out, const struct byte_origin *origin, struct err *e);
 
 /* Writes a finished graph; the same graph gives the same bytes. Literals become Constant nodes, other
  * constants initializers. */

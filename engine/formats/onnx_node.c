@@ -219,7 +219,8 @@ static int read_node(struct graph *g, const Onnx__NodeProto *n, struct err *e) {
     if (!rc) rc = graph_add_node(&node, g, n->op_type, n->name, inputs, (int)n->n_input, outputs, (int)n->n_output, e);
     mem_free(inputs);
     mem_free(outputs);
-    return rc ? rc : read_attributes(g, node, n, e);
+    if (!rc) rc = read_attributes(g, node, n, e);
+    return rc || g->opset >= ONNX_MIN_OPSET ? rc : onnx_old_node(g, node, g->opset, e);
 }
 
 int onnx_node_read(struct graph *g, const Onnx__NodeProto *n, size_t index, struct err *e) {

@@ -60,4 +60,9 @@ int onnx_node_outputs(struct graph *g, const Onnx__NodeProto *n, size_t index, s
 /* Adds the node itself, when all values are there. */
 int onnx_node_read(struct graph *g, const Onnx__NodeProto *n, size_t index, struct err *e);
 
+/* ---- onnx_old.c ---- */
+
+/* Of an opset before ONNX_MIN_OPSET: checks that the node means the same in that one, or makes it so. */
+int onnx_old_node(struct graph *g, int node, int opset, struct err *e);
+
 #endif

@@ -3,9 +3,9 @@
 
 #if RETORT_ONEDNN
 extern const struct conv_backend conv_dnnl;
-const struct conv_backend *const conv_backends[] = {&conv_dnnl, &conv_blas, NULL};
+const struct conv_backend *const conv_backends[] = {&conv_runs, &conv_winograd, &conv_dnnl, &conv_blas, NULL};
 #else
-const struct conv_backend *const conv_backends[] = {&conv_blas, NULL};
+const struct conv_backend *const conv_backends[] = {&conv_runs, &conv_winograd, &conv_blas, NULL};
 #endif
 
 int conv_open(struct conv **out, const struct conv_backend **backend, const struct conv_shape *shape,

@@ -32,6 +32,8 @@ struct conv_uses {
     bool residual; /* forward also adds a tensor like y */
     bool relu;     /* and then applies max(0, y) */
     int threads;
+    const struct conv *like; /* NULL, or one of the same backend and other sizes, whose packed weights this one takes;
+                                E_UNSUPPORTED where those do not suit it */
 };
 
 /* Sizes in elements of `real`. */
@@ -40,6 +42,7 @@ struct conv_sizes {
     size_t packed_backward; /* weights for backward_data; 0 when not asked for */
     size_t gradient;        /* packed weight gradient */
     size_t scratch;         /* per thread */
+    int rows;               /* rows of y are best computed in multiples of this */
 };
 
 struct conv;
@@ -73,5 +76,11 @@ extern const struct conv_backend *const conv_backends[];
 
 /* The portable backend: im2col and BLAS. */
 extern const struct conv_backend conv_blas;
+
+/* Forward only, from few channels. */
+extern const struct conv_backend conv_runs;
+
+/* 3x3 kernels of stride 1 in fewer products. */
+extern const struct conv_backend conv_winograd;
 
 #endif

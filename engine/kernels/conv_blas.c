@@ -45,6 +45,7 @@ static struct conv_sizes blas_sizes(const struct conv *c) {
         .packed_backward = c->uses.backward_data ? weights : 0,
         .gradient = weights,
         .scratch = pixels(c) * (size_t)c->patch,
+        .rows = 1,
     };
 }
 

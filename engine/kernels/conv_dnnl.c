@@ -29,6 +29,7 @@ struct conv {
     dnnl_primitive_t run[DIRECTIONS];
     dnnl_memory_desc_t weights[DIRECTIONS], plain; /* packed orders; ONNX order */
     size_t packed[DIRECTIONS], scratch;            /* bytes */
+    bool slow[DIRECTIONS];                         /* oneDNN has its reference loops only */
     struct thread_memory *threads;
     struct reorder pack, pack_backward, unpack, unpack_add;
 };
@@ -72,14 +73,15 @@ static int describe(struct description *d, struct conv *c, const struct conv_sha
 static dnnl_status_t describe_direction(dnnl_convolution_desc_t *out, int direction, struct description *d,
                                         const struct conv_uses *uses) {
     const dnnl_memory_desc_t *bias = uses->bias ? &d->bias : NULL;
+    const dnnl_memory_desc_t *weights = uses->like ? &uses->like->weights[direction] : &d->weights;
     if (direction == FORWARD)
         return dnnl_dilated_convolution_forward_desc_init(
             out, uses->backward_weights ? dnnl_forward_training : dnnl_forward_inference, dnnl_convolution_direct,
-            &d->x, &d->weights, bias, &d->y, d->strides, d->dilates, d->pad_begin, d->pad_end);
+            &d->x, weights, bias, &d->y, d->strides, d->dilates, d->pad_begin, d->pad_end);
     if (direction == BACKWARD_DATA)
-        return dnnl_dilated_convolution_backward_data_desc_init(out, dnnl_convolution_direct, &d->x, &d->weights, &d->y,
+        return dnnl_dilated_convolution_backward_data_desc_init(out, dnnl_convolution_direct, &d->x, weights, &d->y,
                                                                 d->strides, d->dilates, d->pad_begin, d->pad_end);
-    return dnnl_dilated_convolution_backward_weights_desc_init(out, dnnl_convolution_direct, &d->x, &d->weights, bias,
+    return dnnl_dilated_convolution_backward_weights_desc_init(out, dnnl_convolution_direct, &d->x, weights, bias,
                                                                &d->y, d->strides, d->dilates, d->pad_begin, d->pad_end);
 }
 
@@ -98,6 +100,13 @@ static dnnl_status_t choose_attributes(dnnl_primitive_attr_t *out, const dnnl_me
 
 static const int weights_query[DIRECTIONS] = {dnnl_query_weights_md, dnnl_query_weights_md, dnnl_query_diff_weights_md};
 
+static dnnl_status_t look_up_speed(bool *slow, dnnl_primitive_desc_t found) {
+    const char *name;
+    dnnl_status_t status = dnnl_primitive_desc_query(found, dnnl_query_impl_info_str, 0, &name);
+    if (!status) *slow = strncmp(name, "ref", 3) == 0;
+    return status;
+}
+
 /* Makes the primitive of one direction and each thread's memory objects for it. `hint` is the
  * forward description, kept open until the last direction. */
 static dnnl_status_t open_direction(struct conv *c, int direction, struct description *d, dnnl_primitive_desc_t *hint) {
@@ -109,6 +118,8 @@ static dnnl_status_t open_direction(struct conv *c, int direction, struct descri
     if (!status)
         status = choose_attributes(&attributes, forward && c->uses.residual ? &d->y : NULL, forward && c->uses.relu);
     if (!status) status = dnnl_primitive_desc_create(&found, &wanted, attributes, the_engine(), *hint);
+    if (!status) status = look_up_speed(&c->slow[direction], found);
+    if (!status && c->slow[direction] && c->uses.like && !c->uses.like->slow[direction]) status = dnnl_unimplemented;
     if (!status) status = dnnl_primitive_create(&c->run[direction], found);
     if (attributes) dnnl_primitive_attr_destroy(attributes);
     if (status) {
@@ -251,6 +262,7 @@ static struct conv_sizes dnnl_conv_sizes(const struct conv *c) {
         .packed_backward = reals(c->packed[BACKWARD_DATA]),
         .gradient = reals(c->packed[BACKWARD_WEIGHTS]),
         .scratch = reals(c->scratch),
+        .rows = 1,
     };
 }
 

@@ -11,6 +11,7 @@ int graph_new(struct graph **out, const char *name, int opset, struct err *e) {
     struct graph *g = mem_calloc(1, sizeof *g);
     if (!g) return err_memory(e, sizeof *g);
     g->opset = opset;
+    g->training.rule = -1;
     g->name = mem_string(name ? name : "");
     if (!g->name) {
         mem_free(g);
@@ -36,11 +37,28 @@ static void node_fini(struct node *n) {
     mem_free(n->attributes);
 }
 
+static void forget(struct value *v) {
+    for (int i = 0; i < VALUE_MEMORIES; i++) {
+        array_free(v->memory[i]);
+        v->memory[i] = NULL;
+    }
+}
+
+void graph_replace_constant_take(struct graph *g, int value, struct array *constant) {
+    struct value *v = &g->values[value];
+    array_free(v->constant);
+    forget(v);
+    v->constant = constant;
+    v->type = constant->type;
+    v->shape = constant->shape;
+}
+
 void graph_free(struct graph *g) {
     if (!g) return;
     for (int i = 0; i < g->n_values; i++) {
         mem_free(g->values[i].name);
         array_free(g->values[i].constant);
+        forget(&g->values[i]);
     }
     for (int i = 0; i < g->n_nodes; i++) node_fini(&g->nodes[i]);
     names_free(&g->value_names);
@@ -289,6 +307,8 @@ static int clone_values(struct graph *to, const struct graph *g, struct err *e) 
         int index;
         int status = graph_add_value(&index, to, v->name, NULL, e);
         if (!status && v->constant) status = array_clone(&to->values[index].constant, v->constant, e);
+        for (int k = 0; k < VALUE_MEMORIES && !status; k++)
+            if (v->memory[k]) status = array_clone(&to->values[index].memory[k], v->memory[k], e);
         if (status) return status;
         to->values[index].type = v->type;
         to->values[index].shape = v->shape;
@@ -318,6 +338,7 @@ int graph_clone(struct graph **out, const struct graph *g, struct err *e) {
         return status;
     }
     to->made_up = g->made_up;
+    to->training = g->training;
     *out = to;
     return 0;
 }

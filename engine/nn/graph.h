@@ -20,6 +20,7 @@
 #define GRAPH_MAX_NODES 1000000
 #define GRAPH_MAX_NAME 512
 #define NODE_MAX_INPUTS 4096
+#define VALUE_MEMORIES 2
 #define VALUE_NONE (-1) /* an optional input or output that is left out */
 
 struct op;
@@ -53,6 +54,8 @@ struct value {
     bool trainable;         /* a parameter that training changes (BatchNorm statistics are not) */
     bool literal;           /* a constant that is part of the formula (ONNX node Constant), never trainable */
     int producer;           /* node index, -1 for inputs and constants */
+    struct array *memory[VALUE_MEMORIES]; /* owned; what an optimizer keeps of a parameter: velocity, or mean and
+                                           * mean square, each like the constant. NULL: nothing, which is as zeros */
 };
 
 struct node {
@@ -66,6 +69,13 @@ struct node {
     int n_attributes;
 };
 
+/* How the parameters were trained last, beside what stands in value.memory. */
+struct graph_training {
+    int rule;       /* row of optimizer_table, -1: they were not, or nobody knows */
+    uint64_t steps; /* the optimizer has taken */
+    double rate;    /* the learning rate of the last one */
+};
+
 struct graph {
     char *name;
     int opset; /* of the default domain, as read; nodes keep that opset's meaning */
@@ -77,6 +87,7 @@ struct graph {
     int n_inputs;
     int *outputs;
     int n_outputs;
+    struct graph_training training;
     /* private: name -> index */
     struct names value_names, node_names;
     int made_up; /* counts the names made up */
@@ -129,6 +140,10 @@ void graph_drop_attribute(struct graph *g, int node, const char *name);
  * named), checks arities and attributes against the operators, marks what is
  * trainable, and infers every shape with a free batch. A graph that passed can be planned. */
 int graph_finish(struct graph *g, struct err *e);
+
+/* Gives a constant other numbers, of another shape perhaps, and takes the array, on failure too. What an optimizer kept
+ * of the old ones is forgotten. */
+void graph_replace_constant_take(struct graph *g, int value, struct array *constant);
 
 /* Takes nodes out: those with drop[index] set. Their outputs have no producer afterwards. */
 int graph_drop_nodes(struct graph *g, const bool *drop, struct err *e);

@@ -45,8 +45,9 @@ struct desk {
     struct array **folded;
 };
 
-/* Bytes of all values folded on the way: a small file must not fill the memory. */
-enum { FOLDED_MOST = 1 << 29 };
+/* Bytes of all values folded on the way: a small file must not fill the memory. VGG-19 has 575 MB of weights, which
+ * ONNX's light models make of their shapes. */
+enum { FOLDED_MOST = 640 << 20 };
 
 static int count_folded(struct inferred *r, const struct array *a, struct err *e) {
     if (!a) return 0;
@@ -54,6 +55,13 @@ static int count_folded(struct inferred *r, const struct array *a, struct err *e
     return r->folded_bytes <= FOLDED_MOST
                ? 0
                : err_set(e, E_TOO_LARGE, "what can be computed from constants takes more than %d bytes", FOLDED_MOST);
+}
+
+/* Shape arithmetic mixes no samples. */
+static bool reads_data(const struct inference *i) {
+    for (int k = 0; k < i->n_in; k++)
+        if (i->in[k] && !i->in[k]->constant) return true;
+    return false;
 }
 
 static int infer_node(struct inferred *r, const struct graph *g, const struct node *n, struct desk *desk,
@@ -79,7 +87,7 @@ static int infer_node(struct inferred *r, const struct graph *g, const struct no
     int status = n->op->infer(&i, e);
     for (int k = 0; k < n->n_outputs && !status; k++) status = count_folded(r, desk->folded[k], e);
     if (status) err_prefix(e, "node '%s' (%s)", n->name, n->op->name);
-    r->mixes |= i.mixes;
+    r->mixes |= i.mixes && reads_data(&i);
     for (int k = 0; k < n->n_outputs; k++) {
         int v = n->outputs[k];
         if (v == VALUE_NONE || status) {

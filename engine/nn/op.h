@@ -190,7 +190,7 @@ enum op_trait {
     OP_FOLDS_NORM = 8,      /* honours call->norm */
     OP_ADDS = 64,           /* honours call->residual when not training */
     OP_ADDS_TRAINING = 128, /* and when training */
-    OP_IDLE = 16,           /* a view unless training (Dropout) */
+    OP_IDLE = 16,           /* a view unless training or asked for more than one output (Dropout) */
     OP_FLAT = 32,           /* has no gradient anywhere: comparisons, rounding */
 };
 

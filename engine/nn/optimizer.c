@@ -55,10 +55,16 @@ static void update_rmsprop(const struct optimizer_update *u, real *p, const real
 }
 
 const struct optimizer_rule optimizer_table[] = {
-    {.name = "sgd", .help = "v = momentum v + g; p -= rate v", .copies = 1, .momentum = 0.9, .update = update_sgd},
+    {.name = "sgd",
+     .help = "v = momentum v + g; p -= rate v",
+     .copies = 1,
+     .powers = {1},
+     .momentum = 0.9,
+     .update = update_sgd},
     {.name = "adam",
      .help = "m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= rate m^ / (sqrt(v^) + eps), b1 = momentum",
      .copies = 2,
+     .powers = {1, 2},
      .momentum = 0.9,
      .smoothing = 0.999,
      .epsilon = 1e-8,
@@ -66,6 +72,7 @@ const struct optimizer_rule optimizer_table[] = {
     {.name = "rmsprop",
      .help = "v = 0.99 v + 0.01 g^2; b = momentum b + g / (sqrt(v) + eps); p -= rate b",
      .copies = 2,
+     .powers = {2, 0},
      .momentum = 0,
      .smoothing = 0.99,
      .epsilon = 1e-8,

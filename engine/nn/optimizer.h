@@ -33,6 +33,7 @@ struct optimizer_rule {
     const char *name;
     const char *help;                    /* formula, one line */
     int copies;                          /* state arrays as long as the parameters, all starting at 0 */
+    int powers[OPTIMIZER_MAX_COPIES];    /* of each copy: by which power of a factor it grows when all gradients do */
     double momentum, smoothing, epsilon; /* standard values */
     void (*update)(const struct optimizer_update *u, real *p, const real *g, real *const *state, size_t n);
 };

@@ -385,8 +385,8 @@ static int make_calls(struct plan *p, struct err *e) {
         if (n->op->traits & OP_SHAPES_ONLY)
             return err_set(e, E_UNSUPPORTED, "node '%s' (%s) depends on data; retort computes it from constants only",
                            n->name, n->op->name);
-        bool view =
-            (n->op->traits & (p->options.training ? OP_VIEW : OP_VIEW | OP_IDLE)) && !p->values[n->inputs[0]].fixed;
+        bool view = n->n_outputs == 1 && !p->values[n->inputs[0]].fixed &&
+                    (n->op->traits & (p->options.training ? OP_VIEW : OP_VIEW | OP_IDLE));
         status = view ? plan_view(p, n, e) : plan_node(p, &r, merged, n, e);
     }
     return status;

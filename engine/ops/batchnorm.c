@@ -6,7 +6,7 @@
  * one, as PyTorch keeps it; `momentum` is ONNX's, the weight of the old value. */
 #include <string.h>
 
-#include "engine/kernels/loops.h"
+#include "engine/kernels/channels_last.h"
 #include "engine/ops/common.h"
 
 enum { DATA, SCALE, SHIFT, MEAN, VARIANCE };
@@ -15,7 +15,7 @@ struct norm_state {
     size_t channels;
     real *gain, *offset;      /* inference: y = x * gain + offset */
     real *mean, *deviation;   /* training: of the batch; 1 / sqrt(variance + epsilon) */
-    struct gathering moments; /* per lane: mean, sum of squared distances; backward: sums of dy, dy * xhat */
+    struct gathering moments; /* per lane: mean, sum of squared distances; backward: sums of dy, dy * (x - mean) */
     real epsilon, momentum;
 };
 
@@ -45,51 +45,23 @@ static void norm_prepare(const struct call *c, const struct part *p) {
     }
 }
 
-/* y = x * gain + offset + residual (NULL: none), not below `floor`. */
-VECTORISED static void scale_rows(const real *x, const real *residual, real *y, size_t rows, size_t channels,
-                                  const real *gain, const real *offset, real floor) {
-    for (size_t r = 0; r < rows; r++, x += channels, y += channels) {
-        if (residual) {
-            for (size_t k = 0; k < channels; k++) {
-                real z = x[k] * gain[k] + offset[k] + residual[k];
-                y[k] = z < floor ? floor : z;
-            }
-            residual += channels;
-        } else {
-            for (size_t k = 0; k < channels; k++) {
-                real z = x[k] * gain[k] + offset[k];
-                y[k] = z < floor ? floor : z;
-            }
-        }
-    }
+static struct rows_of_channels size_of(const struct call *c, const struct part *p) {
+    const struct norm_state *s = c->state;
+    return (struct rows_of_channels){tensor_count(c->in[DATA], p) / s->channels, s->channels};
 }
 
 /* The call's part with everything that is merged into it. */
-static void scale_part(const struct call *c, const struct part *p, size_t channels, const real *gain,
-                       const real *offset) {
-    scale_rows(tensor_at(c->in[DATA], p), c->residual ? tensor_at(c->residual, p) : NULL, tensor_at(c->out[0], p),
-               tensor_count(c->in[DATA], p) / channels, channels, gain, offset,
-               c->activation == ACTIVATION_RELU ? 0 : -(real)INFINITY);
-}
-
-static size_t rows_in(const struct call *c, const struct part *p) {
-    const struct norm_state *s = c->state;
-    return tensor_count(c->in[DATA], p) / s->channels;
+static void scale_part(const struct call *c, const struct part *p, const real *gain, const real *offset) {
+    channels_scale(size_of(c, p), tensor_at(c->in[DATA], p), c->residual ? tensor_at(c->residual, p) : NULL,
+                   tensor_at(c->out[0], p), gain, offset, c->activation == ACTIVATION_RELU);
 }
 
 static void norm_apply(const struct call *c, const struct part *p) {
     const struct norm_state *s = c->state;
-    scale_part(c, p, s->channels, s->gain, s->offset);
+    scale_part(c, p, s->gain, s->offset);
 }
 
 /* ---- training, forward ---- */
-
-VECTORISED static void lane_moments(const real *x, size_t rows, size_t channels, real *mean, real *squares) {
-    loop_column_sums(mean, x, rows, channels);
-    for (size_t k = 0; k < channels; k++) mean[k] /= (real)rows, squares[k] = 0;
-    for (size_t r = 0; r < rows; r++, x += channels)
-        for (size_t k = 0; k < channels; k++) squares[k] += (x[k] - mean[k]) * (x[k] - mean[k]);
-}
 
 static real *lane_slot(const struct norm_state *s, int lane) {
     return s->moments.slots + (size_t)lane * s->moments.size;
@@ -98,7 +70,7 @@ static real *lane_slot(const struct norm_state *s, int lane) {
 static void norm_gather(const struct call *c, const struct part *p) {
     const struct norm_state *s = c->state;
     real *mean = lane_slot(s, p->index);
-    lane_moments(tensor_at(c->in[DATA], p), rows_in(c, p), s->channels, mean, mean + s->channels);
+    channels_moments(size_of(c, p), tensor_at(c->in[DATA], p), mean, mean + s->channels);
 }
 
 /* Over the whole batch. */
@@ -146,37 +118,24 @@ static void norm_normalise(const struct call *c, const struct part *p) {
         *running_mean = s->momentum * *running_mean + (1 - s->momentum) * (real)mean;
         *running_variance = s->momentum * *running_variance + (1 - s->momentum) * (real)unbiased;
     }
-    scale_part(c, p, s->channels, gain, offset);
+    scale_part(c, p, gain, offset);
 }
 
 /* ---- training, backward ---- */
 
-VECTORISED static void lane_sums(const real *x, const real *dy, size_t rows, size_t channels, const real *mean,
-                                 const real *deviation, real *sum, real *sum_xhat) {
-    memset(sum, 0, channels * sizeof(real));
-    memset(sum_xhat, 0, channels * sizeof(real));
-    for (size_t r = 0; r < rows; r++, x += channels, dy += channels)
-        for (size_t k = 0; k < channels; k++) {
-            sum[k] += dy[k];
-            sum_xhat[k] += dy[k] * (x[k] - mean[k]) * deviation[k];
-        }
-}
-
 static void norm_gather_back(const struct call *c, const struct part *p) {
     const struct norm_state *s = c->state;
-    real *dy = tensor_at(c->d_out[0], p), *sum = lane_slot(s, p->index);
-    if (c->activation == ACTIVATION_RELU) loop_relu_mask(dy, tensor_at(c->out[0], p), tensor_count(c->out[0], p));
-    if (c->d_residual) loop_give(tensor_at(c->d_residual, p), dy, tensor_count(c->d_residual, p), c->add_residual);
-    lane_sums(tensor_at(c->in[DATA], p), dy, rows_in(c, p), s->channels, s->mean, s->deviation, sum, sum + s->channels);
+    real *sum = lane_slot(s, p->index);
+    struct channels_gradient g = {.x = tensor_at(c->in[DATA], p),
+                                  .mean = s->mean,
+                                  .dy = tensor_at(c->d_out[0], p),
+                                  .y = c->activation == ACTIVATION_RELU ? tensor_at(c->out[0], p) : NULL,
+                                  .residual = c->d_residual ? tensor_at(c->d_residual, p) : NULL,
+                                  .add = c->add_residual};
+    channels_sums(size_of(c, p), &g, sum, sum + s->channels);
 }
 
 /* dx = scale * deviation * (dy - sum(dy) / n - xhat * sum(dy * xhat) / n) = dy * a + x * b + d */
-VECTORISED static void back_rows(const real *x, const real *dy, real *dx, size_t rows, size_t channels, const real *a,
-                                 const real *b, const real *d, bool add) {
-    for (size_t r = 0; r < rows; r++, x += channels, dy += channels, dx += channels)
-        for (size_t k = 0; k < channels; k++) dx[k] = dy[k] * a[k] + x[k] * b[k] + d[k] + (add ? dx[k] : 0);
-}
-
 static void norm_back(const struct call *c, const struct part *p) {
     const struct norm_state *s = c->state;
     real *a = p->scratch, *b = a + s->channels, *d = b + s->channels, *sums = d + s->channels;
@@ -184,19 +143,20 @@ static void norm_back(const struct call *c, const struct part *p) {
     gathering_sum(&s->moments, c->lanes, 0, 2 * s->channels, sums, false);
     for (size_t k = 0; k < s->channels; k++) {
         a[k] = c->in[SCALE]->base[k] * s->deviation[k];
-        b[k] = -a[k] * s->deviation[k] * sums[s->channels + k] / n;
+        b[k] = -a[k] * s->deviation[k] * s->deviation[k] * sums[s->channels + k] / n;
         d[k] = -a[k] * sums[k] / n - b[k] * s->mean[k];
     }
-    back_rows(tensor_at(c->in[DATA], p), tensor_at(c->d_out[0], p), tensor_at(c->d_in[DATA], p), rows_in(c, p),
-              s->channels, a, b, d, c->add[DATA]);
+    channels_combine(size_of(c, p), tensor_at(c->d_out[0], p), tensor_at(c->in[DATA], p), tensor_at(c->d_in[DATA], p),
+                     a, b, d, c->add[DATA]);
 }
 
 static void norm_finish(const struct call *c, const struct part *p) {
     const struct norm_state *s = c->state;
-    (void)p;
     if (c->d_in[SHIFT]) gathering_sum(&s->moments, c->lanes, 0, s->channels, c->d_in[SHIFT]->base, c->add[SHIFT]);
-    if (c->d_in[SCALE])
-        gathering_sum(&s->moments, c->lanes, s->channels, s->channels, c->d_in[SCALE]->base, c->add[SCALE]);
+    if (!c->d_in[SCALE]) return;
+    real *products = p->scratch, *scale = c->d_in[SCALE]->base;
+    gathering_sum(&s->moments, c->lanes, s->channels, s->channels, products, false);
+    for (size_t k = 0; k < s->channels; k++) scale[k] = products[k] * s->deviation[k] + (c->add[SCALE] ? scale[k] : 0);
 }
 
 /* ---- planning ---- */
@@ -234,6 +194,7 @@ static const struct op_sample norm_samples[] = {
     {"4x3x5x4 3 3 3 3", "", "images"},
     {"6x5 5 5 5 5", "epsilon=0.01 momentum=0.8", "vectors"},
     {"3x2x7 2 2 2 2", "", "signals"},
+    {"3x19x14x11 19 19 19 19", "", "more rows and channels than are walked at once"},
     {NULL, NULL, NULL},
 };
 

@@ -36,6 +36,14 @@ static int conv_infer(struct inference *i, struct err *e) {
     return 0;
 }
 
+/* One image has no lanes for the threads: it is cut into bands of rows. */
+enum { BANDS = 2 };
+
+struct band {
+    struct conv *conv;
+    size_t x, y; /* where its data and its results begin */
+};
+
 struct conv_state {
     const struct conv_backend *backend;
     struct conv *whole, *tail; /* for full lanes; for the last lane when it is shorter */
@@ -46,6 +54,7 @@ struct conv_state {
     real *packed, *packed_backward, *bias;
     struct gathering weights_gradient, bias_gradient;
     size_t kernel_scratch;
+    struct band bands[BANDS]; /* of one image, instead of whole */
 };
 
 /* For a lane of that many samples, of which each may have several images (dimension 0 is theirs all). */
@@ -111,6 +120,13 @@ static void conv_forward(const struct call *c, const struct part *p) {
                         c->residual ? tensor_at(c->residual, p) : NULL, tensor_at(c->out[0], p), p->scratch);
 }
 
+static void conv_forward_band(const struct call *c, const struct part *p) {
+    struct conv_state *s = c->state;
+    const struct band *b = &s->bands[p->index];
+    s->backend->forward(b->conv, p->thread, c->in[DATA]->base + b->x, s->packed, s->bias,
+                        c->residual ? c->residual->base + b->y : NULL, c->out[0]->base + b->y, p->scratch);
+}
+
 /* Weights and bias by samples whose data and output's gradient these are, into slot `slot`. */
 static void gather(struct conv_state *s, struct conv *conv, const struct part *p, const real *x, const real *dy,
                    int slot) {
@@ -154,6 +170,46 @@ static void conv_finish(const struct call *c, const struct part *p) {
         gathering_sum(&s->bias_gradient, s->shares, 0, s->n_out, c->d_in[BIAS]->base, c->add[BIAS]);
 }
 
+/* Rows [from, to) of the results as a convolution of its own. */
+static struct conv_shape band_shape(const struct conv_shape *whole, int from, int to, int *first_row) {
+    struct conv_shape band = *whole;
+    int top = from * whole->stride_height - whole->pad_top;
+    int end =
+        (to - 1) * whole->stride_height - whole->pad_top + (whole->kernel_height - 1) * whole->dilation_height + 1;
+    *first_row = top > 0 ? top : 0;
+    band.pad_top = *first_row - top;
+    band.pad_bottom = end > whole->in_height ? end - whole->in_height : 0;
+    band.in_height = end - band.pad_bottom - *first_row;
+    band.out_height = to - from;
+    return band;
+}
+
+/* Opens the bands where the plan has one lane of one image and enough to do. No bands are no error. */
+static int open_bands(struct call *c, struct conv_state *s, const struct conv_shape *whole, struct conv_uses uses,
+                      struct err *e) {
+    enum { MACS_LEAST = 1 << 18 };
+    int rows = s->backend->sizes(s->whole).rows, blocks = whole->out_height / rows;
+    int64_t macs = (int64_t)whole->out_height * whole->out_width * (int64_t)s->n_weights;
+    if (c->lanes > 1 || c->training || whole->n != 1 || blocks < BANDS || macs < MACS_LEAST) return 0;
+    uses.like = s->whole;
+    for (int i = 0; i < BANDS; i++) {
+        int from = blocks * i / BANDS * rows, to = i + 1 < BANDS ? blocks * (i + 1) / BANDS * rows : whole->out_height;
+        int first_row;
+        struct conv_shape shape = band_shape(whole, from, to, &first_row);
+        struct err refused = {0};
+        int status = shape.in_height > 0 ? s->backend->open(&s->bands[i].conv, &shape, &uses, &refused) : E_UNSUPPORTED;
+        if (status == E_UNSUPPORTED) break;
+        if (status) return err_set(e, status, "%s", refused.text);
+        s->bands[i].x = (size_t)first_row * (size_t)whole->in_width * (size_t)whole->in_channels;
+        s->bands[i].y = (size_t)from * (size_t)whole->out_width * (size_t)whole->out_channels;
+    }
+    return 0;
+}
+
+static bool has_bands(const struct conv_state *s) {
+    return s->bands[BANDS - 1].conv != NULL;
+}
+
 static int open_backend(struct call *c, struct conv_state *s, bool has_bias, bool train, struct err *e) {
     struct window w;
     int status = window_read(&w, c->node, &c->in[DATA]->shape, &c->in[WEIGHTS]->shape.dim[2], e);
@@ -167,9 +223,19 @@ static int open_backend(struct call *c, struct conv_state *s, bool has_bias, boo
     struct conv_shape shape = shape_of(c, &w, c->lane_size);
     status = conv_open(&s->whole, &s->backend, &shape, &uses, e);
     s->tail_samples = c->batch % c->lane_size;
-    if (status || !c->training || s->tail_samples == 0) return status;
-    shape.n = s->tail_samples;
-    return s->backend->open(&s->tail, &shape, &uses, e);
+    if (status) return status;
+    if (!c->training || s->tail_samples == 0) return open_bands(c, s, &shape, uses, e);
+    struct conv_shape tail = shape;
+    tail.n = s->tail_samples;
+    uses.like = s->whole;
+    status = s->backend->open(&s->tail, &tail, &uses, e);
+    if (status != E_UNSUPPORTED) return status;
+    s->backend->close(s->whole);
+    s->whole = NULL;
+    s->backend = &conv_blas; /* takes every shape, with weights in one order */
+    uses.like = NULL;
+    status = s->backend->open(&s->whole, &shape, &uses, e);
+    return status ? status : s->backend->open(&s->tail, &tail, &uses, e);
 }
 
 static int open_share(struct call *c, struct conv_state *s, bool has_bias, struct err *e) {
@@ -185,10 +251,12 @@ static int open_share(struct call *c, struct conv_state *s, bool has_bias, struc
 static int plan_training(struct call *c, struct plan *p, bool has_bias, size_t gradient, struct err *e) {
     struct conv_state *s = c->state;
     int status = 0;
+    struct err refused = {0};
     s->shares = plan_shares(p, s->n_weights);
-    if (s->shares < c->lanes) {
-        status = open_share(c, s, has_bias, e);
-        if (status) return status;
+    if (s->shares < c->lanes) status = open_share(c, s, has_bias, &refused);
+    if (status == E_UNSUPPORTED) s->shares = c->lanes;
+    if (status && status != E_UNSUPPORTED) return err_set(e, status, "%s", refused.text);
+    if (s->share) {
         struct conv_sizes sizes = s->backend->sizes(s->share);
         gradient = sizes.gradient;
         plan_scratch(p, sizes.scratch);
@@ -211,6 +279,10 @@ static int conv_plan(struct call *c, struct plan *p, struct err *e) {
     if (status) return status;
     struct conv_sizes sizes = s->backend->sizes(s->whole);
     s->kernel_scratch = (sizes.scratch + 15) / 16 * 16;
+    for (int i = 0; i < BANDS && has_bands(s); i++) {
+        size_t scratch = s->backend->sizes(s->bands[i].conv).scratch;
+        if (scratch > s->kernel_scratch) s->kernel_scratch = scratch;
+    }
     status = plan_packed(&s->packed, p, sizes.packed, PHASE_FORWARD, e);
     if (!status && has_bias) status = plan_memory(&s->bias, p, s->n_out, e);
     if (!status && sizes.packed_backward)
@@ -219,7 +291,9 @@ static int conv_plan(struct call *c, struct plan *p, struct err *e) {
     if (c->norm) plan_scratch(p, s->n_weights);
     if (!status) status = plan_units(p, PHASE_PREPARE, conv_prepare, 1, e);
     if (!status && sizes.packed_backward) status = plan_units(p, PHASE_REPACK, conv_repack, 1, e);
-    if (!status) status = plan_lanes(p, PHASE_FORWARD, conv_forward, false, e);
+    if (!status)
+        status = has_bands(s) ? plan_units(p, PHASE_FORWARD, conv_forward_band, BANDS, e)
+                              : plan_lanes(p, PHASE_FORWARD, conv_forward, false, e);
     if (status || !c->d_out[0]) return status;
     if (train)
         status = plan_training(c, p, has_bias, sizes.gradient, e);
@@ -234,6 +308,8 @@ static void conv_close(void *state) {
     if (s->whole) s->backend->close(s->whole);
     if (s->tail) s->backend->close(s->tail);
     if (s->share) s->backend->close(s->share);
+    for (int i = 0; i < BANDS; i++)
+        if (s->bands[i].conv) s->backend->close(s->bands[i].conv);
 }
 
 static int64_t conv_macs(const struct node *n, const struct shape *const *in, const struct shape *const *out) {
@@ -254,6 +330,7 @@ static const struct op_sample conv_samples[] = {
     {"2x3x8x7 4x3x3x3 4", "auto_pad=SAME_UPPER strides=2,2", "same, upper"},
     {"2x3x8x7 4x3x3x3 4", "auto_pad=SAME_LOWER strides=2,2", "same, lower"},
     {"2x3x11 4x3x3 4", "strides=2 pads=1,1", "one spatial axis"},
+    {"2x12x7x5 13x12x3x3 13", "pads=1,2,0,1", "by Winograd's filtering, tiles cut off"},
     {NULL, NULL, NULL},
 };
 

@@ -1,7 +1,7 @@
 /* dropout.c - Dropout (Srivastava et al. 2014): in training every number is dropped with probability
  * `ratio`, and what stays is scaled so that the mean does not change; otherwise y = x.
  *
- * The mask is not stored: number i of the batch decides by random number i of the step, forward and
+ * The mask, which a node may give out, is not stored: number i of the batch decides by random number i of the step, forward and
  * backward, whichever lane or thread it is in. */
 #include "base/random.h"
 #include "engine/ops/common.h"
@@ -18,7 +18,11 @@ static int dropout_infer(struct inference *i, struct err *e) {
     }
     if (!(ratio >= 0 && ratio < 1))
         return err_set(e, E_INVALID, "a ratio of %g; it must be at least 0 and below 1", ratio);
-    return folds(i) ? fold_copy(i, e) : 0;
+    if (i->n_out > 1) {
+        i->out[1].shape = i->out[0].shape;
+        if (i->opset >= 10) i->out[1].type = DT_BOOL;
+    }
+    return i->n_out == 1 && folds(i) ? fold_copy(i, e) : 0;
 }
 
 struct dropout_state {
@@ -57,6 +61,15 @@ static void dropout_forward(const struct call *c, const struct part *p) {
     drop(c, p, tensor_at(c->in[0], p), tensor_at(c->out[0], p), false);
 }
 
+/* What would be left of ones. */
+static void mask_forward(const struct call *c, const struct part *p) {
+    real *mask = tensor_at(c->out[1], p);
+    size_t n = tensor_count(c->out[1], p);
+    for (size_t i = 0; i < n; i++) mask[i] = 1;
+    drop(c, p, mask, mask, false);
+    for (size_t i = 0; i < n; i++) mask[i] = mask[i] > 0;
+}
+
 static void dropout_backward(const struct call *c, const struct part *p) {
     drop(c, p, tensor_at(c->d_out[0], p), tensor_at(c->d_in[0], p), c->add[0]);
 }
@@ -67,12 +80,14 @@ static int dropout_plan(struct call *c, struct plan *p, struct err *e) {
     if (!c->training) s->ratio = 0;
     s->threshold = (uint32_t)(s->ratio * 0x1p32);
     int status = plan_lanes(p, PHASE_FORWARD, dropout_forward, false, e);
+    if (!status && c->n_out > 1) status = plan_lanes(p, PHASE_FORWARD, mask_forward, false, e);
     return status || !c->d_in[0] ? status : plan_lanes(p, PHASE_BACKWARD, dropout_backward, false, e);
 }
 
 static const struct op_sample samples[] = {{"3x5x3", "", "half"},
                                            {"3x5", "ratio=0.3", "less, as an attribute"},
                                            {"3x7 :0.2", "", "as an input"},
+                                           {"3x5x3 :0.4", "opset=13 outputs=2", "with its mask"},
                                            {NULL, NULL, NULL}};
 
 const struct op op_Dropout = {
@@ -81,7 +96,7 @@ const struct op op_Dropout = {
     .min_inputs = 1,
     .max_inputs = 3,
     .min_outputs = 1,
-    .max_outputs = 1,
+    .max_outputs = 2,
     .attributes = "ratio seed",
     .drops = "is_test",
     .layout = WISH_ANY,

@@ -1,6 +1,6 @@
 /* rownorm.c - LayerNormalization, InstanceNormalization, GroupNormalization: every row of numbers gets
  * mean 0 and variance 1, then a scale and a shift. A row is the last axes (layer), one channel
- * (instance), or a group of channels, whose scale and shift go by channel. */
+ * (instance), or a group of channels, whose scale and shift go by channel, or before opset 21 by group. */
 #include <string.h>
 
 #include "engine/ops/common.h"
@@ -241,16 +241,17 @@ static int group_plan(struct call *c, struct plan *p, struct err *e) {
     struct rownorm_state *s = c->state;
     const struct shape *x = &c->in[DATA]->shape;
     size_t groups = (size_t)node_int(c->node, "num_groups", 1);
-    if (c->in[SCALE]->row != (size_t)x->dim[1])
-        return err_set(e, E_UNSUPPORTED, "a scale per group (before opset 21); retort takes one per channel");
+    size_t blocks = c->in[SCALE]->row == groups ? 1 : (size_t)x->dim[1] / groups;
     *s = (struct rownorm_state){
-        .blocks = (size_t)x->dim[1] / groups, .width = shape_span(x, 2, x->rank), .period = groups};
+        .blocks = blocks, .width = shape_span(x, 1, x->rank) / groups / blocks, .period = groups};
     return plan_rows(c, p, e);
 }
 
 static const struct op_sample instance_samples[] = {
     {"2x3x4x5 3 3", "", "images"}, {"2x3x7 3 3", "epsilon=0.01", "signals"}, {NULL, NULL, NULL}};
-static const struct op_sample group_samples[] = {{"2x6x4x5 6 6", "num_groups=2 opset=21", ""}, {NULL, NULL, NULL}};
+static const struct op_sample group_samples[] = {{"2x6x4x5 6 6", "num_groups=2 opset=21", "a scale per channel"},
+                                                 {"2x6x4x5 2 2", "num_groups=2 opset=18", "a scale per group"},
+                                                 {NULL, NULL, NULL}};
 
 #define BY_CHANNEL(name_, help_, attributes_, plan_, samples_) \
     const struct op op_##name_ = { \

@@ -103,6 +103,7 @@ static struct unary_state state_of(const struct node *n) {
 
 static int row_infer(struct inference *i, struct err *e) {
     struct unary_state s = state_of(i->node);
+    if (strcmp(i->node->op->name, "IsNaN") == 0) i->out[0].type = DT_BOOL;
     return unary_infer(i, &s, e);
 }
 

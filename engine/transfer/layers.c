@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "engine/nn/op.h"
-#include "engine/transfer/channels.h"
+#include "engine/surgery/channels.h"
 #include "engine/transfer/init.h"
 
 /* ---- freezing ---- */

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "engine/transfer/channels.h"
+#include "engine/surgery/channels.h"
 #include "engine/transfer/init.h"
 
 static const struct param layer_element[] = {

@@ -6,7 +6,7 @@ const fs = require('fs');
 const net = require('net');
 const zlib = require('zlib');
 const { cleanup, note, ok, same, test } = require('../js/tap');
-const { npyHeader, npyWrite, zipWrite } = require('../js/arrays');
+const { npyHeader, npyWrite, tensorsFile, tensorsWrite, zipWrite } = require('../js/arrays');
 const { dense } = require('../js/onnx');
 const { SANITIZED, Server, TEACHER, distil } = require('../js/retort');
 
@@ -26,6 +26,16 @@ function bomb(shape) {
   const packed = zlib.deflateRawSync(Buffer.concat([npyHeader('|u1', shape), Buffer.alloc(size)]), { level: 9 });
   return zipWrite([{ name: 'inputs.npy', packed, size, crc: 0 }]);
 }
+
+// A safetensors file with the tensors of {name: [dtype, shape, begin, end]} and `size` bytes of data.
+function tensors(entries, size = 16) {
+  const header = Object.fromEntries(Object.entries(entries).map(([name, [dtype, shape, ...offsets]]) => (
+    [name, { dtype, shape, data_offsets: offsets }])));
+  return tensorsFile(header, Buffer.alloc(size));
+}
+
+// A header of 1 MiB that becomes a tree of as many things as possible.
+const thicket = () => tensorsFile(`{"a":[1${',1'.repeat((1 << 19) - 10)}]}`);
 
 // What is sent · the status · words that the detail must have · the JSON pointer of the field.
 const table = [
@@ -54,6 +64,24 @@ const table = [
     z[z.length - 6] ^= 1;
     return z;
   }), [400, 422], []],
+  ['a safetensors file that is text', put('/v1/datasets/bad/safetensors', '<html>no tensors</html>'), [400, 422], [/safetensors/]],
+  ['a safetensors file that is cut', put('/v1/datasets/bad/safetensors', () => tensors({ a: ['U8', [16], 0, 16] }, 9)), [400, 422], [/cut off/, /'a'/]],
+  ['a safetensors file with more than it says', put('/v1/datasets/bad/safetensors', () => tensors({ a: ['U8', [9], 0, 9] })), [400, 422], [/after/]],
+  ['a safetensors header of 4 GiB', put('/v1/datasets/bad/safetensors', () => Buffer.from([0, 0, 0, 0, 1, 0, 0, 0, 123])), [400, 413, 422], [/4294967296/]],
+  ['a safetensors header of 1 MiB of numbers', put('/v1/datasets/bad/safetensors', thicket), [400, 422], [/'a'/]],
+  ['a tensor that says it has 8 TiB', put('/v1/datasets/bad/safetensors', () => tensors({ a: ['U8', [2 ** 43], 0, 2 ** 43] })), [413, 422], []],
+  ['a tensor whose shape overflows', put('/v1/datasets/bad/safetensors', () => tensors({ a: ['F64', [2 ** 40, 2 ** 40], 0, 16] })), [413, 422], [/'a'/]],
+  ['tensors that overlap', put('/v1/datasets/bad/safetensors', () => tensors({ a: ['U8', [10], 0, 10], b: ['U8', [10], 6, 16] })), [422], [/'b'/, /'a'/]],
+  ['tensors with a hole between them', put('/v1/datasets/bad/safetensors', () => tensors({ a: ['U8', [4], 0, 4], b: ['U8', [8], 8, 16] })), [422], [/'b'/, /\b4\b/]],
+  ['a tensor twice', put('/v1/datasets/bad/safetensors', () => tensorsFile('{"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},"a":{"dtype":"U8","shape":[8],"data_offsets":[8,16]}}', Buffer.alloc(16))), [400, 422], [/\ba\b/, /twice/]],
+  ['a tensor of floats with 8 bits', put('/v1/datasets/bad/safetensors', () => tensors({ a: ['F8_E5M2', [16], 0, 16] })), [422], [/F8_E5M2/, /'a'/]],
+  ['a tensor with a name that no array has', put('/v1/datasets/bad/safetensors', () => tensors({ '../a': ['U8', [16], 0, 16] })), [422], [/\.\.\/a/]],
+  ['weights without a network', put('/v1/models/bad/safetensors', () => tensors({ w: ['F32', [4], 0, 16] })), [404], [/bad/]],
+  ['weights of another network', put('/v1/models/teacher/safetensors', () => tensors({ 'encoder.weight': ['F32', [4], 0, 16] })), [422], [/encoder\.weight/]],
+  ['weights that are cut', put('/v1/models/teacher/safetensors', () => tensorsWrite({ a: { shape: [4], data: new Float32Array(4) } }).subarray(0, 30)), [400, 422], [/cut off/]],
+  ['no weights at all', put('/v1/models/teacher/safetensors', () => tensorsFile('{}')), [422], [/missing/]],
+  ['weights that are an ONNX file', put('/v1/models/teacher/safetensors', teacher), [400, 413, 422], [/safetensors/]],
+  ['an empty body for weights', put('/v1/models/teacher/safetensors', ''), [400, 422], [/empty/]],
   ['JSON that stops', job('{"method":"distill",'), [400], []],
   ['JSON with a key twice', job('{"method":"distill","method":"train"}'), [400, 422], [/method/]],
   ['an unknown field', job(distil({ studnet: {} })), [400, 422], [/studnet/], '/studnet'],
@@ -125,6 +153,7 @@ function announce(target, method, size) {
 test('a body over the limit is refused before it is sent', async () => {
   same(await announce('/v1/jobs', 'POST', 80 << 20), 413, 'status for JSON of 80 MiB');
   same(await announce('/v1/models/bad/onnx', 'PUT', 2 ** 50), 413, 'status for a network of 1 PiB');
+  same(await announce('/v1/models/teacher/safetensors', 'PUT', 2 ** 50), 413, 'status for weights of 1 PiB');
   same(await announce('/v1/datasets/bad/inputs', 'PUT', 2 ** 50), 413, 'status for an array of 1 PiB');
 });
 
@@ -134,6 +163,7 @@ test('after all that: the same server, the same teacher, nothing more', async ()
   ok((await server.get('/v1/models/teacher/onnx')).body.equals(teacher), 'the teacher changed');
   const models = (await server.get('/v1/models')).json.items.map((m) => m.name);
   same(models.join(), 'teacher', 'models');
+  same((await server.get('/v1/models/teacher')).json.version_count, 1, 'versions of the teacher');
   const sets = (await server.get('/v1/datasets')).json.items.map((m) => m.name);
   ok(!sets.includes('bad'), 'a broken data set was kept');
   same((await server.get('/v1/jobs')).json.items.length, 0, 'jobs');

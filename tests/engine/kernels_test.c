@@ -55,12 +55,12 @@ static void check_product(const struct product *p, struct random *r) {
 }
 
 TEST(products_agree_with_loops) {
-    static const int sizes[] = {0, 1, 3, 17, 64, 65};
+    static const int sizes[] = {0, 1, 3, 17, 64, 65, 200};
     struct random r = random_seed(test_seed());
     blas_enter_thread();
-    for (int i = 0; i < 6 * 6 * 6 * 8; i++) {
+    for (int i = 0; i < 7 * 7 * 7 * 8; i++) {
         struct product p = {
-            .ta = i & 1, .tb = i & 2, .add = i & 4, .m = sizes[i / 8 % 6], .n = sizes[i / 48 % 6], .k = sizes[i / 288]};
+            .ta = i & 1, .tb = i & 2, .add = i & 4, .m = sizes[i / 8 % 7], .n = sizes[i / 56 % 7], .k = sizes[i / 392]};
         int gap = i % 3;
         p.lda = (p.ta ? p.m : p.k) + gap + 1, p.ldb = (p.tb ? p.k : p.n) + gap + 1, p.ldc = p.n + gap + 1;
         check_product(&p, &r);
@@ -195,6 +195,26 @@ static const struct conv_shape shapes[] = {
      .pad_right = 4,
      .stride_height = 3,
      .stride_width = 1},
+    {.n = 3,
+     .in_channels = 16,
+     .in_height = 8,
+     .in_width = 12,
+     .out_channels = 32,
+     .kernel_height = 3,
+     .kernel_width = 3,
+     .pad_top = 1,
+     .pad_left = 1,
+     .pad_bottom = 1,
+     .pad_right = 1},
+    {.n = 5,
+     .in_channels = 35,
+     .in_height = 9,
+     .in_width = 13,
+     .out_channels = 21,
+     .kernel_height = 3,
+     .kernel_width = 3,
+     .pad_top = 2,
+     .pad_right = 1},
 };
 
 static int size_out(int in, int before, int after, int kernel, int stride, int dilation) {

@@ -182,7 +182,7 @@ static const struct {
     int batch;
 } nets[] = {
     {"lenet", lenet, 128},
-    {"lenet", lenet, 7},
+    {"lenet", lenet, 33},
     {"vgg", vgg, 128},
 
     {"vgg", vgg, 16},

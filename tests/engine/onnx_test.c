@@ -131,7 +131,10 @@ static const struct {
     const char *says;
 } unsound[] = {
     {"ir", E_UNSUPPORTED, "IR version 2; retort reads 3 and later"},
-    {"opset6", E_UNSUPPORTED, "opset 6; retort reads 7 to 22"},
+    {"opset0", E_UNSUPPORTED, "opset 0; retort reads 7 to 22"},
+    {"old_meaning", E_UNSUPPORTED, "node 'side_by_side' (Concat): the model uses opset 3, in which this operator is"},
+    {"old_slopes", E_UNSUPPORTED, "node 'slopes' (PRelu): slopes for each channel, as before opset 7"},
+    {"old_norm", E_UNSUPPORTED, "node 'norm' (BatchNormalization): is_test is 0"},
     {"opset23", E_UNSUPPORTED, "opset 23; retort reads 7 to 22"},
     {"no_opset", E_INVALID, "does not say which opset"},
     {"no_graph", E_INVALID, "the model has no graph"},

@@ -2,7 +2,7 @@
 #define TEST_SECONDS 30
 #include "engine/transfer/student.h"
 
-#include "engine/transfer/channels.h"
+#include "engine/surgery/channels.h"
 #include "engine/transfer/init.h"
 #include "engine/transfer/layers.h"
 #include "tests/base/starve.h"

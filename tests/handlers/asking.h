@@ -45,15 +45,56 @@ static int fake_graph(struct text *out, const struct byte_origin *from, struct e
     return 0;
 }
 
+/* The weights of "NET 7 first" are "W 7", and with "W 8" it becomes "NET 8". */
+struct weights_taker {
+    char is, becomes[16];
+    size_t n;
+};
+
+static int fake_weights(const struct byte_taker *to, const struct byte_origin *from, struct err *e) {
+    char is;
+    int code = from->read(&is, 1, 4, from->context, e);
+    if (!code) code = to->take(to->state, "W ", 2, e);
+    return code ? code : to->take(to->state, &is, 1, e);
+}
+
+static int fake_weights_open(struct weights_taker **out, const struct byte_origin *from, struct err *e) {
+    char is;
+    int code = from->read(&is, 1, 4, from->context, e);
+    if (code) return code;
+    *out = mem_calloc(1, sizeof **out);
+    if (!*out) return err_memory(e, sizeof **out);
+    (*out)->is = is;
+    return 0;
+}
+
+static int fake_weights_feed(struct weights_taker *w, const void *bytes, size_t size, struct err *e) {
+    if (size > sizeof w->becomes - 1 - w->n) return err_set(e, E_TOO_LARGE, "too long for this test");
+    memcpy(w->becomes + w->n, bytes, size);
+    w->n += size;
+    return 0;
+}
+
+static int fake_weights_finish(bool *changed, struct weights_taker *w, const struct byte_taker *to, struct err *e) {
+    if (w->n != 3 || memcmp(w->becomes, "W ", 2)) return err_set(e, E_SYNTAX, "these are no weights");
+    *changed = w->becomes[2] != w->is;
+    int code = *changed ? to->take(to->state, "NET ", 4, e) : 0;
+    return code || !*changed ? code : to->take(to->state, w->becomes + 2, 1, e);
+}
+
+static void fake_weights_close(struct weights_taker *w) {
+    mem_free(w);
+}
+
 struct array_reader {
     struct array_taker to;
     char text[64];
     size_t n;
 };
 
-static int fake_open(struct array_reader **out, const struct array_taker *to, bool archive, uint64_t budget,
+static int fake_open(struct array_reader **out, const struct array_taker *to, enum array_body body, uint64_t budget,
                      struct err *e) {
-    (void)archive, (void)budget;
+    (void)body, (void)budget;
     *out = mem_calloc(1, sizeof **out);
     if (!*out) return err_memory(e, sizeof **out);
     (*out)->to = *to;
@@ -88,8 +129,20 @@ static int fake_header(char out[NPY_HEADER_MAX], size_t *size, const char *dtype
     return 0;
 }
 
-static const struct intake fake_intake = {fake_network, fake_graph, fake_open,  fake_feed,
-                                          fake_finish,  fake_close, fake_header};
+static const struct intake fake_intake = {
+    .network = fake_network,
+    .graph = fake_graph,
+    .weights = fake_weights,
+    .weights_open = fake_weights_open,
+    .weights_feed = fake_weights_feed,
+    .weights_finish = fake_weights_finish,
+    .weights_close = fake_weights_close,
+    .arrays_open = fake_open,
+    .arrays_feed = fake_feed,
+    .arrays_finish = fake_finish,
+    .arrays_close = fake_close,
+    .npy_header = fake_header,
+};
 
 /* ---- asking ---- */
 

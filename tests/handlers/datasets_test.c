@@ -25,6 +25,9 @@ TEST(arrays_go_in_and_come_out) {
        a.out.body.data);
     ok(ask(&a, HTTP_GET, "/v1/datasets/other/things", NULL) == 200 && !strcmp(a.body, "npy uint8 3\nxyz"), "%s",
        a.body);
+    ok(ask(&a, HTTP_PUT, "/v1/datasets/other/safetensors", "ARR more uvw") == 201 && number_at(&a, "version") == 2,
+       "and so does a file of tensors: %s", a.out.body.data);
+    ok(json_count(member(&a, "arrays")) == 2, "beside those of the archive");
     asking_stop(&a);
 }
 
@@ -51,6 +54,7 @@ TEST(refused_arrays_leave_nothing) {
     ok(ask(&a, HTTP_PUT, "/v1/datasets/SET/inputs", "ARR - a") == 422, "bad name");
     ok(ask(&a, HTTP_PUT, "/v1/datasets/set/-x", "ARR - a") == 422, "bad array");
     ok(ask(&a, HTTP_PUT, "/v1/datasets/set/npz", "ARR !! a") == 422, "bad array in an archive");
+    ok(ask(&a, HTTP_PUT, "/v1/datasets/set/safetensors", "ARR !! a") == 422, "bad array in a file of tensors");
     ok(ask(&a, HTTP_PUT, "/v1/datasets/set@1/inputs", "ARR - a") == 422, "a version");
     ok(ask(&a, HTTP_GET, "/v1/datasets", NULL) == 200 && json_count(member(&a, "items")) == 0, "nothing is there");
     asking_stop(&a);

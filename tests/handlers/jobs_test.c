@@ -83,9 +83,11 @@ TEST(students) {
     struct store_version v;
     need(asking_start(&a), "start");
     new_job(&a);
-    const char *student = "/v1/jobs/1/student/onnx";
+    const char *student = "/v1/jobs/1/student/onnx", *weights = "/v1/jobs/1/student/safetensors";
     ok(ask(&a, HTTP_GET, "/v1/jobs/1/student/onnx?wait=3", NULL) == 0, "waits");
     ok(ask(&a, HTTP_GET, student, NULL) == 409 && strstr(text_at(&a, "detail"), "wait="), "%s", text_at(&a, "detail"));
+    ok(ask(&a, HTTP_GET, "/v1/jobs/1/student/safetensors?wait=3", NULL) == 0 && ask(&a, HTTP_GET, weights, NULL) == 409,
+       "its weights wait as well");
     struct store_lease lease = claim(&a);
     struct store_blob blob;
     need(!store_blob_put(&blob, a.store, "NET 3", 5, NULL), "blob");
@@ -93,6 +95,8 @@ TEST(students) {
     need(!store_lease_succeed(&v, a.store, &lease, &model, "{\"model\":\"s@1\"}", NULL), "succeed");
     ok(ask(&a, HTTP_GET, student, NULL) == 200 && !strcmp(a.body, "NET 3"), "%s", a.body);
     ok(!strcmp(answer_header(&a, "Content-Disposition"), "attachment; filename=\"s-v1.onnx\""), "curl -OJ");
+    ok(ask(&a, HTTP_GET, weights, NULL) == 200 && !strcmp(a.body, "W 3"), "%s", a.body);
+    ok(!strcmp(answer_header(&a, "Content-Location"), "/v1/models/s@1/safetensors"), "pinned");
     ok(ask(&a, HTTP_GET, "/v1/jobs/1", NULL) == 200 && !strcmp(text_at(&a, "result.model"), "s@1"), "result");
     ok(number_at(&a, "progress.fraction") == 1, "all of it");
 
@@ -105,6 +109,7 @@ TEST(students) {
     lease = claim(&a);
     need(!store_lease_succeed(NULL, a.store, &lease, NULL, "{}", NULL), "no output");
     ok(ask(&a, HTTP_GET, "/v1/jobs/3/student/onnx", NULL) == 404, "makes none");
+    ok(ask(&a, HTTP_GET, "/v1/jobs/3/student/safetensors", NULL) == 404, "and no weights");
     asking_stop(&a);
 }
 

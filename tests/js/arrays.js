@@ -1,4 +1,4 @@
-// arrays.js - .npy, .npz and IDX in a few lines each, written apart from retort's own readers so that one can judge
+// arrays.js - .npy, .npz, safetensors and IDX in a few lines each, written apart from retort's own readers so that one can judge
 // the other.
 'use strict';
 
@@ -106,6 +106,52 @@ function zipWrite(members) {
   return Buffer.concat([...locals, directory, end]);
 }
 
+const TENSORS = {
+  F32: Float32Array, F64: Float64Array, U8: Uint8Array, I8: Int8Array, BOOL: Uint8Array, I32: Int32Array,
+  I64: BigInt64Array, U16: Uint16Array, I16: Int16Array,
+};
+
+// {name: {dtype, shape, data}} of a safetensors file; what the format promises is checked.
+function tensorsRead(bytes) {
+  const size = Number(bytes.readBigUInt64LE(0));
+  const header = JSON.parse(bytes.toString('utf8', 8, 8 + size));
+  const data = new Uint8Array(bytes.subarray(8 + size)); // a copy, so that its parts have buffers of their own
+  delete header.__metadata__;
+  let at = 0;
+  for (const t of Object.values(header).sort((a, b) => a.data_offsets[0] - b.data_offsets[0])) {
+    const n = t.shape.reduce((a, b) => a * b, 1);
+    if (t.data_offsets[0] !== at) throw new Error(`a tensor begins at ${t.data_offsets[0]}, not at ${at}`);
+    at = t.data_offsets[1];
+    t.data = new TENSORS[t.dtype](data.slice(...t.data_offsets).buffer);
+    if (t.data.length !== n) throw new Error(`${t.data.length} elements for [${t.shape}]`);
+  }
+  if (at !== data.length) throw new Error(`${data.length} bytes of data, not ${at}`);
+  if ((8 + size) % 8) throw new Error('the data is not aligned');
+  return header;
+}
+
+// A safetensors file from a header and its data, whatever they say.
+function tensorsFile(header, data = Buffer.alloc(0)) {
+  const text = Buffer.from(typeof header === 'string' ? header : JSON.stringify(header));
+  const size = Buffer.alloc(8);
+  size.writeBigUInt64LE(BigInt(text.length));
+  return Buffer.concat([size, text, data]);
+}
+
+// One of {name: {shape, data, dtype}}; `dtype` only where the array's own kind leaves it open.
+function tensorsWrite(tensors, metadata) {
+  const header = metadata ? { __metadata__: metadata } : {};
+  const parts = [];
+  let at = 0;
+  for (const [name, { shape, data, dtype }] of Object.entries(tensors)) {
+    const kind = dtype || Object.keys(TENSORS).find((k) => TENSORS[k] === data.constructor);
+    header[name] = { dtype: kind, shape, data_offsets: [at, at + data.byteLength] };
+    parts.push(Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+    at += data.byteLength;
+  }
+  return tensorsFile(header, Buffer.concat(parts));
+}
+
 function idxRead(file) {
   let bytes = fs.readFileSync(file);
   if (bytes[0] === 0x1f) bytes = zlib.gunzipSync(bytes);
@@ -124,4 +170,6 @@ function idxCut(file, n) {
   return zlib.gzipSync(Buffer.concat([head, Buffer.from(data.buffer, 0, n * each)]), { level: 1 });
 }
 
-module.exports = { npyRead, npyHeader, npyWrite, npzRead, zipWrite, idxRead, idxCut };
+module.exports = {
+  npyRead, npyHeader, npyWrite, npzRead, zipWrite, tensorsRead, tensorsFile, tensorsWrite, idxRead, idxCut,
+};

@@ -1,0 +1,406 @@
+/* channel_resize.c - a graph with other channels: constants gathered anew, attributes put right. */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/nn/op.h"
+#include "engine/nn/optimizer.h"
+#include "engine/surgery/channels.h"
+
+/* Where the elements along one dimension of a constant come from. */
+struct pick {
+    int64_t size;
+    int64_t *from;  /* [size]: old index, -1 = zero; NULL: as it is */
+    double *factor; /* [size]; NULL: 1 */
+    int64_t *next; /* [size]: the next copy of the same old index that takes a share of it, -1: none; NULL: no shares */
+    bool *takes;   /* [size]: gets its share; else it is the first of its copies, and gets what the others leave */
+};
+
+static void pick_fini(struct pick *p) {
+    mem_free(p->from);
+    mem_free(p->factor);
+    mem_free(p->next);
+    mem_free(p->takes);
+    *p = (struct pick){0};
+}
+
+static int64_t new_size(const struct channels *c, const struct channel_map *maps, int group) {
+    return maps[group].size ? maps[group].size : c->groups[group].size;
+}
+
+static int64_t new_count(const struct channels *c, struct channel_list list, const struct channel_map *maps) {
+    int64_t n = 0;
+    for (int i = 0; i < list.n; i++) {
+        const struct channel_segment *s = &c->segments[list.first + i];
+        n += new_size(c, maps, s->group) * s->inner;
+    }
+    return n;
+}
+
+static bool list_changes(const struct channels *c, struct channel_list list, const struct channel_map *maps) {
+    for (int i = 0; i < list.n; i++) {
+        int group = c->segments[list.first + i].group;
+        if (maps[group].size && (maps[group].size != c->groups[group].size || maps[group].from)) return true;
+    }
+    return false;
+}
+
+/* Old channel of new channel j. */
+static int64_t origin(const struct channel_map *map, int64_t old_size, int64_t j) {
+    if (map->size && map->from) return map->from[j];
+    return j < old_size ? j : -1;
+}
+
+/* What is gathered: the constant itself, or what an optimizer keeps of it, which grows with that power of the gradient.
+ * The gradient of a copy's weights is its share of the old one's, whatever the shares of what it reads. */
+enum { THE_CONSTANT = -1 };
+
+static double factor_of(const struct channel_axis *axis, const struct channel_map *map, int64_t j, int power) {
+    bool reads = axis->role == CHANNELS_READ;
+    if (!map->share || reads != (power == THE_CONSTANT)) return 1;
+    return power == THE_CONSTANT ? map->share[j] : pow(map->share[j], power);
+}
+
+/* Fills the pick of an axis, segment by segment. */
+static void fill_pick(struct pick *p, const struct channels *c, const struct channel_axis *axis,
+                      const struct channel_map *maps, int power) {
+    int64_t at = 0, start = 0;
+    for (int i = 0; i < axis->list.n; i++) {
+        const struct channel_segment *s = &c->segments[axis->list.first + i];
+        const struct channel_map *map = &maps[s->group];
+        int64_t old = c->groups[s->group].size, fresh = new_size(c, maps, s->group);
+        for (int64_t j = 0; j < fresh; j++) {
+            int64_t channel = origin(map, old, j);
+            for (int64_t t = 0; t < s->inner; t++, at++) {
+                p->from[at] = channel < 0 ? -1 : start + channel * s->inner + t;
+                p->factor[at] = factor_of(axis, map, j, power);
+            }
+        }
+        start += old * s->inner;
+    }
+}
+
+/* Inside a grouped convolution the axis is one group's part of the list. */
+static void fill_part(struct pick *p, const struct channels *c, const struct channel_axis *axis,
+                      const struct channel_map *maps, int power) {
+    int group = c->segments[axis->list.first].group;
+    int64_t old = c->groups[group].size / axis->parts;
+    for (int64_t i = 0; i < p->size; i++) {
+        int64_t from = origin(&maps[group], old, i);
+        p->from[i] = from < old ? from : -1;
+        p->factor[i] = factor_of(axis, &maps[group], i, power);
+    }
+}
+
+/* Links the copies of every old index. */
+static int link_copies(struct pick *p, int64_t old, struct err *e) {
+    int64_t *last = mem_calloc((size_t)old + 1, sizeof *last);
+    p->next = mem_calloc((size_t)p->size + 1, sizeof *p->next);
+    p->takes = mem_calloc((size_t)p->size + 1, sizeof *p->takes);
+    int status = last && p->next && p->takes ? 0 : err_memory(e, (size_t)p->size * sizeof *p->next);
+    for (int64_t i = 0; i < p->size && !status; i++) {
+        p->next[i] = -1;
+        if (p->from[i] < 0) continue;
+        int64_t *before = &last[p->from[i]]; /* + 1 */
+        p->takes[i] = *before > 0;
+        if (*before) p->next[*before - 1] = i;
+        *before = i + 1;
+    }
+    mem_free(last);
+    return status;
+}
+
+/* Every part of a grouped convolution must get the same channels of its own. */
+static bool is_periodic(const struct channel_map *map, int64_t old, int64_t parts) {
+    int64_t size = map->size / parts;
+    for (int64_t j = 0; map->from && j < map->size; j++) {
+        int64_t first = j % size, part = j / size;
+        bool same = map->from[first] < 0 ? map->from[j] < 0 : map->from[j] == map->from[first] + part * (old / parts);
+        if (!same || map->from[first] >= old / parts || (map->share && map->share[j] != map->share[first]))
+            return false;
+    }
+    return true;
+}
+
+static int check_parts(const struct channels *c, const struct graph *g, const struct channel_axis *axis,
+                       const struct channel_map *maps, struct err *e) {
+    bool good = axis->parts == 1 || axis->list.n == 1;
+    if (good && axis->parts > 1) {
+        int group = c->segments[axis->list.first].group;
+        good = !maps[group].size || is_periodic(&maps[group], c->groups[group].size, axis->parts);
+    }
+    return good ? 0
+                : err_set(e, E_UNSUPPORTED,
+                          "node '%s' (%s) is a grouped convolution: its channels can only be rearranged alike in each "
+                          "of its groups",
+                          g->nodes[axis->node].name, g->nodes[axis->node].op->name);
+}
+
+static bool has_shares(const struct channels *c, struct channel_list list, const struct channel_map *maps) {
+    for (int i = 0; i < list.n; i++)
+        if (maps[c->segments[list.first + i].group].share) return true;
+    return false;
+}
+
+static int make_pick(struct pick *p, const struct channels *c, const struct graph *g, const struct channel_axis *axis,
+                     const struct channel_map *maps, int power, struct err *e) {
+    int status = check_parts(c, g, axis, maps, e);
+    if (status) return status;
+    p->size = new_count(c, axis->list, maps) / axis->parts;
+    p->from = mem_calloc((size_t)p->size + 1, sizeof *p->from);
+    p->factor = mem_calloc((size_t)p->size + 1, sizeof *p->factor);
+    if (!p->from || !p->factor) return err_memory(e, (size_t)p->size * (sizeof *p->from + sizeof *p->factor));
+    if (axis->parts > 1)
+        fill_part(p, c, axis, maps, power);
+    else
+        fill_pick(p, c, axis, maps, power);
+    if (power != THE_CONSTANT || axis->role != CHANNELS_READ || !has_shares(c, axis->list, maps)) return 0;
+    return link_copies(p, channels_count(c, axis->list) / axis->parts, e);
+}
+
+/* A share of a weight, rounded to a multiple of the weight's last digit: so the shares that are rounded and what they
+ * leave are all numbers of the weight's type, and add up to the weight without any error. `digits`: that a double has
+ * more than the type. */
+static double share_of(double weight, double share, int digits) {
+    uint64_t bits;
+    memcpy(&bits, &weight, sizeof bits);
+    bits = (bits & 0x7ff0000000000000u) + ((uint64_t)(digits + 1) << 52); /* 2^(exponent + digits + 1) */
+    double large;
+    memcpy(&large, &bits, sizeof large);
+    large *= 1.5;
+    return (weight * share + large) - large;
+}
+
+/* Copy k of a weight along an axis with shares. */
+static double copy_of(double weight, const struct pick *p, int64_t k, int digits) {
+    if (p->takes[k]) return share_of(weight, p->factor[k], digits);
+    double left = weight;
+    for (int64_t other = p->next[k]; other >= 0; other = p->next[other])
+        left -= share_of(weight, p->factor[other], digits);
+    return left;
+}
+
+static double picked(double weight, const struct pick pick[2], int64_t i, int64_t k, int digits) {
+    for (int d = 0; d < 2; d++) {
+        int64_t at = d ? k : i;
+        if (pick[d].next)
+            weight = copy_of(weight, &pick[d], at, digits);
+        else if (pick[d].factor)
+            weight *= pick[d].factor[at];
+    }
+    return weight;
+}
+
+/* out[i, k, rest] = in[pick0(i), pick1(k), rest]; `digits`: see share_of. */
+static void gather(double *out, const double *in, const struct pick pick[2], const int64_t old[2], size_t rest,
+                   int digits) {
+    for (int64_t i = 0; i < pick[0].size; i++)
+        for (int64_t k = 0; k < pick[1].size; k++, out += rest) {
+            int64_t from0 = pick[0].from ? pick[0].from[i] : i, from1 = pick[1].from ? pick[1].from[k] : k;
+            if (from0 < 0 || from1 < 0) {
+                memset(out, 0, rest * sizeof *out);
+                continue;
+            }
+            const double *row = in + (size_t)(from0 * old[1] + from1) * rest;
+            for (size_t r = 0; r < rest; r++) out[r] = picked(row[r], pick, i, k, digits);
+        }
+}
+
+/* The constant with its dimensions 0 and 1 picked. Both are there: rank 0 never has an axis, rank 1 gets a 1. */
+static int gather_array(struct array **out, const struct array *a, const struct pick wish[2], struct err *e) {
+    int rank = a->shape.rank;
+    int64_t old[2] = {a->shape.dim[0], rank > 1 ? a->shape.dim[1] : 1};
+    struct pick pick[2] = {wish[0], wish[1]};
+    struct shape shape = a->shape;
+    for (int d = 0; d < 2; d++) {
+        if (!pick[d].from) pick[d].size = old[d];
+        if (d < rank) shape.dim[d] = pick[d].size;
+    }
+    size_t rest = 1;
+    for (int d = 2; d < rank; d++) rest *= (size_t)a->shape.dim[d];
+    bool wide = a->type == DT_FLOAT64;
+    double *values = mem_alloc(a->count * sizeof *values + 1), *made = NULL;
+    *out = NULL;
+    int status =
+        values ? array_new(out, wide ? DT_FLOAT64 : DT_FLOAT32, &shape, e) : err_memory(e, a->count * sizeof *values);
+    if (!status && !(made = wide ? (*out)->data : mem_alloc((*out)->count * sizeof *made + 1)))
+        status = err_memory(e, (*out)->count * sizeof *made);
+    if (!status) {
+        array_to_double(values, a, 0, a->count);
+        gather(made, values, pick, old, rest, wide ? 0 : DBL_MANT_DIG - FLT_MANT_DIG);
+        for (size_t i = 0; i < (*out)->count && !wide; i++) ((float *)(*out)->data)[i] = (float)made[i];
+    } else {
+        array_free(*out);
+        *out = NULL;
+    }
+    if (!wide) mem_free(made);
+    mem_free(values);
+    return status;
+}
+
+/* One array of a value along its axes. *out stays NULL when nothing changes. */
+static int gather_along(struct array **out, const struct array *from, const struct graph *g, const struct channels *c,
+                        const struct channel_axis *const axes[2], const struct channel_map *maps, int power,
+                        struct err *e) {
+    struct pick pick[2] = {{0}, {0}};
+    bool changes = false;
+    int status = 0;
+    for (int d = 0; d < 2 && !status; d++) {
+        if (!axes[d] || !list_changes(c, axes[d]->list, maps)) continue;
+        changes = true;
+        status = make_pick(&pick[d], c, g, axes[d], maps, power, e);
+    }
+    if (!status && changes) status = gather_array(out, from, pick, e);
+    pick_fini(&pick[0]);
+    pick_fini(&pick[1]);
+    return status;
+}
+
+/* Powers of the gradient by which what the optimizer keeps grows. */
+static const int *powers_of(const struct graph *g) {
+    static const int unknown[VALUE_MEMORIES] = {0};
+    return g->training.rule < 0 ? unknown : optimizer_table[g->training.rule].powers;
+}
+
+static int resize_constant(struct graph *copy, const struct channels *c, int value,
+                           const struct channel_axis *const axes[2], const struct channel_map *maps, struct err *e) {
+    struct value *v = &copy->values[value];
+    struct array *fresh = NULL, *memory[VALUE_MEMORIES] = {0};
+    if (!dtype_is_real(v->constant->type))
+        return err_set(e, E_UNSUPPORTED, "constant '%s' of type %s has a channel axis", v->name,
+                       dtype_name(v->constant->type));
+    int status = gather_along(&fresh, v->constant, copy, c, axes, maps, THE_CONSTANT, e);
+    for (int k = 0; k < VALUE_MEMORIES && !status && fresh; k++)
+        if (v->memory[k]) status = gather_along(&memory[k], v->memory[k], copy, c, axes, maps, powers_of(copy)[k], e);
+    if (!status && fresh) {
+        graph_replace_constant_take(copy, value, fresh);
+        memcpy(v->memory, memory, sizeof memory);
+        return 0;
+    }
+    array_free(fresh);
+    for (int k = 0; k < VALUE_MEMORIES; k++) array_free(memory[k]);
+    return status;
+}
+
+static int resize_constants(struct graph *copy, const struct channels *c, const struct channel_map *maps,
+                            struct err *e) {
+    const struct channel_axis *(*axes)[2] = mem_calloc((size_t)copy->n_values + 1, sizeof *axes);
+    if (!axes) return err_memory(e, (size_t)copy->n_values * sizeof *axes);
+    int status = 0;
+    for (int i = 0; i < c->n_axes; i++) axes[c->axes[i].value][c->axes[i].dim] = &c->axes[i];
+    for (int v = 0; v < copy->n_values && !status; v++)
+        if ((axes[v][0] && list_changes(c, axes[v][0]->list, maps)) ||
+            (axes[v][1] && list_changes(c, axes[v][1]->list, maps)))
+            status = resize_constant(copy, c, v, axes[v], maps, e);
+    mem_free(axes);
+    return status;
+}
+
+double channels_elements(const struct channels *c, const struct graph *g, const struct channel_map *maps) {
+    double total = 0;
+    for (int v = 0; v < g->n_values; v++)
+        if (g->values[v].constant) total += (double)g->values[v].constant->count;
+    for (int i = 0; i < c->n_axes; i++) {
+        const struct channel_axis *axis = &c->axes[i];
+        bool first = i == 0 || c->axes[i - 1].value != axis->value; /* the two axes of weights are claimed together */
+        bool paired = i + 1 < c->n_axes && c->axes[i + 1].value == axis->value;
+        if (!first) continue;
+        double old = (double)g->values[axis->value].constant->count;
+        double factor = (double)new_count(c, axis->list, maps) / (double)channels_count(c, axis->list);
+        if (paired) factor *= (double)new_count(c, axis[1].list, maps) / (double)channels_count(c, axis[1].list);
+        total += old * factor - old;
+    }
+    return total;
+}
+
+/* A depthwise convolution has as many groups as input channels. */
+static int mend_groups(struct graph *copy, const struct channels *c, const struct channel_map *maps, struct err *e) {
+    int status = 0;
+    for (int i = 0; i < c->n_axes && !status; i++) {
+        const struct channel_axis *axis = &c->axes[i];
+        const struct node *n = &copy->nodes[axis->node];
+        if (axis->role != CHANNELS_EACH || n->n_inputs < 2 || n->inputs[1] != axis->value) continue;
+        if (node_int(n, "group", 1) == 1) continue;
+        status = graph_set_int(copy, axis->node, "group", new_count(c, c->values[n->inputs[0]], maps), e);
+    }
+    return status;
+}
+
+static int count_readers(const struct graph *g, int value) {
+    int readers = 0;
+    for (int i = 0; i < g->n_nodes; i++)
+        for (int k = 0; k < g->nodes[i].n_inputs; k++) readers += g->nodes[i].inputs[k] == value;
+    return readers;
+}
+
+/* Gives a reshape its target as a constant: the batch is what is left, then the new sizes. */
+static int new_target(struct graph *copy, int node, int64_t channels, struct err *e) {
+    const struct node *n = &copy->nodes[node];
+    const struct shape *out = &copy->values[n->outputs[0]].shape;
+    struct shape shape = {.rank = 1, .dim = {out->rank}};
+    struct array *target;
+    int status = array_new(&target, DT_INT64, &shape, e);
+    if (status) return status;
+    int64_t *dims = target->data;
+    dims[0] = -1;
+    dims[1] = channels;
+    for (int d = 2; d < out->rank; d++) dims[d] = out->dim[d];
+    struct value *old = &copy->values[n->inputs[1]];
+    if (old->constant && count_readers(copy, n->inputs[1]) == 1) {
+        array_free(old->constant);
+        old->constant = target;
+        old->shape = shape;
+        return 0;
+    }
+    int value;
+    status = graph_add_constant_take(&value, copy, NULL, target, e);
+    if (!status) copy->nodes[node].inputs[1] = value;
+    return status;
+}
+
+static int mend_reshapes(struct graph *copy, const struct channels *c, const struct graph *g,
+                         const struct channel_map *maps, struct err *e) {
+    int status = 0;
+    for (int i = 0; i < g->n_nodes && !status; i++) {
+        const struct node *n = &g->nodes[i];
+        if (strcmp(n->op->name, "Reshape") != 0 || n->n_inputs < 2) continue;
+        struct channel_list list = c->values[n->outputs[0]];
+        if (list_changes(c, list, maps)) status = new_target(copy, i, new_count(c, list, maps), e);
+    }
+    return status;
+}
+
+static int check_maps(const struct channels *c, const struct graph *g, const struct channel_map *maps, struct err *e) {
+    for (int i = 0; i < c->n_groups; i++) {
+        const struct channel_group *group = &c->groups[i];
+        if (maps[i].size == 0 || (maps[i].size == group->size && !maps[i].from)) continue;
+        char reason[GRAPH_MAX_NAME + 64];
+        channels_reason(reason, sizeof reason, g, group);
+        if (group->fixed_by != CHANNELS_FREE)
+            return err_set(e, E_INVALID, "%lld channels cannot become %lld: %s needs them as they are",
+                           (long long)group->size, (long long)maps[i].size, reason);
+        if (maps[i].size % group->multiple)
+            return err_set(e, E_INVALID,
+                           "%lld channels cannot become %lld: grouped convolutions need a multiple of %lld",
+                           (long long)group->size, (long long)maps[i].size, (long long)group->multiple);
+    }
+    return 0;
+}
+
+int channels_resize(struct graph **out, const struct channels *c, const struct graph *g, const struct channel_map *maps,
+                    struct err *e) {
+    struct graph *copy = NULL;
+    int status = check_maps(c, g, maps, e);
+    if (!status) status = graph_clone(&copy, g, e);
+    if (!status) status = resize_constants(copy, c, maps, e);
+    if (!status) status = mend_groups(copy, c, maps, e);
+    if (!status) status = mend_reshapes(copy, c, g, maps, e);
+    if (!status) status = graph_finish(copy, e);
+    if (status) {
+        graph_free(copy);
+        return status;
+    }
+    *out = copy;
+    return 0;
+}

@@ -1,0 +1,262 @@
+/* morph.c - the table of morph steps, and running them. */
+#include "engine/surgery/morph.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/text.h"
+#include "engine/surgery/channels.h"
+
+#define MORPH(name) extern const struct morph_kind morph_##name;
+#include "engine/surgery/morphs.def"
+#undef MORPH
+
+const struct morph_kind *const morph_table[] = {
+#define MORPH(name) &morph_##name,
+#include "engine/surgery/morphs.def"
+#undef MORPH
+    NULL,
+};
+
+/* ---- the graph under the knife ---- */
+
+void morphing_init(struct morphing *m, struct graph *g, uint64_t seed, const struct morph_data *data) {
+    *m = (struct morphing){.graph = g, .random = random_seed(seed), .data = data};
+}
+
+static void forget_channels(struct morphing *m) {
+    channels_free(m->channels);
+    m->channels = NULL;
+}
+
+void morphing_fini(struct morphing *m) {
+    forget_channels(m);
+    graph_free(m->graph);
+    *m = (struct morphing){0};
+}
+
+int morphing_channels(const struct channels **out, struct morphing *m, struct err *e) {
+    int status = m->channels ? 0 : channels_find(&m->channels, m->graph, e);
+    if (!status) *out = m->channels;
+    return status;
+}
+
+void morphing_replace(struct morphing *m, struct graph *g) {
+    forget_channels(m);
+    graph_free(m->graph);
+    m->graph = g;
+}
+
+int morphing_finish(struct morphing *m, struct err *e) {
+    forget_channels(m);
+    return graph_finish(m->graph, e);
+}
+
+/* ---- what a request says ---- */
+
+static const struct param size_element[] = {
+    {.name = "pixels",
+     .type = PARAM_TYPE_INT,
+     .size = sizeof(int64_t),
+     .present_offset = PARAM_NO_PRESENT,
+     .low = 1,
+     .high = 1024,
+     .help = "one axis"},
+    PARAM_END,
+};
+
+static const struct param rank_element[] = {
+    {.name = "channels",
+     .type = PARAM_TYPE_INT,
+     .size = sizeof(int64_t),
+     .present_offset = PARAM_NO_PRESENT,
+     .low = 1,
+     .high = 1 << 24,
+     .help = "one of the channels in between"},
+    PARAM_END,
+};
+
+static const struct param edge_params[] = {
+    PARAM_STRING(struct morph_edge, from, NULL, "where it begins: s, the source, or a name"),
+    PARAM_STRING(struct morph_edge, to, NULL, "where it ends: t, the sink, or a name"),
+    PARAM_LIST(struct morph_edge, kernel, n_kernel, size_element, "height and width, or one number for both"),
+    PARAM_INT(struct morph_edge, channels, NULL, 1, 1 << 24, "of what it leads to; those of the layer by default"),
+    PARAM_END,
+};
+
+static const struct param edge_element[] = {
+    {.name = "edge",
+     .type = PARAM_TYPE_OBJECT,
+     .size = sizeof(struct morph_edge),
+     .present_offset = PARAM_NO_PRESENT,
+     .fields = edge_params,
+     .help = "a convolution inside a module"},
+    PARAM_END,
+};
+
+const struct param morph_step_params[] = {
+    {.name = "op",
+     .type = PARAM_TYPE_CHOICE,
+     PARAM_AT(struct morph_step, op),
+     .required = true,
+     .choices = MORPH_KINDS,
+     .help = "the kind of step"},
+    PARAM_STRING(struct morph_step, layer, "\"*\"", "a layer's name, or a pattern: * and ? stand for any"),
+    PARAM_STRING(struct morph_step, from, NULL, "skip: the layer whose result is led past"),
+    PARAM_INT(struct morph_step, to, NULL, 1, 1 << 24, "channels afterwards"),
+    PARAM_REAL(struct morph_step, factor, NULL, 1e-6, 1e6, "channels afterwards, as a multiple of those before"),
+    PARAM_STRING(struct morph_step, mode, NULL, "how; each kind has its own modes"),
+    PARAM_LIST(struct morph_step, size, n_size, size_element, "kernel: height and width, or one number for both"),
+    PARAM_LIST(struct morph_step, rank, n_rank, rank_element, "factor: channels in between"),
+    PARAM_REAL(struct morph_step, energy, NULL, 0, 1, "factor: share of the squared singular values to keep"),
+    PARAM_STRING(struct morph_step, recipe, NULL, "module: a named one"),
+    PARAM_LIST(struct morph_step, edges, n_edges, edge_element, "module: its edges, instead of a recipe"),
+    PARAM_REAL(struct morph_step, noise, "0", 0, 1,
+               "standard deviation of noise on new weights, relative to the layer's; above 0 the function changes"),
+    PARAM_END,
+};
+
+/* Which optional fields were given. */
+static const struct field {
+    const char *name;
+    bool (*given)(const struct morph_step *s);
+} fields[];
+
+#define GIVEN(field, condition) \
+    static bool given_##field(const struct morph_step *s) { \
+        return condition; \
+    }
+GIVEN(from, s->from[0])
+GIVEN(to, s->to != PARAM_ABSENT)
+GIVEN(factor, !isnan(s->factor))
+GIVEN(size, s->n_size > 0)
+GIVEN(rank, s->n_rank > 0)
+GIVEN(energy, !isnan(s->energy))
+GIVEN(recipe, s->recipe[0])
+GIVEN(edges, s->n_edges > 0)
+GIVEN(noise, s->noise > 0)
+
+static const struct field fields[] = {
+    {"from", given_from},     {"to", given_to},       {"factor", given_factor},
+    {"size", given_size},     {"rank", given_rank},   {"energy", given_energy},
+    {"recipe", given_recipe}, {"edges", given_edges}, {"noise", given_noise},
+};
+
+static int refuse_field(const struct morph_kind *k, const char *at, const char *field, struct err *e) {
+    char pointer[JSON_POINTER_SIZE];
+    text_print(pointer, sizeof pointer, "%s/%s", at, field);
+    return err_set_at(e, E_INVALID, pointer, "%s does not take '%s'; it takes layer%s%s%s", k->name, field,
+                      k->modes ? " mode" : "", k->takes[0] ? " " : "", k->takes);
+}
+
+static int check_mode(struct morph_step *s, const struct morph_kind *k, const char *at, struct err *e) {
+    if (!k->modes) return s->mode[0] ? refuse_field(k, at, "mode", e) : 0;
+    if (!s->mode[0]) param_word(s->mode, sizeof s->mode, k->modes, 0);
+    if (param_word_index(k->modes, s->mode) >= 0) return 0;
+    char pointer[JSON_POINTER_SIZE];
+    text_print(pointer, sizeof pointer, "%s/mode", at);
+    return err_set_at(e, E_INVALID, pointer, "%s has no mode '%s'; there are %s", k->name, s->mode, k->modes);
+}
+
+int morph_check(struct morph_step *s, const char *at, struct err *e) {
+    const struct morph_kind *k = morph_table[s->op];
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (fields[i].given(s) && param_word_index(k->takes, fields[i].name) < 0)
+            return refuse_field(k, at, fields[i].name, e);
+    if (s->n_size == 1) s->size[1] = s->size[0], s->n_size = 2;
+    for (int i = 0; i < s->n_edges; i++)
+        if (s->edges[i].n_kernel == 1) s->edges[i].kernel[1] = s->edges[i].kernel[0], s->edges[i].n_kernel = 2;
+    return check_mode(s, k, at, e);
+}
+
+bool morph_is_exact(const struct morph_step *s) {
+    const struct morph_kind *k = morph_table[s->op];
+    if (s->noise > 0) return false;
+    if (!k->inexact) return true;
+    return strcmp(k->inexact, "*") != 0 && param_word_index(k->inexact, s->mode) < 0;
+}
+
+/* ---- which nodes ---- */
+
+static int nothing_named(const struct graph *g, const char *layer, struct err *e) {
+    const char **names = mem_calloc((size_t)g->n_nodes + 1, sizeof *names);
+    if (!names) return err_memory(e, (size_t)g->n_nodes * sizeof *names);
+    for (int i = 0; i < g->n_nodes; i++) names[i] = g->nodes[i].name;
+    const char *nearest = param_nearest(layer, names, (size_t)g->n_nodes);
+    int status = nearest ? err_set(e, E_NOT_FOUND, "no layer is called '%s'; the nearest is '%s'", layer, nearest)
+                         : err_set(e, E_NOT_FOUND, "no layer is called '%s'; GET .../graph lists them", layer);
+    mem_free(names);
+    return status;
+}
+
+static void write_refused(struct json_writer *w, const struct node *n, const struct err *why) {
+    if (!w) return;
+    json_open_object(w, NULL);
+    json_put_string(w, "layer", n->name);
+    json_put_string(w, "reason", why->text);
+    json_close_object(w);
+}
+
+/* Asks the kind about every node that matches; the first refusal is kept in *why. */
+static int ask(int *nodes, int *n, int *matched, struct morphing *m, const struct morph_step *s, struct json_writer *w,
+               struct err *why) {
+    const struct graph *g = m->graph;
+    for (int i = 0; i < g->n_nodes; i++) {
+        if (!text_matches(s->layer, g->nodes[i].name)) continue;
+        struct err refused = {0};
+        int status = morph_table[s->op]->can(m, i, s, &refused);
+        if (!status) nodes[(*n)++] = i;
+        if (status == E_NOMEM) return err_set(why, status, "%s", refused.text);
+        if (!status) continue;
+        if (!*n && !(*matched)++) *why = refused;
+        write_refused(w, &g->nodes[i], &refused);
+    }
+    return 0;
+}
+
+int morph_find(int **nodes, int *n, struct morphing *m, const struct morph_step *s, struct json_writer *w,
+               struct err *e) {
+    const struct graph *g = m->graph;
+    bool pattern = strpbrk(s->layer, "*?") != NULL;
+    struct err why = {0};
+    int refused = 0;
+    *n = 0;
+    if (!pattern && graph_find_node(g, s->layer) < 0) return nothing_named(g, s->layer, e);
+    *nodes = mem_calloc((size_t)g->n_nodes + 1, sizeof **nodes);
+    if (!*nodes) return err_memory(e, (size_t)g->n_nodes * sizeof **nodes);
+    if (w) json_open_array(w, "refused");
+    int status = ask(*nodes, n, &refused, m, s, pattern ? w : NULL, &why);
+    if (w) json_close_array(w);
+    const char *kind = morph_table[s->op]->name;
+    if (status)
+        err_set(e, status, "%s", why.text);
+    else if (*n == 0 && !refused)
+        status = err_set(e, E_NOT_FOUND, "no layer's name matches '%s'", s->layer);
+    else if (*n == 0 && pattern)
+        status = err_set(e, E_INVALID, "%s can change none of the layers that match '%s'; of the first, %s", kind,
+                         s->layer, why.text);
+    else if (*n == 0)
+        status = err_set(e, E_INVALID, "%s cannot change '%s': %s", kind, s->layer, why.text);
+    if (status) {
+        mem_free(*nodes);
+        *nodes = NULL;
+    }
+    return status;
+}
+
+int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writer *w, struct err *e) {
+    const struct morph_kind *k = morph_table[s->op];
+    int *nodes = NULL, n;
+    if (w) json_put_string(w, "op", k->name);
+    if (w && s->mode[0]) json_put_string(w, "mode", s->mode);
+    if (w) json_put_bool(w, "exact", morph_is_exact(s));
+    int status = morph_find(&nodes, &n, m, s, w, e);
+    if (status) return status;
+    if (w) json_open_array(w, "layers");
+    for (int i = 0; i < n && w; i++) json_put_string(w, NULL, m->graph->nodes[nodes[i]].name);
+    if (w) json_close_array(w);
+    status = k->apply(m, nodes, n, s, w, e);
+    mem_free(nodes);
+    return status;
+}
