@@ -115,7 +115,7 @@ tests: $(TESTS) $(REPLAYS)
 	@$(MAKE) --no-print-directory REAL=double SANITIZER= $(DOUBLE_TESTS)
 	@$(MAKE) --no-print-directory ONEDNN=0 SANITIZER= $(PORTABLE_TESTS)
 
-$(OUT)/bench/step: $(OUT)/bench/step.o $(call archives_of,engine)
+$(OUT)/bench/%: $(OUT)/bench/%.o $(call archives_of,engine)
 	$(CC) $(LDFLAGS) $^ $(call libs_of,engine) -o $@
 
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)

@@ -1,6 +1,7 @@
 /* memory.c - the only place that calls the malloc family. */
 #include "base/memory.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,11 @@ void mem_free(void *p) {
 
 void mem_free_aligned(void *p) {
     mem_free(p);
+}
+
+/* Setting the threshold also keeps glibc from raising it to 32 MiB when such a block is freed. */
+void mem_return_large(void) {
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
 }
 
 bool mem_mul(size_t *out, size_t a, size_t b) {

@@ -38,6 +38,9 @@ void mem_free_aligned(void *p);
 bool mem_mul(size_t *out, size_t a, size_t b) __attribute__((warn_unused_result));
 bool mem_add(size_t *out, size_t a, size_t b) __attribute__((warn_unused_result));
 
+/* From now on large blocks go back to the system when they are freed, not when it suits the allocator. */
+void mem_return_large(void);
+
 /* Makes the nth allocation of this process from now fail (1 = the next), and every later
  * one too when `for_good`; n = 0 switches it off. For tests. */
 void mem_fail_at(uint64_t n, bool for_good);
