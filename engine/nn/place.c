@@ -121,6 +121,15 @@ static void settle(struct interval *new, struct interval **alive, int *n_alive, 
     if (offset + new->size > *total) *total = offset + new->size;
 }
 
+/* How many of them are alive at that time, if all are; else something less. */
+static int alive_still(struct interval *const *alive, int n, int time) {
+    int k = 0;
+    while (k < n && alive[k]->last >= time) k++;
+    return k;
+}
+
+enum { ALIVE_MOST = 8192 }; /* at once, among which a gap is looked for: the search takes time by their number */
+
 /* In order of first use; `alive` has room for n. */
 static size_t pack_by_time(struct interval *list, int n, struct interval **alive) {
     size_t total = 0;
@@ -128,6 +137,11 @@ static size_t pack_by_time(struct interval *list, int n, struct interval **alive
     qsort(list, (size_t)n, sizeof *list, by_first);
     for (int i = 0; i < n; i++) {
         int kept = 0;
+        if (n_alive == ALIVE_MOST && alive_still(alive, n_alive, list[i].first) == ALIVE_MOST) {
+            list[i].offset = total; /* for good */
+            total += list[i].size;
+            continue;
+        }
         for (int k = 0; k < n_alive; k++)
             if (alive[k]->last >= list[i].first) alive[kept++] = alive[k];
         n_alive = kept;
