@@ -62,6 +62,7 @@ struct tensor {
     bool per_sample; /* dimension 0 is cut into lanes; else it exists once, as a whole */
     size_t row;      /* elements of one sample (per_sample), or of the whole */
     size_t samples;  /* rows: batch, or 1 */
+    size_t pixels;   /* above 1: a row is a flattened image, pixel by pixel, each with its channels; see op.takes_pixels */
     bool local;      /* lives in the arena of the running thread, for one lane at a time */
     real *base;      /* when not local */
     size_t offset;   /* in the arena, when local */
@@ -223,6 +224,8 @@ struct op {
     int (*infer)(struct inference *i, struct err *e);
     int (*plan)(struct call *c, struct plan *p, struct err *e); /* NULL with OP_VIEW, OP_SHAPES_ONLY */
     void (*close)(void *state); /* frees what plan opened, other than plan_memory; may be NULL */
+    /* Whether the call of such a node can take in[0] as `pixels` when nothing is trained; NULL: never. */
+    bool (*takes_pixels)(const struct graph *g, const struct node *n);
     /* Multiply-adds for one sample; NULL = none worth counting. */
     int64_t (*macs)(const struct node *n, const struct shape *const *in, const struct shape *const *out);
     const struct op_sample *samples; /* ends with a row whose inputs are NULL */

@@ -297,12 +297,26 @@ static int in_layout(int *out, struct plan *p, int v, enum layout wanted, struct
     return 0;
 }
 
-static int plan_view(struct plan *p, const struct node *n, struct err *e) {
+/* Pixels of a channels-last image that is flattened for a layer which takes it as it lies; else 0. */
+static size_t pixels_taken(const struct plan *p, const struct readership *r, const struct node *n) {
+    int out = n->outputs[0];
+    const struct tensor *from = &p->values[n->inputs[0]].tensor, *to = &p->values[out].tensor;
+    if (p->options.training || from->layout != LAYOUT_LAST || from->shape.rank < 3 || to->shape.rank != 2 ||
+        from->shape.dim[0] != to->shape.dim[0] || from->shape.dim[1] == 0 || r->reads[out] != 1)
+        return 0;
+    const struct node *reader = &p->graph->nodes[r->reader[out]];
+    bool takes = reader->op->takes_pixels && reader->inputs[0] == out && reader->op->takes_pixels(p->graph, reader);
+    return takes ? (size_t)(to->shape.dim[1] / from->shape.dim[1]) : 0;
+}
+
+static int plan_view(struct plan *p, const struct readership *r, const struct node *n, struct err *e) {
     int in, call, out = n->outputs[0];
-    int status = in_layout(&in, p, n->inputs[0],
-                           n->op->layout == WISH_ANY ? p->values[n->inputs[0]].tensor.layout : LAYOUT_PLAIN, e);
+    size_t pixels = pixels_taken(p, r, n);
+    bool stays = n->op->layout == WISH_ANY || pixels > 1;
+    int status = in_layout(&in, p, n->inputs[0], stays ? p->values[n->inputs[0]].tensor.layout : LAYOUT_PLAIN, e);
     if (!status) status = add_call(&call, p, &op_relayout, NULL, 1, 1, e);
     if (status) return status;
+    p->values[out].tensor.pixels = pixels;
     p->values[out].root = root_of(p, in);
     p->values[out].tensor.layout = p->values[in].tensor.layout;
     p->values[out].ready = true;
@@ -389,7 +403,7 @@ static int make_calls(struct plan *p, struct err *e) {
                            n->name, n->op->name);
         bool view = n->n_outputs == 1 && !p->values[n->inputs[0]].fixed &&
                     (n->op->traits & (p->options.training ? OP_VIEW : OP_VIEW | OP_IDLE));
-        status = view ? plan_view(p, n, e) : plan_node(p, &r, merged, n, e);
+        status = view ? plan_view(p, &r, n, e) : plan_node(p, &r, merged, n, e);
     }
     return status;
 }
