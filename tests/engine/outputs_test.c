@@ -469,6 +469,38 @@ TEST(steps_bring_the_gradient_of_what_fed_zeros) {
     check_steps(false, 0);
 }
 
+/* y = relu(x w): one long step and y is 0 for good; but the parameter has had its gradient. */
+TEST(a_gradient_once_met_counts) {
+    struct graph *f;
+    struct array *a = NULL;
+    struct pass p;
+    int x = -1, w = -1, y[2] = {-1, -1};
+    graph_new(&f, "dies", 17, NULL);
+    graph_add_value(&x, f, "x", NULL, NULL);
+    graph_add_input(f, x, DT_FLOAT32, &(struct shape){2, {DIM_BATCH, 1}}, NULL);
+    array_new(&a, DT_FLOAT32, &(struct shape){2, {1, 1}}, NULL);
+    ((float *)a->data)[0] = 0.1f;
+    graph_add_constant_take(&w, f, "w", a, NULL);
+    graph_add_value(&y[0], f, "product", NULL, NULL), graph_add_value(&y[1], f, "y", NULL, NULL);
+    graph_add_node(NULL, f, "MatMul", NULL, (int[]){x, w}, 2, &y[0], 1, NULL);
+    graph_add_node(NULL, f, "Relu", NULL, &y[0], 1, &y[1], 1, NULL);
+    graph_add_output(f, y[1], NULL);
+    need(!graph_finish(f, NULL) && pass_open(&p, f, false, 1), "graph");
+    double ones[BATCH] = {1, 1, 1, 1, 1};
+    struct gradient_size sizes[2][4];
+    struct outputs_task t = pass_task(&p, true, 1);
+    for (int i = 0; i < BATCH; i++) p.input[i] = i + 1;
+    t.output_gradients = (const double *[]){ones};
+    t.gradients = sizes[0];
+    t.steps = 1;
+    t.rate = 1;
+    ok(f->n_values == 4 && !outputs_double(&t, NULL), "steps");
+    ok(sizes[0][w].norm == 15 && sizes[1][w].norm == 0, "%g, then %g", sizes[0][w].norm, sizes[1][w].norm);
+    ok(sizes[0][w].idle == 0 && sizes[1][w].idle == 0, "not idle");
+    pass_close(&p);
+    graph_free(f);
+}
+
 /* ---- refusals and hunger ---- */
 
 TEST(what_cannot_be_is_refused) {

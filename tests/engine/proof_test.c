@@ -4,106 +4,9 @@
 
 #include "base/memory.h"
 #include "base/text.h"
-#include "engine/nn/op.h"
 #include "tests/base/starve.h"
-#include "tests/engine/random_graph.h"
+#include "tests/engine/proof_graphs.h"
 #include "tests/test.h"
-
-/* ---- graphs ---- */
-
-static struct graph *g; /* being built */
-static struct random r;
-
-static struct array *array_of(struct shape shape, double mean, double deviation) {
-    struct array *a = NULL;
-    array_new(&a, DT_FLOAT32, &shape, NULL);
-    for (size_t i = 0; i < a->count; i++) ((float *)a->data)[i] = (float)(mean + deviation * random_normal(&r));
-    return a;
-}
-
-static int constant(const char *name, struct shape shape, double mean, double deviation) {
-    int v = -1;
-    graph_add_constant_take(&v, g, name, array_of(shape, mean, deviation), NULL);
-    return v;
-}
-
-/* The node and its value get the same name. */
-static int node(const char *op, const char *name, int n, const int *inputs) {
-    int out = -1;
-    struct err e = {0};
-    graph_add_value(&out, g, name, NULL, NULL);
-    ok(!graph_add_node(NULL, g, op, name, inputs, n, &out, 1, &e), "%s", e.text);
-    return out;
-}
-#define NODE(op, name, ...) node(op, name, sizeof((int[]){__VA_ARGS__}) / sizeof(int), (int[]){__VA_ARGS__})
-#define SHAPE(...) \
-    (struct shape) { \
-        sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), { \
-            __VA_ARGS__ \
-        } \
-    }
-
-static int start(struct shape shape) {
-    int x = -1;
-    r = random_seed(test_seed());
-    graph_new(&g, "test", 17, NULL);
-    graph_add_value(&x, g, "x", NULL, NULL);
-    graph_add_input(g, x, DT_FLOAT32, &shape, NULL);
-    return x;
-}
-
-static struct graph *finish(int out) {
-    struct err e = {0};
-    graph_add_output(g, out, NULL);
-    ok(!graph_finish(g, &e), "%s", e.text);
-    return g;
-}
-
-static int conv(const char *name, int x, int64_t in, int64_t out, int64_t kernel, double deviation) {
-    char weight[64], bias[64];
-    snprintf(weight, sizeof weight, "%s_w", name), snprintf(bias, sizeof bias, "%s_b", name);
-    int y = NODE("Conv", name, x, constant(weight, SHAPE(out, in, kernel, kernel), 0, deviation),
-                 constant(bias, SHAPE(out), 0, deviation));
-    int64_t pads[4] = {kernel / 2, kernel / 2, kernel / 2, kernel / 2};
-    graph_set_ints(g, g->n_nodes - 1, "pads", pads, 4, NULL);
-    return y;
-}
-
-static int norm(const char *name, int x, int64_t n) {
-    static const char *const parts[] = {"scale", "shift", "mean", "variance"};
-    int in[5] = {x};
-    for (int k = 0; k < 4; k++) {
-        char part[64];
-        snprintf(part, sizeof part, "%s_%s", name, parts[k]);
-        in[k + 1] = constant(part, SHAPE(n), k == 0 || k == 3 ? 1 : 0, k == 3 ? 0.1 : 0.4);
-    }
-    return node("BatchNormalization", name, 5, in);
-}
-
-static struct graph *clone(const struct graph *from) {
-    struct graph *out = NULL;
-    struct err e = {0};
-    ok(!graph_clone(&out, from, &e) && !graph_finish(out, &e), "%s", e.text);
-    return out;
-}
-
-static struct graph *draw(unsigned long long seed, const struct random_graph_options *o) {
-    struct random_graph drawn = {0};
-    struct err e = {0};
-    ok(!random_graph(&drawn, seed, o, &e), "seed %llu: %s", seed, e.text);
-    return drawn.graph;
-}
-
-static bool is_op(const struct node *n, const char *op) {
-    return strcmp(n->op->name, op) == 0;
-}
-
-static int any_node(const struct graph *from, const char *op, uint64_t which) {
-    int found[256], n = 0;
-    for (int i = 0; i < from->n_nodes && n < 256; i++)
-        if (is_op(&from->nodes[i], op)) found[n++] = i;
-    return n ? found[which % (uint64_t)n] : -1;
-}
 
 static bool prove(struct proof *p, const struct graph *f, const struct graph *child, const struct proof_options *o) {
     struct err e = {0};
@@ -357,20 +260,25 @@ TEST(samples_are_looked_at) {
     graph_free(f), graph_free(to);
 }
 
-static struct graph *not_a_number(bool later) {
+static struct graph *logarithm(const char *before, const char *after) {
     int x = start(SHAPE(DIM_BATCH, 4));
-    int y = NODE("Log", "log", x);
-    return finish(later ? NODE("Identity", "same", y) : NODE("Neg", "neg", y));
+    return finish(NODE(after, "after", NODE("Log", "log", NODE(before, "before", x))));
 }
 
 TEST(what_is_no_number_is_no_excuse) {
-    struct graph *f = not_a_number(false), *to = not_a_number(true);
+    struct graph *f = logarithm("Identity", "Identity"), *negative = logarithm("Identity", "Neg"),
+                 *number = logarithm("Abs", "Identity");
     struct proof p;
     if (prove(&p, f, f, NULL)) ok(p.exact && p.worst[0][PROOF_DOUBLE].max == 0, "the same infinities");
     proof_free(&p);
-    if (prove(&p, f, to, NULL)) ok(!p.exact && isinf(p.worst[0][PROOF_DOUBLE].max), "others");
+    if (prove(&p, f, negative, NULL))
+        ok(!p.exact && isinf(p.inputs[PROOF_ZEROS][0][PROOF_DOUBLE].max), "the opposite infinity");
     proof_free(&p);
-    graph_free(f), graph_free(to);
+    if (prove(&p, f, number, NULL))
+        ok(!p.exact && p.inputs[PROOF_ZEROS][0][PROOF_DOUBLE].equal && isinf(p.inputs[PROOF_LOW][0][PROOF_DOUBLE].max),
+           "a number where there was none");
+    proof_free(&p);
+    graph_free(f), graph_free(negative), graph_free(number);
 }
 
 /* ---- training ---- */
@@ -536,8 +444,17 @@ TEST(a_fixed_batch_is_kept_to) {
     struct random_graph_options ro = {.batch = 3};
     struct graph *f = draw(4, &ro), *to = clone(f);
     struct proof p;
+    int fitted = 0;
     if (prove(&p, f, to, NULL)) ok(p.exact && p.samples == 3, "%d samples", p.samples);
     proof_free(&p);
+    for (size_t memory = 10000; memory < 4000000; memory += memory / 8) {
+        int status = proof_run(&p, f, to, &(struct proof_options){.threads = 1, .memory = memory}, NULL);
+        ok(status == E_TOO_LARGE || (!status && p.samples == 3), "%zu bytes: %d, %d samples", memory, status,
+           p.samples);
+        fitted += !status && p.left_out[0];
+        proof_free(&p);
+    }
+    ok(fitted > 0, "what does not fit is left out, as there cannot be fewer samples");
     graph_free(f), graph_free(to);
 }
 
@@ -647,6 +564,17 @@ TEST(the_report_says_it_all) {
     ok(strstr(line, "not the same") && strstr(line, "'head'"), "%s", line);
     json_free(j);
     proof_free(&p);
+    /* dead ones are first, whatever the order */
+    int list[2] = {graph_find_value(to, "out_b"), graph_find_value(to, "in_w")};
+    ((float *)to->values[graph_find_value(to, "in_b")].constant->data)[2] = 0;
+    memset(to->values[graph_find_value(to, "out_w")].constant->data, 0, 4 * 6 * 9 * sizeof(float));
+    if (!prove(&p, f, to, &(struct proof_options){.threads = 1, .parameters = list, .n_parameters = 2})) return;
+    need(j = written(&p), "json");
+    ok(!strcmp(p.gradients[0].parameter, "out_b") && json_count(at(j, "gradients")) == 2, "as asked for");
+    ok(!strcmp(json_string(json_get(json_first(at(j, "gradients")), "parameter")), "in_w"), "the dead one first");
+    json_free(j);
+    proof_free(&p);
+    ((float *)to->values[graph_find_value(to, "out_b")].constant->data)[0] = 1;
     /* equality that is not claimed is not looked into */
     if (prove(&p, f, to, &(struct proof_options){.threads = 1, .approximate = true}))
         ok(!p.exact && !p.first.node && p.worst[0][PROOF_DOUBLE].max > 0.01, "approximate");
