@@ -1,6 +1,6 @@
 /* Depth morphs: when two filters can be one, and whether they then are. */
 #define TEST_SECONDS 30
-#include "engine/transfer/factor.h"
+#include "engine/surgery/factor.h"
 
 #include "tests/base/starve.h"
 #include "tests/engine/images.h"

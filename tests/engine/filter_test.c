@@ -1,5 +1,5 @@
 /* Embedding, composing and merging convolution weights. */
-#include "engine/transfer/filter.h"
+#include "engine/surgery/filter.h"
 
 #include "tests/base/starve.h"
 #include "tests/engine/images.h"

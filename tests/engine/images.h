@@ -4,7 +4,7 @@
 
 #include "base/memory.h"
 #include "base/random.h"
-#include "engine/transfer/filter.h"
+#include "engine/surgery/filter.h"
 #include "tests/test.h"
 
 struct image {

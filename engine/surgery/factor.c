@@ -2,7 +2,7 @@
  *
  * Everything solves for the second factor. Solving for the first is the same with the channels of everything turned
  * over and the factors exchanged, since convolutions of kernels commute. */
-#include "engine/transfer/factor.h"
+#include "engine/surgery/factor.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -12,15 +12,15 @@
  * Noise of one tap has orthonormal rows, which makes the solved factor no larger than it must be; noise of large
  * systems is drawn so that the system falls into parts, then mixed by a random rotation of the inner channels: as dense
  * as any other, and the work falls with the square of the number of parts. */
-#ifndef ENGINE_TRANSFER_FACTOR_H
-#define ENGINE_TRANSFER_FACTOR_H
+#ifndef ENGINE_SURGERY_FACTOR_H
+#define ENGINE_SURGERY_FACTOR_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
 #include "base/random.h"
-#include "engine/transfer/filter.h"
+#include "engine/surgery/filter.h"
 
 #define FACTOR_EXACT 1e-12 /* residual in units of the filter's norm */
 

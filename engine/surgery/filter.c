@@ -1,5 +1,5 @@
 /* filter.c - embedding, adding and composing convolution weights. */
-#include "engine/transfer/filter.h"
+#include "engine/surgery/filter.h"
 
 #include <math.h>
 #include <stdint.h>

@@ -2,8 +2,8 @@
  *
  * A dense layer is a filter of 1 by 1. Grouped convolutions are as many filters as there are groups. "Convolution" is
  * what ONNX calls so: no kernel is turned round. */
-#ifndef ENGINE_TRANSFER_FILTER_H
-#define ENGINE_TRANSFER_FILTER_H
+#ifndef ENGINE_SURGERY_FILTER_H
+#define ENGINE_SURGERY_FILTER_H
 
 #include <stdbool.h>
 #include <stddef.h>
