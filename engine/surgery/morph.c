@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "engine/surgery/channels.h"
+#include "engine/surgery/edit.h"
 
 #define MORPH(name) extern const struct morph_kind morph_##name;
 #include "engine/surgery/morphs.def"
@@ -25,13 +26,15 @@ void morphing_init(struct morphing *m, struct graph *g, uint64_t seed, const str
     *m = (struct morphing){.graph = g, .random = random_seed(seed), .data = data};
 }
 
-static void forget_channels(struct morphing *m) {
+static void forget(struct morphing *m) {
     channels_free(m->channels);
+    uses_free(m->uses);
     m->channels = NULL;
+    m->uses = NULL;
 }
 
 void morphing_fini(struct morphing *m) {
-    forget_channels(m);
+    forget(m);
     graph_free(m->graph);
     *m = (struct morphing){0};
 }
@@ -43,13 +46,13 @@ int morphing_channels(const struct channels **out, struct morphing *m, struct er
 }
 
 void morphing_replace(struct morphing *m, struct graph *g) {
-    forget_channels(m);
+    forget(m);
     graph_free(m->graph);
     m->graph = g;
 }
 
 int morphing_finish(struct morphing *m, struct err *e) {
-    forget_channels(m);
+    forget(m);
     return graph_finish(m->graph, e);
 }
 

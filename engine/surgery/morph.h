@@ -70,6 +70,7 @@ struct morphing {
     const struct morph_data *data; /* NULL: there is none */
     size_t memory;                 /* bytes that solves may take; 0: no limit */
     struct channels *channels;     /* of the graph as it is; NULL until somebody asks, see morphing_channels */
+    struct uses *uses;             /* likewise, see engine/surgery/edit.h */
 };
 
 /* Takes a finished graph. Free with morphing_fini. */

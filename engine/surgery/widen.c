@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "engine/nn/op.h"
 #include "engine/surgery/channels.h"
+#include "engine/surgery/edit.h"
 #include "engine/surgery/morph.h"
 
 /* ---- which groups, and how wide ---- */
@@ -148,18 +149,6 @@ static int draw_maps(struct drawing *d, const struct channels *c, struct morphin
 
 /* ---- fresh channels ---- */
 
-/* Standard deviation of a constant's numbers. */
-static double deviation_of(const struct array *a) {
-    double sum = 0, squares = 0;
-    for (size_t i = 0; i < a->count; i++) {
-        double x;
-        array_to_double(&x, a, i, 1);
-        sum += x, squares += x * x;
-    }
-    double mean = sum / (double)a->count, variance = squares / (double)a->count - mean * mean;
-    return variance > 0 ? sqrt(variance) : 0;
-}
-
 static void add_real(struct array *a, size_t at, double value) {
     if (a->type == DT_FLOAT64)
         ((double *)a->data)[at] += value;
@@ -214,7 +203,7 @@ static void fill_new(struct graph *fresh, struct morphing *m, const struct chann
         const struct channel_axis *axis = &c->axes[i];
         if (axis->role == CHANNELS_READ || !touches(c, axis->list, maps)) continue;
         struct random r = random_split(&m->random, (uint64_t)(c->n_groups + i));
-        double deviation = deviation_of(m->graph->values[axis->value].constant) * (is_fresh(s) ? 1 : s->noise);
+        double deviation = edit_deviation(m->graph->values[axis->value].constant) * (is_fresh(s) ? 1 : s->noise);
         fill_axis(fresh, c, axis, maps, deviation, &r);
     }
 }
