@@ -1,6 +1,6 @@
 /* Proofs: equal graphs are found equal however they are written, and what is broken is found broken, where it is. */
 #define TEST_SECONDS 120
-#include "engine/transfer/proof.h"
+#include "engine/surgery/proof.h"
 
 #include "base/memory.h"
 #include "base/text.h"

@@ -14,8 +14,8 @@
  * When they differ, values that have a name and a shape in common are compared in the child's order, and the first
  * that differs names the node. New parameters must learn: the gradient of each is measured, and again after steps of
  * descent, as one that feeds zeros gets its gradient only when these have moved. */
-#ifndef ENGINE_TRANSFER_PROOF_H
-#define ENGINE_TRANSFER_PROOF_H
+#ifndef ENGINE_SURGERY_PROOF_H
+#define ENGINE_SURGERY_PROOF_H
 
 #include <stdbool.h>
 #include <stddef.h>

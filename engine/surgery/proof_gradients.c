@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "engine/nn/outputs.h"
-#include "engine/transfer/proof_parts.h"
+#include "engine/surgery/proof_parts.h"
 
 static bool is_parameter(const struct graph *g, int v) {
     return v >= 0 && v < g->n_values && g->values[v].constant && g->values[v].trainable;

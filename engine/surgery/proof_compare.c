@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "engine/nn/infer.h"
 #include "engine/nn/outputs.h"
-#include "engine/transfer/proof_parts.h"
+#include "engine/surgery/proof_parts.h"
 
 size_t proof_count(const struct shape *s) {
     size_t n = 1;

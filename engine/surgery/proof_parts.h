@@ -1,8 +1,8 @@
 /* proof_parts.h - the inside of a proof, private to proof*.c. */
-#ifndef ENGINE_TRANSFER_PROOF_PARTS_H
-#define ENGINE_TRANSFER_PROOF_PARTS_H
+#ifndef ENGINE_SURGERY_PROOF_PARTS_H
+#define ENGINE_SURGERY_PROOF_PARTS_H
 
-#include "engine/transfer/proof.h"
+#include "engine/surgery/proof.h"
 
 enum { PARENT, CHILD, SIDES };
 

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/text.h"
-#include "engine/transfer/proof_parts.h"
+#include "engine/surgery/proof_parts.h"
 
 static const char *const input_names[PROOF_INPUTS] = {"normal", "high", "low", "zeros", "data"};
 static const char *const precision_names[PROOF_PRECISIONS] = {"float32", "float64"};

@@ -1,5 +1,5 @@
 /* proof.c - the passes of a proof, and the verdict. */
-#include "engine/transfer/proof.h"
+#include "engine/surgery/proof.h"
 
 #include <math.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "base/text.h"
 #include "engine/nn/infer.h"
 #include "engine/nn/op.h"
-#include "engine/transfer/proof_parts.h"
+#include "engine/surgery/proof_parts.h"
 
 /* ---- do the graphs fit together ---- */
 
