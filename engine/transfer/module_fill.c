@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "engine/transfer/factor.h"
-#include "engine/transfer/module.h"
+#include "engine/surgery/factor.h"
+#include "engine/surgery/module.h"
 
 enum { SPLITS_MOST = 64, SWEEPS = 20 }; /* attempts at splitting composite edges; rounds over irreducible ones */
 #define NOISE 0.25

@@ -1,8 +1,8 @@
 /* Filters as chains of smaller ones, and weights refitted after pruning: errors against bounds, exact cases exact. */
-#include "engine/transfer/lowrank.h"
+#include "engine/surgery/lowrank.h"
 
 #include "engine/kernels/lapack.h"
-#include "engine/transfer/refit.h"
+#include "engine/surgery/refit.h"
 #include "tests/base/starve.h"
 #include "tests/engine/images.h"
 

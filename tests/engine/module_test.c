@@ -1,6 +1,6 @@
 /* Modules: reduction, filters that make them a given convolution, and their borders. */
 #define TEST_SECONDS 30
-#include "engine/transfer/module.h"
+#include "engine/surgery/module.h"
 
 #include "tests/base/starve.h"
 #include "tests/engine/images.h"

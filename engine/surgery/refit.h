@@ -1,8 +1,8 @@
 /* refit.h - what a consumer's weights have to become when some of its inputs go, from statistics of these inputs.
  *
  * Inputs are columns of the weights: channels of a dense layer, channels times taps of a convolution. */
-#ifndef ENGINE_TRANSFER_REFIT_H
-#define ENGINE_TRANSFER_REFIT_H
+#ifndef ENGINE_SURGERY_REFIT_H
+#define ENGINE_SURGERY_REFIT_H
 
 #include <stdbool.h>
 

@@ -7,14 +7,14 @@
  * Where the graph is series-parallel, module_reduce finds a recipe that makes it from a single edge: an edge becomes two
  * in series (TYPE-I) or two in parallel (TYPE-II). What is left of any other graph is irreducible and is solved filter by
  * filter (Algorithm 2). Nothing that is not exact to FACTOR_EXACT is returned unless asked for. */
-#ifndef ENGINE_TRANSFER_MODULE_H
-#define ENGINE_TRANSFER_MODULE_H
+#ifndef ENGINE_SURGERY_MODULE_H
+#define ENGINE_SURGERY_MODULE_H
 
 #include <stdbool.h>
 
 #include "base/error.h"
 #include "base/random.h"
-#include "engine/transfer/filter.h"
+#include "engine/surgery/filter.h"
 
 enum { MODULE_VERTICES = 32, MODULE_EDGES = 64, MODULE_TAPS = 63, MODULE_PATHS = 256 };
 

@@ -1,5 +1,5 @@
 /* lowrank.c - truncated singular value decompositions of filters. */
-#include "engine/transfer/lowrank.h"
+#include "engine/surgery/lowrank.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* refit.c - least squares from Gram matrices, and the choice of channels by the LASSO. */
-#include "engine/transfer/refit.h"
+#include "engine/surgery/refit.h"
 
 #include <math.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* module.c - modules as graphs: checks, reduction to an edge, paths, composition, padding. Filters: module_fill.c. */
-#include "engine/transfer/module.h"
+#include "engine/surgery/module.h"
 
 #include <string.h>
 

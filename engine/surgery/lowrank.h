@@ -6,13 +6,13 @@
  * taps of that axis, the bias on the last layer; so borders are as exact as the interior.
  *
  * Whether a chain is smaller than what it replaces is the caller's to see: lowrank_weights. */
-#ifndef ENGINE_TRANSFER_LOWRANK_H
-#define ENGINE_TRANSFER_LOWRANK_H
+#ifndef ENGINE_SURGERY_LOWRANK_H
+#define ENGINE_SURGERY_LOWRANK_H
 
 #include <stddef.h>
 
 #include "base/error.h"
-#include "engine/transfer/filter.h"
+#include "engine/surgery/filter.h"
 
 enum { LOWRANK_LAYERS = 3 };
 
