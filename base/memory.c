@@ -40,12 +40,15 @@ void *mem_resize(void *p, size_t n, size_t size) {
     return p ? moved : counted(moved);
 }
 
-void *mem_alloc_aligned(size_t size) {
+void *mem_alloc_vectors(size_t size) {
     size_t room;
     if (refused() || !mem_add(&room, size ? size : 1, MEM_ALIGN - 1)) return NULL;
-    room -= room % MEM_ALIGN;
-    void *p = counted(aligned_alloc(MEM_ALIGN, room));
-    if (p) memset(p, 0, room);
+    return counted(aligned_alloc(MEM_ALIGN, room - room % MEM_ALIGN));
+}
+
+void *mem_alloc_aligned(size_t size) {
+    void *p = mem_alloc_vectors(size);
+    if (p) memset(p, 0, size);
     return p;
 }
 

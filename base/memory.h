@@ -25,6 +25,10 @@ void *mem_resize(void *p, size_t n, size_t size) __attribute__((warn_unused_resu
 /* Zeroed bytes aligned to MEM_ALIGN, or NULL. Free with mem_free_aligned. */
 void *mem_alloc_aligned(size_t size) __attribute__((malloc, warn_unused_result));
 
+/* Uninitialised bytes aligned to MEM_ALIGN, or NULL: what will be computed with and is filled at once. Free with
+ * mem_free. */
+void *mem_alloc_vectors(size_t size) __attribute__((malloc, warn_unused_result));
+
 /* A copy of `size` bytes, or NULL. */
 void *mem_copy(const void *p, size_t size) __attribute__((malloc, warn_unused_result));
 

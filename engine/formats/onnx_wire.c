@@ -288,7 +288,7 @@ static int fetch_raw(Onnx__TensorProto *t, struct window *w, struct err *e) {
     struct place place;
     if (!t->has_raw_data || t->raw_data.len != sizeof place) return 0; /* a default, which is empty */
     memcpy(&place, t->raw_data.data, sizeof place);
-    void *bytes = mem_alloc((size_t)place.size);
+    void *bytes = mem_alloc_vectors((size_t)place.size);
     if (!bytes) return err_memory(e, (unsigned long long)place.size);
     w->at = place.offset;
     int rc = copy_bytes(w, bytes, (size_t)place.size, e);
