@@ -10,6 +10,7 @@ BUILD     ?= build
 SANITIZER ?=
 ONEDNN    ?= 1
 REAL      ?= float
+TWIN      ?= 1
 VERSION   := $(shell cat VERSION)
 COMMIT    := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
@@ -56,7 +57,7 @@ $(OUT)/gen/web.S: tools/embed $(shell find web -type f)
 $(OUT)/gen/web.o: $(OUT)/gen/web.S
 	$(CC) -c $< -o $@
 
-GENERATED_engine := $(OUT)/gen/onnx.pb-c.o $(OUT)/twin.o
+GENERATED_engine := $(OUT)/gen/onnx.pb-c.o $(if $(filter 0,$(TWIN)),,$(OUT)/twin.o)
 GENERATED_server := $(OUT)/gen/web.o
 $(call objects_of,$(wildcard engine/formats/*.c)): $(OUT)/gen/onnx.pb-c.h
 
@@ -130,8 +131,8 @@ DOUBLE_TESTS   := $(patsubst %,$(BUILD)/release-double/tests/engine/%_test,gradi
 PORTABLE_TESTS := $(patsubst %,$(BUILD)/release-portable/tests/engine/%_test,gradient kernels train)
 .PHONY: tests
 tests: $(TESTS) $(REPLAYS)
-	@$(MAKE) --no-print-directory REAL=double SANITIZER= $(DOUBLE_TESTS)
-	@$(MAKE) --no-print-directory ONEDNN=0 SANITIZER= $(PORTABLE_TESTS)
+	@$(MAKE) --no-print-directory REAL=double SANITIZER= TWIN=0 $(DOUBLE_TESTS)
+	@$(MAKE) --no-print-directory ONEDNN=0 SANITIZER= TWIN=0 $(PORTABLE_TESTS)
 
 $(OUT)/bench/%: $(OUT)/bench/%.o $(call archives_of,engine)
 	$(CC) $(LDFLAGS) $^ $(call libs_of,engine) -o $@
