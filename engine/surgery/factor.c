@@ -1,0 +1,516 @@
+/* factor.c - splitting a filter into two.
+ *
+ * Everything solves for the second factor. Solving for the first is the same with the channels of everything turned
+ * over and the factors exchanged, since convolutions of kernels commute. */
+#include "engine/surgery/factor.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/kernels/lapack.h"
+
+struct figures {
+    int64_t equations, unknowns, rank;
+};
+
+static size_t taps(const struct filter *f) {
+    return (size_t)f->h * (size_t)f->w;
+}
+
+/* ---- the system for the second factor ---- */
+
+/* a[(i,U)][(l,v)] = first[l,i,U-v] */
+static void fill_system(double *a, const struct filter *first, const struct filter *second, const struct filter *g) {
+    size_t columns = (size_t)second->in * taps(second);
+    for (size_t l = 0; l < (size_t)first->out; l++)
+        for (size_t i = 0; i < (size_t)first->in; i++)
+            for (size_t u = 0; u < taps(first); u++)
+                for (size_t v = 0; v < taps(second); v++) {
+                    size_t y = u / (size_t)first->w + v / (size_t)second->w;
+                    size_t x = u % (size_t)first->w + v % (size_t)second->w;
+                    size_t row = i * taps(g) + y * (size_t)g->w + x;
+                    a[row * columns + l * taps(second) + v] =
+                        first->data[(l * (size_t)first->in + i) * taps(first) + u];
+                }
+}
+
+/* out[p][tap][c] = in[p][c][tap] or back */
+static void exchange(double *out, const double *in, size_t n, size_t rows, size_t columns) {
+    for (size_t p = 0; p < n; p++, in += rows * columns, out += rows * columns)
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < columns; j++) out[j * rows + i] = in[i * columns + j];
+}
+
+/* A first factor of one tap: every tap of g is a system of its own, all with the same matrix. */
+static int solve_after_point(struct filter *second, struct figures *fig, const struct filter *g,
+                             const struct filter *first, struct err *e) {
+    size_t in = (size_t)first->in, inner = (size_t)first->out, out = (size_t)g->out, n = taps(g);
+    struct filter rows = {0}, wanted = {0}, found = {0};
+    struct lapack_fit fit;
+    int status = filter_transpose(&rows, first, e);
+    if (!status) status = filter_init(&wanted, g->out, g->in, g->h, g->w, e);
+    if (!status) status = filter_init(&found, g->out, first->out, g->h, g->w, e);
+    if (status) goto out;
+    exchange(wanted.data, g->data, out, in, n);
+    status = lapack_least_squares(found.data, &fit, in, inner, out * n, rows.data, wanted.data, e);
+    if (status) goto out;
+    exchange(second->data, found.data, out, n, inner);
+    *fig = (struct figures){(int64_t)(in * n), (int64_t)(inner * n), (int64_t)(fit.rank * n)};
+out:
+    filter_fini(&rows);
+    filter_fini(&wanted);
+    filter_fini(&found);
+    return status;
+}
+
+/* The shortest of the second factors that come closest to g, which has the size of the composed kernel. */
+static int solve_second(struct filter *second, struct figures *fig, const struct filter *g, const struct filter *first,
+                        struct err *e) {
+    if (taps(first) == 1) return solve_after_point(second, fig, g, first, e);
+    size_t m = (size_t)g->in * taps(g), n = (size_t)second->in * taps(second), size;
+    if (!mem_mul(&size, m, n) || size > LAPACK_MOST)
+        return err_set(e, E_TOO_LARGE, "a system of %zu equations with %zu unknowns is too large", m, n);
+    double *a = mem_alloc_aligned(size * sizeof *a);
+    if (!a) return err_memory(e, size * sizeof *a);
+    fill_system(a, first, second, g);
+    struct lapack_fit fit;
+    int status = lapack_least_squares(second->data, &fit, m, n, (size_t)g->out, a, g->data, e);
+    if (!status) *fig = (struct figures){(int64_t)m, (int64_t)n, (int64_t)fit.rank};
+    mem_free_aligned(a);
+    return status;
+}
+
+/* ---- noise, and the solution that belongs to it ---- */
+
+/* What is to be split, as seen by the solver: noise first, the solution second. */
+struct task {
+    const struct filter *g; /* of the size of the composed kernel */
+    int inner, noise[2], solved[2];
+    bool mirror; /* channels are turned over, the noise is the second factor */
+};
+
+static bool count_allows(const struct task *t) {
+    return (int64_t)t->inner * t->solved[0] * t->solved[1] >= (int64_t)t->g->in * (int64_t)taps(t->g);
+}
+
+/* Standard deviation after He et al. 2015: square root of 2 / fan-in. */
+static double noise_deviation(const struct task *t) {
+    return sqrt(2.0 / ((double)(t->mirror ? t->inner : t->g->in) * t->noise[0] * t->noise[1]));
+}
+
+static void fill_noise(struct filter *f, double deviation, struct random *random) {
+    for (size_t i = 0; i < filter_count(f); i++) f->data[i] = deviation * random_normal(random);
+}
+
+/* Noise of one tap, its columns orthonormal but for a factor where there are enough channels. */
+static int point_noise(struct filter *noise, double deviation, struct random *random, struct err *e) {
+    fill_noise(noise, deviation, random);
+    if (noise->out < noise->in) return 0;
+    struct filter rows;
+    int status = filter_transpose(&rows, noise, e);
+    if (!status) status = lapack_orthonormal(rows.data, (size_t)rows.out, (size_t)rows.in, e);
+    double scale = deviation * sqrt((double)noise->out);
+    for (size_t l = 0; !status && l < (size_t)noise->out; l++)
+        for (size_t i = 0; i < (size_t)noise->in; i++)
+            noise->data[l * (size_t)noise->in + i] = scale * rows.data[i * (size_t)rows.in + l];
+    filter_fini(&rows);
+    return status;
+}
+
+/* Parts of the inputs and of the inner channels, each a system of its own. */
+struct parts {
+    int n, inputs; /* inputs of each but the last */
+    int spare;     /* inner channels beyond what the counts need */
+};
+
+static int inputs_of(const struct parts *p, const struct task *t, int part) {
+    return part < p->n - 1 ? p->inputs : t->g->in - (p->n - 1) * p->inputs;
+}
+
+/* Inner channels of a part by the count alone. */
+static int inner_least(const struct parts *p, const struct task *t, int part) {
+    int unknowns = t->solved[0] * t->solved[1];
+    return (int)(((int64_t)inputs_of(p, t, part) * (int64_t)taps(t->g) + unknowns - 1) / unknowns);
+}
+
+static int inner_of(const struct parts *p, const struct task *t, int part) {
+    return inner_least(p, t, part) + p->spare / p->n + (part < p->spare % p->n);
+}
+
+/* The finest parts of at least PART_LEAST inputs that the inner channels suffice for. */
+static struct parts choose_parts(const struct task *t) {
+    enum { PART_LEAST = 32 };
+    int unit = t->solved[0] * t->solved[1]; /* inputs in multiples of it leave nothing to round up */
+    for (int least = PART_LEAST; least <= t->g->in / 2; least *= 2)
+        for (int even = 0; even < 2; even++) {
+            struct parts p = {.inputs = even ? (least + unit - 1) / unit * unit : least};
+            if (p.inputs > t->g->in / 2) continue;
+            p.n = t->g->in / p.inputs;
+            int64_t needed = 0;
+            for (int k = 0; k < p.n; k++) needed += inner_least(&p, t, k);
+            if (needed > t->inner) continue;
+            p.spare = (int)(t->inner - needed);
+            return p;
+        }
+    return (struct parts){.n = 1, .inputs = t->g->in};
+}
+
+static int take_inputs(struct filter *out, const struct filter *f, int start, int n, struct err *e) {
+    int status = filter_init(out, f->out, n, f->h, f->w, e);
+    for (size_t j = 0; !status && j < (size_t)f->out; j++)
+        memcpy(out->data + j * (size_t)n * taps(f), f->data + (j * (size_t)f->in + (size_t)start) * taps(f),
+               (size_t)n * taps(f) * sizeof *f->data);
+    return status;
+}
+
+/* One part, and its share in noise[l][i] and turned[l][j], the second factor with channels turned over. */
+static int solve_part(struct filter *noise, struct filter *turned, struct figures *fig, const struct task *t,
+                      const struct filter *rotation, int input, int inputs, int start, int inner, struct random *random,
+                      struct err *e) {
+    struct filter g = {0}, first = {0}, second = {0}, second_turned = {0};
+    size_t all = (size_t)t->inner, row = (size_t)noise->in * taps(noise), wide = (size_t)inputs * taps(noise);
+    int status = take_inputs(&g, t->g, input, inputs, e);
+    if (!status) status = filter_init(&first, inner, inputs, t->noise[0], t->noise[1], e);
+    if (!status) status = filter_init(&second, t->g->out, inner, t->solved[0], t->solved[1], e);
+    if (status) goto out;
+    fill_noise(&first, noise_deviation(t) * sqrt((double)t->inner / inner), random);
+    struct figures part = {0};
+    status = solve_second(&second, &part, &g, &first, e);
+    if (!status) status = filter_transpose(&second_turned, &second, e);
+    if (status) goto out;
+    lapack_product(false, false, all, wide, (size_t)inner, rotation->data + start, all, first.data, wide,
+                   noise->data + (size_t)input * taps(noise), row, false);
+    size_t columns = (size_t)turned->in * taps(turned);
+    lapack_product(false, false, all, columns, (size_t)inner, rotation->data + start, all, second_turned.data, columns,
+                   turned->data, columns, true);
+    fig->equations += part.equations;
+    fig->unknowns += part.unknowns;
+    fig->rank += part.rank;
+out:
+    filter_fini(&g);
+    filter_fini(&first);
+    filter_fini(&second);
+    filter_fini(&second_turned);
+    return status;
+}
+
+/* Noise in blocks on the diagonal decouples the systems; a rotation of the inner channels then makes it dense. The
+ * solution is still the shortest: a rotation keeps lengths, and the parts have no unknown in common. */
+static int solve_parts(struct filter *noise, struct filter *solved, struct figures *fig, const struct task *t,
+                       const struct parts *parts, struct random *random, struct err *e) {
+    struct filter rotation = {0}, turned = {0};
+    int input = 0, start = 0, status = filter_init(&rotation, t->inner, t->inner, 1, 1, e);
+    if (!status) status = filter_init(&turned, t->inner, t->g->out, t->solved[0], t->solved[1], e);
+    if (status) goto out;
+    fill_noise(&rotation, 1, random);
+    status = lapack_orthonormal(rotation.data, (size_t)t->inner, (size_t)t->inner, e);
+    *fig = (struct figures){0};
+    for (int k = 0; k < parts->n && !status; k++) {
+        int inputs = inputs_of(parts, t, k), inner = inner_of(parts, t, k);
+        status = solve_part(noise, &turned, fig, t, &rotation, input, inputs, start, inner, random, e);
+        input += inputs;
+        start += inner;
+    }
+    if (!status) filter_fini(solved);
+    if (!status) status = filter_transpose(solved, &turned, e);
+out:
+    filter_fini(&rotation);
+    filter_fini(&turned);
+    return status;
+}
+
+/* Fresh noise, and the second factor for it. */
+static int solve_fresh(struct filter *noise, struct filter *solved, struct figures *fig, const struct task *t,
+                       struct random *random, struct err *e) {
+    int status = filter_init(noise, t->inner, t->g->in, t->noise[0], t->noise[1], e);
+    if (!status) status = filter_init(solved, t->g->out, t->inner, t->solved[0], t->solved[1], e);
+    if (status) return status;
+    if (taps(noise) == 1) {
+        status = point_noise(noise, noise_deviation(t), random, e);
+        return status ? status : solve_second(solved, fig, t->g, noise, e);
+    }
+    struct parts parts = choose_parts(t);
+    if (parts.n > 1) return solve_parts(noise, solved, fig, t, &parts, random, e);
+    fill_noise(noise, noise_deviation(t), random);
+    return solve_second(solved, fig, t->g, noise, e);
+}
+
+/* ---- from tasks to factors ---- */
+
+/* What the attempts so far have found; figures of the last one for a refusal. */
+struct search {
+    const struct filter *g;
+    const struct factor_options *o;
+    struct random *random;
+    struct factor_pair *pair;
+};
+
+static int turn(struct filter *f, struct err *e) {
+    struct filter turned;
+    int status = filter_transpose(&turned, f, e);
+    if (status) return status;
+    filter_fini(f);
+    *f = turned;
+    return 0;
+}
+
+static int measure(struct search *s, struct err *e) {
+    struct filter composed;
+    int status = filter_compose(&composed, &s->pair->first, &s->pair->second, e);
+    if (!status) status = filter_add(&composed, -1, s->g, e);
+    if (status) goto out;
+    double norm = filter_norm(s->g);
+    s->pair->residual = filter_norm(&composed) / (norm > 0 ? norm : 1);
+    s->pair->exact = s->pair->residual <= FACTOR_EXACT;
+out:
+    filter_fini(&composed);
+    return status;
+}
+
+static void note(struct search *s, enum factor_way way, bool solved_first, const struct figures *fig) {
+    s->pair->way = way;
+    s->pair->solved_first = solved_first;
+    s->pair->equations = fig->equations;
+    s->pair->unknowns = fig->unknowns;
+    s->pair->rank = fig->rank;
+}
+
+/* g in the middle of a kernel that noise and solution compose to, channels turned over for the mirror. */
+static int target_init(struct filter *out, const struct filter *g, const int noise[2], const int solved[2], bool mirror,
+                       struct err *e) {
+    int status = filter_embed(out, g, noise[0] + solved[0] - 1, noise[1] + solved[1] - 1, e);
+    if (!status && mirror) status = turn(out, e);
+    return status;
+}
+
+/* One attempt with fresh noise; the factors replace those of the last one. */
+static int attempt(struct search *s, enum factor_way way, const struct task *t, struct err *e) {
+    struct figures fig = {0};
+    filter_fini(&s->pair->first);
+    filter_fini(&s->pair->second);
+    struct filter *noise = t->mirror ? &s->pair->second : &s->pair->first;
+    struct filter *solved = t->mirror ? &s->pair->first : &s->pair->second;
+    int status = solve_fresh(noise, solved, &fig, t, s->random, e);
+    if (!status && t->mirror) status = turn(noise, e);
+    if (!status && t->mirror) status = turn(solved, e);
+    s->pair->sweeps = 0;
+    note(s, way, t->mirror, &fig);
+    return status ? status : measure(s, e);
+}
+
+/* Solves again for one of the factors, the other as it is. */
+static int improve(struct search *s, bool first, struct err *e) {
+    struct filter target = {0}, other = {0};
+    struct filter *solved = first ? &s->pair->first : &s->pair->second;
+    const struct filter *kept = first ? &s->pair->second : &s->pair->first;
+    struct figures fig = {0};
+    int status =
+        target_init(&target, s->g, (const int[2]){kept->h, kept->w}, (const int[2]){solved->h, solved->w}, first, e);
+    if (!status) status = first ? filter_transpose(&other, kept, e) : filter_copy(&other, kept, e);
+    if (!status && first) status = turn(solved, e);
+    if (!status) status = solve_second(solved, &fig, &target, &other, e);
+    if (!status && first) status = turn(solved, e);
+    if (!status) note(s, FACTOR_GENERAL, first, &fig);
+    filter_fini(&target);
+    filter_fini(&other);
+    return status ? status : measure(s, e);
+}
+
+/* Worth repeating some dozen times. */
+static bool small_enough(const struct factor_pair *p) {
+    return (double)p->equations * (double)p->unknowns <= 1 << 22;
+}
+
+static double slack(const struct task *t) {
+    return (double)t->inner * t->solved[0] * t->solved[1] / ((double)t->g->in * (double)taps(t->g));
+}
+
+/* Algorithm 1. Leaves the pair empty when the counts forbid it and nothing approximate is wanted. */
+static int try_general(struct search *s, bool approximate, struct err *e) {
+    const struct factor_options *o = s->o;
+    struct filter straight = {0}, turned = {0};
+    int status = target_init(&straight, s->g, o->first, o->second, false, e);
+    if (!status) status = target_init(&turned, s->g, o->first, o->second, true, e);
+    if (status) goto out;
+    struct task second = {&straight, o->inner, {o->first[0], o->first[1]}, {o->second[0], o->second[1]}, false};
+    struct task first = {&turned, o->inner, {o->second[0], o->second[1]}, {o->first[0], o->first[1]}, true};
+    const struct task *t = slack(&first) > slack(&second) ? &first : &second;
+    s->pair->equations = (int64_t)t->g->in * (int64_t)taps(t->g);
+    s->pair->unknowns = (int64_t)t->inner * t->solved[0] * t->solved[1];
+    if (!count_allows(t) && !approximate) goto out;
+    status = attempt(s, FACTOR_GENERAL, t, e);
+    int most = o->sweeps ? o->sweeps : FACTOR_SWEEPS;
+    while (!status && !s->pair->exact && s->pair->sweeps < most && small_enough(s->pair)) {
+        status = improve(s, !t->mirror, e);
+        if (!status) status = improve(s, t->mirror, e);
+        s->pair->sweeps++;
+    }
+out:
+    filter_fini(&straight);
+    filter_fini(&turned);
+    return status;
+}
+
+/* Two taps less, at last one. */
+static int shrunk(int size) {
+    return size > 2 ? size - 2 : 1;
+}
+
+static int try_noise_of(struct search *s, const int noise[2], const int solved[2], bool mirror, struct err *e) {
+    if (noise[0] + solved[0] - 1 < s->g->h || noise[1] + solved[1] - 1 < s->g->w) return 0;
+    struct filter target = {0};
+    int status = target_init(&target, s->g, noise, solved, mirror, e);
+    struct task t = {&target, s->o->inner, {noise[0], noise[1]}, {solved[0], solved[1]}, mirror};
+    if (!status && count_allows(&t)) status = attempt(s, FACTOR_PRACTICAL, &t, e);
+    filter_fini(&target);
+    return status;
+}
+
+/* Algorithm 2, with both factors in the role of the noise. */
+static int try_practical(struct search *s, struct err *e) {
+    const struct factor_options *o = s->o;
+    int second[2] = {o->second[0], o->second[1]}, first[2] = {o->first[0], o->first[1]};
+    for (;;) {
+        int status = try_noise_of(s, second, o->first, true, e);
+        if (!status && !s->pair->exact) status = try_noise_of(s, first, o->second, false, e);
+        if (status || s->pair->exact) return status;
+        if (second[0] * second[1] == 1 && first[0] * first[1] == 1) return 0;
+        for (int a = 0; a < 2; a++) {
+            second[a] = shrunk(second[a]);
+            first[a] = shrunk(first[a]);
+        }
+    }
+}
+
+/* ---- the result ---- */
+
+/* Zeros around a factor of the practical way, and where they are. */
+static int pad(struct filter *f, int margins[4], const int size[2], struct err *e) {
+    struct filter padded;
+    margins[0] = filter_offset(f->h, size[0]);
+    margins[1] = filter_offset(f->w, size[1]);
+    margins[2] = size[0] - f->h - margins[0];
+    margins[3] = size[1] - f->w - margins[1];
+    int status = filter_embed(&padded, f, size[0], size[1], e);
+    if (status) return status;
+    filter_fini(f);
+    *f = padded;
+    return 0;
+}
+
+static void scale(struct filter *f, double by) {
+    for (size_t i = 0; i < filter_count(f); i++) f->data[i] *= by;
+}
+
+static int finish(struct search *s, struct err *e) {
+    struct factor_pair *p = s->pair;
+    double rms1 = filter_norm(&p->first) / sqrt((double)filter_count(&p->first));
+    double rms2 = filter_norm(&p->second) / sqrt((double)filter_count(&p->second));
+    if (rms1 > 0 && rms2 > 0) {
+        scale(&p->first, sqrt(rms2 / rms1));
+        scale(&p->second, sqrt(rms1 / rms2));
+    }
+    int inside[2] = {filter_offset(s->g->h, p->first.h + p->second.h - 1),
+                     filter_offset(s->g->w, p->first.w + p->second.w - 1)};
+    int status = pad(&p->first, p->margins1, s->o->first, e);
+    if (!status) status = pad(&p->second, p->margins2, s->o->second, e);
+    for (int a = 0; a < 2; a++) p->offset[a] = inside[a] + p->margins1[a] + p->margins2[a];
+    return status;
+}
+
+static int refuse(const struct search *s, struct err *e) {
+    const struct factor_pair *p = s->pair;
+    const struct factor_options *o = s->o;
+    char tried[160] = "the system was not solved";
+    if (p->first.data)
+        snprintf(tried, sizeof tried, "rank %lld, %d sweeps, and a relative residual of %.3g", (long long)p->rank,
+                 p->sweeps, p->residual);
+    int least = s->g->out < s->g->in ? s->g->out : s->g->in;
+    return err_set(
+        e, E_UNSUPPORTED,
+        "a filter of %d by %d channels and %dx%d taps is no %dx%d after %dx%d with %d channels between: %lld "
+        "equations for %lld unknowns per channel; %s. %s",
+        s->g->out, s->g->in, s->g->h, s->g->w, o->second[0], o->second[1], o->first[0], o->first[1], o->inner,
+        (long long)p->equations, (long long)p->unknowns, tried,
+        o->inner < least ? "As many channels as the filter has inputs or outputs would do"
+                         : "More channels would do, or a factor with as many taps as the filter");
+}
+
+static int check(const struct filter *g, const struct factor_options *o, struct err *e) {
+    for (int a = 0; a < 2; a++) {
+        int size = a ? g->w : g->h, composed = o->first[a] + o->second[a] - 1;
+        if (o->first[a] < 1 || o->second[a] < 1 || o->first[a] > 1 << 10 || o->second[a] > 1 << 10)
+            return err_set(e, E_INVALID, "%d and %d taps: not from 1 to %d", o->first[a], o->second[a], 1 << 10);
+        if (composed < size)
+            return err_set(e, E_UNSUPPORTED, "%d and %d taps make %d, the filter has %d %s", o->first[a], o->second[a],
+                           composed, size, a ? "across" : "down");
+    }
+    if (o->inner < 1) return err_set(e, E_INVALID, "%d channels between the factors", o->inner);
+    return 0;
+}
+
+int factor_split(struct factor_pair *out, const struct filter *g, const struct factor_options *options,
+                 struct random *random, struct err *e) {
+    struct search s = {.g = g, .o = options, .random = random, .pair = out};
+    *out = (struct factor_pair){0};
+    int status = check(g, options, e);
+    if (!status && options->way != FACTOR_PRACTICAL)
+        status = try_general(&s, options->way == FACTOR_GENERAL && options->approximate, e);
+    if (!status && !out->exact && options->way != FACTOR_GENERAL) status = try_practical(&s, e);
+    if (!status && !out->exact && options->approximate && options->way != FACTOR_GENERAL)
+        status = try_general(&s, true, e);
+    if (!status && !out->exact && !(options->approximate && out->first.data)) status = refuse(&s, e);
+    if (!status) status = finish(&s, e);
+    if (status) factor_pair_fini(out);
+    return status;
+}
+
+void factor_pair_fini(struct factor_pair *p) {
+    filter_fini(&p->first);
+    filter_fini(&p->second);
+}
+
+/* ---- padding ---- */
+
+static int smaller(int a, int b) {
+    return a < b ? a : b;
+}
+
+static int larger(int a, int b) {
+    return a > b ? a : b;
+}
+
+/* Padding of one side. The second may be padded by what it reads with zeros only, and by all beyond the point from
+ * which on the first gives zeros; what remains has to be computed, so it is the first's. */
+static void share_padding(int *first, int *second, int total, int step, int reach, int unread) {
+    *second = smaller(total, larger(step * unread, total - step * reach));
+    *first = total - *second;
+}
+
+void factor_windows(struct filter_window *first, struct filter_window *second, const struct factor_pair *p,
+                    const struct filter *g, const struct filter_window *parent, bool early) {
+    bool point = true; /* the second reads one tap */
+    for (int a = 0; a < 2; a++) {
+        int taps1 = a ? p->first.w : p->first.h, taps2 = a ? p->second.w : p->second.h, step = parent->dilation[a];
+        int after = taps1 + taps2 - 1 - (a ? g->w : g->h) - p->offset[a];
+        first->dilation[a] = second->dilation[a] = step;
+        first->stride[a] = 1;
+        second->stride[a] = parent->stride[a];
+        share_padding(&first->begin[a], &second->begin[a], parent->begin[a] + step * p->offset[a], step,
+                      taps1 - 1 - p->margins1[a + 2], p->margins2[a]);
+        share_padding(&first->end[a], &second->end[a], parent->end[a] + step * after, step, taps1 - 1 - p->margins1[a],
+                      p->margins2[a + 2]);
+        point = point && taps2 - p->margins2[a] - p->margins2[a + 2] == 1;
+    }
+    for (int a = 0; early && point && a < 2; a++) {
+        int step = parent->dilation[a];
+        first->begin[a] += second->begin[a] - step * p->margins2[a];
+        first->end[a] += second->end[a] - step * p->margins2[a + 2];
+        first->stride[a] = parent->stride[a];
+        second->stride[a] = second->dilation[a] = 1;
+        second->begin[a] = p->margins2[a];
+        second->end[a] = p->margins2[a + 2];
+    }
+}
