@@ -4,16 +4,18 @@
  *              once more. Exact where the activation is idempotent: Relu, Clip, Abs, none. With a normalisation if the
  *              layer has one and there are data for its statistics: in inference any statistics make it the identity,
  *              but the first step of a training would see others.
- *   netmorph   Network Morphism (Wei et al. 2016, arXiv:1603.01670): split.c
+ *   netmorph   the depth morph of Network Morphism (Wei et al. 2016, arXiv:1603.01670): the layer as two dense ones with a
+ *              P-activation in between, see pieces.h. Exact whatever activation follows. `to`: channels in between, those
+ *              of the layer by default; `size`: the second kernel
  *
- * The new layer never stands between a layer and its normalisation, or between a sum and what it adds up. It has no
+ * An identity never stands between a layer and its normalisation, or between a sum and what it adds up. It has no
  * stride and no dilation, and a centre. */
 #include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "engine/nn/op.h"
-#include "engine/surgery/edit.h"
+#include "engine/surgery/pieces.h"
 
 /* What the identity is put behind. */
 struct place {
@@ -60,11 +62,6 @@ static int find_place(struct place *p, struct morphing *m, int node, const struc
         "its activation '%s' (%s) applied twice is not what it is once, so an identity behind it changes the "
         "function; mode netmorph does not",
         n->name, n->op->name);
-}
-
-static int deepen_can(struct morphing *m, int node, const struct morph_step *s, struct err *e) {
-    struct place p;
-    return find_place(&p, m, node, s, e);
 }
 
 /* ---- the identity ---- */
@@ -150,8 +147,6 @@ static int measure(struct place *p, struct morphing *m, struct err *e) {
     return status;
 }
 
-/* ---- the step ---- */
-
 static int insert(struct morphing *m, const struct place *p, const struct morph_step *s, struct json_writer *w,
                   struct err *e) {
     struct graph *g = m->graph;
@@ -176,8 +171,8 @@ static int insert(struct morphing *m, const struct place *p, const struct morph_
     return 0;
 }
 
-static int deepen_apply(struct morphing *m, const int *nodes, int n, const struct morph_step *s, struct json_writer *w,
-                        struct err *e) {
+static int insert_all(struct morphing *m, const int *nodes, int n, const struct morph_step *s, struct json_writer *w,
+                      struct err *e) {
     struct place *places = mem_calloc((size_t)n + 1, sizeof *places);
     int status = places ? 0 : err_memory(e, (size_t)n * sizeof *places);
     for (int i = 0; i < n && !status; i++) { /* measured in the graph as it was */
@@ -189,6 +184,64 @@ static int deepen_apply(struct morphing *m, const int *nodes, int n, const struc
     if (w) json_close_array(w);
     for (int i = 0; i < n && places; i++) place_fini(&places[i]);
     mem_free(places);
+    return status;
+}
+
+/* ---- the depth morph ---- */
+
+static int find_split(struct place *p, struct split *split, struct morphing *m, int node, const struct morph_step *s,
+                      struct err *e) {
+    const struct uses *u;
+    *p = (struct place){0};
+    int status = morphing_uses(&u, m, e);
+    if (!status) status = edit_own_layer(&p->layer, m->graph, u, node, e);
+    if (!status) status = pieces_check(m->graph, &p->layer, e);
+    if (status) return status;
+    edit_tail(&p->tail, m->graph, u, node);
+    *split = (struct split){.inner = s->to == PARAM_ABSENT ? p->layer.out : s->to, .part = "deeper"};
+    for (int d = 0; d < 2; d++) {
+        bool axis = d >= 2 - p->layer.axes;
+        split->second[d] = !axis ? 1 : s->n_size ? s->size[d] : p->layer.kernel[d] > 1 ? 3 : 1;
+    }
+    return pieces_can_split(&p->layer, split, e);
+}
+
+static int split_all(struct morphing *m, const int *nodes, int n, const struct morph_step *s, struct json_writer *w,
+                     struct err *e) {
+    int status = 0;
+    if (w) json_open_array(w, "factors");
+    for (int i = 0; i < n && !status; i++) {
+        struct random r = random_split(&m->random, (uint64_t)nodes[i]);
+        struct place p;
+        struct split split;
+        int second;
+        status = find_split(&p, &split, m, nodes[i], s, e);
+        if (!status) status = pieces_split(&second, m->graph, &p.layer, &split, p.tail.activation, &r, w, e);
+        if (status) err_prefix(e, "'%s'", m->graph->nodes[nodes[i]].name);
+    }
+    if (w) json_close_array(w);
+    return status;
+}
+
+/* ---- the step ---- */
+
+static bool is_identity(const struct morph_step *s) {
+    return strcmp(s->mode, "identity") == 0;
+}
+
+static int deepen_can(struct morphing *m, int node, const struct morph_step *s, struct err *e) {
+    struct place p;
+    struct split split;
+    if (!is_identity(s) && s->noise > 0)
+        return err_set(e, E_INVALID, "netmorph takes no noise: its factors are dense and random already");
+    if (is_identity(s) && s->to != PARAM_ABSENT)
+        return err_set(e, E_INVALID, "mode identity takes no 'to': it has the channels of the layer");
+    return is_identity(s) ? find_place(&p, m, node, s, e) : find_split(&p, &split, m, node, s, e);
+}
+
+static int deepen_apply(struct morphing *m, const int *nodes, int n, const struct morph_step *s, struct json_writer *w,
+                        struct err *e) {
+    int status = is_identity(s) ? insert_all(m, nodes, n, s, w, e) : split_all(m, nodes, n, s, w, e);
     m->random = random_split(&m->random, (uint64_t)m->graph->n_nodes);
     return status ? status : morphing_finish(m, e);
 }
@@ -196,14 +249,17 @@ static int deepen_apply(struct morphing *m, const int *nodes, int n, const struc
 static const char *const samples[] = {
     "{\"op\":\"deepen\",\"layer\":\"*\"}",
     "{\"op\":\"deepen\",\"layer\":\"*\",\"size\":[1,5]}",
+    "{\"op\":\"deepen\",\"layer\":\"*\",\"mode\":\"netmorph\"}",
+    "{\"op\":\"deepen\",\"layer\":\"*\",\"mode\":\"netmorph\",\"to\":24}",
+    "{\"op\":\"deepen\",\"layer\":\"*\",\"mode\":\"netmorph\",\"size\":[5,2]}",
     NULL,
 };
 
 const struct morph_kind morph_deepen = {
     .name = "deepen",
     .summary = "another layer behind a layer",
-    .takes = "size noise",
-    .modes = "identity",
+    .takes = "size to noise",
+    .modes = "identity netmorph",
     .samples = samples,
     .can = deepen_can,
     .apply = deepen_apply,
