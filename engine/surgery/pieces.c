@@ -128,10 +128,25 @@ static int set_attributes(const struct pieces *p, int node, const struct filter 
     return status || p->group == 1 ? status : graph_set_int(g, node, "group", p->group, e);
 }
 
+/* New weights for the layer. Where it still leads from source to sink, its gradient is what it was, and so is what an
+ * optimizer keeps of it. */
+static void replace_weights(struct graph *g, int value, struct array *weights, bool direct) {
+    struct value *v = &g->values[value];
+    struct array *memory[VALUE_MEMORIES] = {0};
+    bool keep = direct && shape_equal(&v->constant->shape, &weights->shape);
+    for (int k = 0; k < VALUE_MEMORIES && keep; k++) {
+        memory[k] = v->memory[k];
+        v->memory[k] = NULL;
+    }
+    graph_replace_constant_take(g, value, weights);
+    memcpy(v->memory, memory, sizeof memory);
+}
+
 /* One edge as a new node, or as the layer. */
-static int put_edge(const struct pieces *p, const struct module_filters *filters, int edge, bool old, bool biased,
-                    int from, int to, const struct filter_window *w, struct err *e) {
+static int put_edge(const struct pieces *p, const struct module *m, const struct module_filters *filters, int edge,
+                    bool old, bool biased, int from, int to, const struct filter_window *w, struct err *e) {
     struct graph *g = p->graph;
+    bool direct = m->edges[edge].from == 0 && m->edges[edge].to == m->n_vertices - 1;
     struct array *weights;
     int in[3] = {from, VALUE_NONE, p->bias}, node = p->node;
     char part[PIECES_PART + 8];
@@ -140,7 +155,7 @@ static int put_edge(const struct pieces *p, const struct module_filters *filters
     if (status) return status;
     if (old) {
         struct node *n = &g->nodes[node];
-        graph_replace_constant_take(g, n->inputs[1], weights);
+        replace_weights(g, n->inputs[1], weights, direct);
         if (!biased && n->n_inputs > 2) n->n_inputs = 2;
         n->outputs[0] = to;
         g->values[to].producer = node;
@@ -154,11 +169,14 @@ static int put_edge(const struct pieces *p, const struct module_filters *filters
     return status ? status : set_attributes(p, node, &filters[0].filters[edge], w, e);
 }
 
-/* A multiple of the identity, which takes no layer: *by times the source. */
-static bool scales(double *by, const struct pieces *p, const struct module_filters *filters, int edge) {
+/* What is left of a shortcut: a multiple of the identity, which takes no layer. *by times the source. */
+static bool scales(double *by, const struct pieces *p, const struct module *m, const struct module_filters *filters,
+                   int edge) {
     const struct filter *f = &filters[0].filters[edge];
-    if (p->node >= 0 || f->h != 1 || f->w != 1 || f->out != f->in) return false;
+    bool direct = m->edges[edge].from == 0 && m->edges[edge].to == m->n_vertices - 1;
+    if (p->node >= 0 || !direct || f->h != 1 || f->w != 1 || f->out != f->in) return false;
     *by = f->data[0];
+    if (!all_float32(by, 1)) return false;
     for (int i = 0; i < f->out * f->in; i++) {
         double wish = i % (f->in + 1) ? 0 : *by;
         if (f->data[i] < wish || f->data[i] > wish) return false;
@@ -268,10 +286,10 @@ int pieces_put(const struct pieces *p, const struct module *m, const struct modu
         int to = m->edges[k].to, into = v.before[to], from = v.behind[m->edges[k].from];
         double by;
         if (v.n_in[to] > 1) status = edit_add_value(&into, g, p->stem, p->parts[k], e);
-        if (!status && scales(&by, p, filters, k))
+        if (!status && scales(&by, p, m, filters, k))
             status = put_scale(p, k, by, from, into, e);
         else if (!status)
-            status = put_edge(p, filters, k, k == old, k == biased, from, into, &windows[k], e);
+            status = put_edge(p, m, filters, k, k == old, k == biased, from, into, &windows[k], e);
         if (status || v.n_in[to] == 1) continue;
         if (!seen[to]++)
             sum[to] = into;
