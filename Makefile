@@ -56,7 +56,7 @@ $(OUT)/gen/web.S: tools/embed $(shell find web -type f)
 $(OUT)/gen/web.o: $(OUT)/gen/web.S
 	$(CC) -c $< -o $@
 
-GENERATED_engine := $(OUT)/gen/onnx.pb-c.o
+GENERATED_engine := $(OUT)/gen/onnx.pb-c.o $(OUT)/twin.o
 GENERATED_server := $(OUT)/gen/web.o
 $(call objects_of,$(wildcard engine/formats/*.c)): $(OUT)/gen/onnx.pb-c.h
 
@@ -71,6 +71,24 @@ $(OUT)/%.o: %.c $(OUT)/flags
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(OUT)/server/version.o: CPPFLAGS += -DRETORT_VERSION='"$(VERSION)"' -DRETORT_COMMIT='"$(COMMIT)"'
+
+# ---- the twin: the engine once more, with the other `real` ------------------------------------
+# One object of the archive, made of what its one visible function needs (engine/nn/outputs.h). Names of base and of the
+# libraries stay open, so that both share them. Groups are dissolved, or the linker would keep one of two equal ones.
+TWIN_REAL    := $(if $(filter double,$(REAL)),float,double)
+TWIN_ENTRY   := outputs_$(if $(filter double,$(REAL)),single,double)
+TWIN_FLAGS   := -URETORT_REAL -DRETORT_REAL=$(TWIN_REAL) -URETORT_ONEDNN -DRETORT_ONEDNN=0
+TWIN_OBJECTS := $(patsubst %.c,$(OUT)/twin/%.o,$(foreach room,kernels nn ops,$(wildcard engine/$(room)/*.c)))
+OBJCOPY      ?= objcopy
+
+$(OUT)/twin/%.o: %.c $(OUT)/flags
+	@mkdir -p $(dir $@)
+	$(CC) $(CPPFLAGS) $(TWIN_FLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(OUT)/twin.o: $(TWIN_OBJECTS)
+	@rm -f $(OUT)/twin.a; $(AR) rcs $(OUT)/twin.a $^
+	$(LD) -r --force-group-allocation -u $(TWIN_ENTRY) $(OUT)/twin.a -o $(OUT)/twin/all.o
+	$(OBJCOPY) --keep-global-symbol=$(TWIN_ENTRY) $(OUT)/twin/all.o $@
 
 define archive
 $(OUT)/lib$1.a: $(call objects_of,$(filter-out server/main.c,$(call sources_of,$1))) $(GENERATED_$1)
@@ -115,7 +133,7 @@ tests: $(TESTS) $(REPLAYS)
 	@$(MAKE) --no-print-directory REAL=double SANITIZER= $(DOUBLE_TESTS)
 	@$(MAKE) --no-print-directory ONEDNN=0 SANITIZER= $(PORTABLE_TESTS)
 
-$(OUT)/bench/step: $(OUT)/bench/step.o $(call archives_of,engine)
+$(OUT)/bench/%: $(OUT)/bench/%.o $(call archives_of,engine)
 	$(CC) $(LDFLAGS) $^ $(call libs_of,engine) -o $@
 
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
