@@ -107,7 +107,7 @@ struct morph_kind {
 
 /* The table (engine/surgery/morphs.def), ended by NULL. */
 extern const struct morph_kind *const morph_table[];
-#define MORPH_KINDS "widen"
+#define MORPH_KINDS "widen fold"
 
 /* ---- running steps ---- */
 
