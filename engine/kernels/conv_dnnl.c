@@ -217,18 +217,24 @@ static void dnnl_conv_close(struct conv *c) {
     mem_free(c);
 }
 
-/* Where a window lies wholly in the padding, oneDNN 2.6 forgets to add the residual. */
-static bool has_empty_windows(const struct conv_shape *s) {
-    int tall = (s->kernel_height - 1) * s->dilation_height, wide = (s->kernel_width - 1) * s->dilation_width;
-    return s->pad_top > tall || s->pad_bottom > tall || s->pad_left > wide || s->pad_right > wide;
+/* Whether padding goes farther than a kernel spans, or a dilated kernel spans more than there is: oneDNN 2.6 forgets to
+ * add the residual to windows that lie wholly in the padding, and to some that reach into it on both sides. */
+static bool reaches_beyond(int in, int kernel, int dilation, int before, int after) {
+    int span = (kernel - 1) * dilation;
+    return before > span || after > span || (dilation > 1 && span >= in);
+}
+
+static bool forgets_residual(const struct conv_shape *s) {
+    return reaches_beyond(s->in_height, s->kernel_height, s->dilation_height, s->pad_top, s->pad_bottom) ||
+           reaches_beyond(s->in_width, s->kernel_width, s->dilation_width, s->pad_left, s->pad_right);
 }
 
 static int dnnl_conv_open(struct conv **out, const struct conv_shape *shape, const struct conv_uses *uses,
                           struct err *e) {
     if (sizeof(real) != sizeof(float) || !the_engine())
         return err_set(e, E_UNSUPPORTED, "oneDNN computes in float only");
-    if (uses->residual && has_empty_windows(shape))
-        return err_set(e, E_UNSUPPORTED, "oneDNN adds no residual to windows of padding alone");
+    if (uses->residual && forgets_residual(shape))
+        return err_set(e, E_UNSUPPORTED, "oneDNN does not add the residual everywhere");
     struct conv *c = mem_calloc(1, sizeof *c);
     if (!c) return err_memory(e, sizeof *c);
     c->uses = *uses;

@@ -104,18 +104,19 @@ static void fill_noise(struct filter *f, double deviation, struct random *random
     for (size_t i = 0; i < filter_count(f); i++) f->data[i] = deviation * random_normal(random);
 }
 
-/* Noise of one tap, its columns orthonormal but for a factor where there are enough channels. */
-static int point_noise(struct filter *noise, double deviation, struct random *random, struct err *e) {
-    fill_noise(noise, deviation, random);
-    if (noise->out < noise->in) return 0;
-    struct filter rows;
-    int status = filter_transpose(&rows, noise, e);
-    if (!status) status = lapack_orthonormal(rows.data, (size_t)rows.out, (size_t)rows.in, e);
-    double scale = deviation * sqrt((double)noise->out);
-    for (size_t l = 0; !status && l < (size_t)noise->out; l++)
-        for (size_t i = 0; i < (size_t)noise->in; i++)
-            noise->data[l * (size_t)noise->in + i] = scale * rows.data[i * (size_t)rows.in + l];
-    filter_fini(&rows);
+int factor_noise(struct filter *f, double deviation, struct random *random, struct err *e) {
+    fill_noise(f, deviation, random);
+    if (taps(f) > 1) return 0;
+    struct filter turned = {0};
+    bool tall = f->out > f->in;
+    int status = tall ? filter_transpose(&turned, f, e) : 0;
+    struct filter *rows = tall ? &turned : f;
+    if (!status) status = lapack_orthonormal(rows->data, (size_t)rows->out, (size_t)rows->in, e);
+    double scale = deviation * sqrt((double)rows->in);
+    for (size_t i = 0; !status && i < filter_count(rows); i++) rows->data[i] *= scale;
+    for (size_t l = 0; tall && !status && l < (size_t)f->out; l++)
+        for (size_t i = 0; i < (size_t)f->in; i++) f->data[l * (size_t)f->in + i] = turned.data[i * (size_t)f->out + l];
+    filter_fini(&turned);
     return status;
 }
 
@@ -228,7 +229,7 @@ static int solve_fresh(struct filter *noise, struct filter *solved, struct figur
     if (!status) status = filter_init(solved, t->g->out, t->inner, t->solved[0], t->solved[1], e);
     if (status) return status;
     if (taps(noise) == 1) {
-        status = point_noise(noise, noise_deviation(t), random, e);
+        status = factor_noise(noise, noise_deviation(t), random, e);
         return status ? status : solve_second(solved, fig, t->g, noise, e);
     }
     struct parts parts = choose_parts(t);
@@ -256,19 +257,6 @@ static int turn(struct filter *f, struct err *e) {
     return 0;
 }
 
-static int measure(struct search *s, struct err *e) {
-    struct filter composed;
-    int status = filter_compose(&composed, &s->pair->first, &s->pair->second, e);
-    if (!status) status = filter_add(&composed, -1, s->g, e);
-    if (status) goto out;
-    double norm = filter_norm(s->g);
-    s->pair->residual = filter_norm(&composed) / (norm > 0 ? norm : 1);
-    s->pair->exact = s->pair->residual <= FACTOR_EXACT;
-out:
-    filter_fini(&composed);
-    return status;
-}
-
 static void note(struct search *s, enum factor_way way, bool solved_first, const struct figures *fig) {
     s->pair->way = way;
     s->pair->solved_first = solved_first;
@@ -282,6 +270,47 @@ static int target_init(struct filter *out, const struct filter *g, const int noi
                        struct err *e) {
     int status = filter_embed(out, g, noise[0] + solved[0] - 1, noise[1] + solved[1] - 1, e);
     if (!status && mirror) status = turn(out, e);
+    return status;
+}
+
+static int solve_factor(struct filter *solved, struct figures *fig, const struct filter *given, bool first,
+                        const struct filter *g, struct err *e) {
+    struct filter target = {0}, other = {0};
+    const int sizes[2][2] = {{given->h, given->w}, {solved->h, solved->w}};
+    int status = target_init(&target, g, sizes[0], sizes[1], first, e);
+    if (!status) status = first ? filter_transpose(&other, given, e) : filter_copy(&other, given, e);
+    if (!status && first) status = turn(solved, e);
+    if (!status) status = solve_second(solved, fig, &target, &other, e);
+    if (!status && first) status = turn(solved, e);
+    filter_fini(&target);
+    filter_fini(&other);
+    return status;
+}
+
+/* |second after first - g| / |g| */
+static int relative_residual(double *out, const struct filter *first, const struct filter *second,
+                             const struct filter *g, struct err *e) {
+    struct filter composed;
+    int status = filter_compose(&composed, first, second, e);
+    if (!status) status = filter_add(&composed, -1, g, e);
+    if (status) goto out;
+    double norm = filter_norm(g);
+    *out = filter_norm(&composed) / (norm > 0 ? norm : 1);
+out:
+    filter_fini(&composed);
+    return status;
+}
+
+int factor_solve(struct filter *solved, double *residual, const struct filter *given, bool first,
+                 const struct filter *g, struct err *e) {
+    struct figures fig;
+    int status = solve_factor(solved, &fig, given, first, g, e);
+    return status ? status : relative_residual(residual, first ? solved : given, first ? given : solved, g, e);
+}
+
+static int measure(struct search *s, struct err *e) {
+    int status = relative_residual(&s->pair->residual, &s->pair->first, &s->pair->second, s->g, e);
+    s->pair->exact = !status && s->pair->residual <= FACTOR_EXACT;
     return status;
 }
 
@@ -302,19 +331,10 @@ static int attempt(struct search *s, enum factor_way way, const struct task *t, 
 
 /* Solves again for one of the factors, the other as it is. */
 static int improve(struct search *s, bool first, struct err *e) {
-    struct filter target = {0}, other = {0};
-    struct filter *solved = first ? &s->pair->first : &s->pair->second;
-    const struct filter *kept = first ? &s->pair->second : &s->pair->first;
     struct figures fig = {0};
-    int status =
-        target_init(&target, s->g, (const int[2]){kept->h, kept->w}, (const int[2]){solved->h, solved->w}, first, e);
-    if (!status) status = first ? filter_transpose(&other, kept, e) : filter_copy(&other, kept, e);
-    if (!status && first) status = turn(solved, e);
-    if (!status) status = solve_second(solved, &fig, &target, &other, e);
-    if (!status && first) status = turn(solved, e);
-    if (!status) note(s, FACTOR_GENERAL, first, &fig);
-    filter_fini(&target);
-    filter_fini(&other);
+    struct factor_pair *p = s->pair;
+    int status = solve_factor(first ? &p->first : &p->second, &fig, first ? &p->second : &p->first, first, s->g, e);
+    note(s, FACTOR_GENERAL, first, &fig);
     return status ? status : measure(s, e);
 }
 

@@ -52,6 +52,13 @@ int factor_split(struct factor_pair *out, const struct filter *g, const struct f
                  struct random *random, struct err *e);
 void factor_pair_fini(struct factor_pair *p);
 
+/* For what is put together from more than two: noise of a standard deviation, orthonormal rows or columns if it has one
+ * tap; and the shortest factor (allocated, its contents do not matter) that comes closest to g with `given` as the other
+ * one. `first`: it is the first one. No residual is refused. */
+int factor_noise(struct filter *f, double deviation, struct random *random, struct err *e);
+int factor_solve(struct filter *solved, double *residual, const struct filter *given, bool first,
+                 const struct filter *g, struct err *e);
+
 /* How the factors have to move so that the borders are exact too, from how the parent moved. The first has no bias, the
  * parent's belongs to the second. Stride goes to the second, unless `early` asks for it in the first and the second reads
  * one tap only (then the first computes less). */

@@ -113,6 +113,7 @@ const struct param morph_step_params[] = {
     PARAM_LIST(struct morph_step, size, n_size, size_element, "kernel: height and width, or one number for both"),
     PARAM_LIST(struct morph_step, rank, n_rank, rank_element, "factor: channels in between"),
     PARAM_REAL(struct morph_step, energy, NULL, 0, 1, "factor: share of the squared singular values to keep"),
+    PARAM_INT(struct morph_step, parts, NULL, 2, 8, "subnet: layers of the chain (3), or branches (2)"),
     PARAM_STRING(struct morph_step, recipe, NULL, "module: a named one"),
     PARAM_LIST(struct morph_step, edges, n_edges, edge_element, "module: its edges, instead of a recipe"),
     PARAM_REAL(struct morph_step, noise, "0", 0, 1,
@@ -136,14 +137,15 @@ GIVEN(factor, !isnan(s->factor))
 GIVEN(size, s->n_size > 0)
 GIVEN(rank, s->n_rank > 0)
 GIVEN(energy, !isnan(s->energy))
+GIVEN(parts, s->parts != PARAM_ABSENT)
 GIVEN(recipe, s->recipe[0])
 GIVEN(edges, s->n_edges > 0)
 GIVEN(noise, s->noise > 0)
 
 static const struct field fields[] = {
-    {"from", given_from},     {"to", given_to},       {"factor", given_factor},
-    {"size", given_size},     {"rank", given_rank},   {"energy", given_energy},
-    {"recipe", given_recipe}, {"edges", given_edges}, {"noise", given_noise},
+    {"from", given_from},   {"to", given_to},         {"factor", given_factor}, {"size", given_size},
+    {"rank", given_rank},   {"energy", given_energy}, {"parts", given_parts},   {"recipe", given_recipe},
+    {"edges", given_edges}, {"noise", given_noise},
 };
 
 static int refuse_field(const struct morph_kind *k, const char *at, const char *field, struct err *e) {

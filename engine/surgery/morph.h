@@ -40,6 +40,7 @@ struct morph_step {
     int64_t rank[2]; /* factor: of the middle */
     int n_rank;
     double energy; /* factor: share of the squared singular values kept; NaN */
+    int64_t parts; /* subnet: layers of the chain, branches; PARAM_ABSENT */
     char recipe[MORPH_WORD_SIZE];
     struct morph_edge edges[MORPH_MAX_EDGES];
     int n_edges;
@@ -107,7 +108,7 @@ struct morph_kind {
 
 /* The table (engine/surgery/morphs.def), ended by NULL. */
 extern const struct morph_kind *const morph_table[];
-#define MORPH_KINDS "widen fold"
+#define MORPH_KINDS "widen deepen activation kernel skip subnet module fold"
 
 /* ---- running steps ---- */
 

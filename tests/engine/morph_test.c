@@ -8,6 +8,7 @@
 #include "engine/nn/net.h"
 #include "engine/surgery/channels.h"
 #include "engine/surgery/morph.h"
+#include "tests/engine/morph_data.h"
 #include "tests/engine/random_graph.h"
 
 /* Relative to the largest output; chains of six in float lose more than one step. */
@@ -73,11 +74,14 @@ struct tally {
     double worst;
 };
 
+/* Every other network has something rare. */
 static struct graph *draw(uint64_t seed) {
+    const uint64_t rare[] = {RG_UNIT_SLOPE, RG_ZERO_SLOPE, RG_EVEN,     RG_AUTO_PAD,   RG_DILATION,
+                             RG_TIED,       RG_MAP,        RG_AUTO_PAD, RG_UNIT_SLOPE, RG_ZERO_SLOPE};
     struct random_graph r = {0};
+    struct random_graph_options o = {.with = seed % 2 ? 0 : rare[seed / 2 % (sizeof rare / sizeof *rare)]};
     struct err e = {0};
-    return ok(random_graph(&r, seed, NULL, &e) == 0, "seed %llu: %s", (unsigned long long)seed, e.text) ? r.graph
-                                                                                                        : NULL;
+    return ok(random_graph(&r, seed, &o, &e) == 0, "seed %llu: %s", (unsigned long long)seed, e.text) ? r.graph : NULL;
 }
 
 /* Whether refusing is all right: a step may find nothing to do in a network. */
@@ -92,7 +96,7 @@ static void try_step(struct tally *t, const char *text, uint64_t seed) {
     struct err e = {0};
     if (!parent || !parse_step(&s, text)) return;
     graph_clone(&copy, parent, &e);
-    morphing_init(&m, copy, seed, NULL);
+    morphing_init(&m, copy, seed, seed % 3 ? &md_data : NULL);
     int status = morph_apply(&m, &s, NULL, &e);
     ok(!status || may_refuse(status), "%s, seed %llu: %s", text, (unsigned long long)seed, e.text);
     t->refused += status != 0;
@@ -140,7 +144,7 @@ TEST(chains_of_steps_keep_the_function) {
         struct err e = {0};
         need(parent != NULL, "no network");
         graph_clone(&copy, parent, &e);
-        morphing_init(&m, copy, seed, NULL);
+        morphing_init(&m, copy, seed, seed % 3 ? &md_data : NULL);
         int applied = 0;
         for (int i = 0; i < CHAIN; i++) {
             struct morph_step s;

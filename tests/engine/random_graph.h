@@ -73,7 +73,9 @@
     X(RG_EVEN, "even kernel") \
     X(RG_DILATION, "dilation") \
     X(RG_AUTO_PAD, "auto pad")       /* SAME_UPPER or SAME_LOWER instead of pads */ \
-    X(RG_DROPOUT, "dropout")         /* in the head */
+    X(RG_DROPOUT, "dropout")         /* in the head */ \
+    X(RG_UNIT_SLOPE, "unit slope")   /* a PRelu that is the identity */ \
+    X(RG_ZERO_SLOPE, "zero slope")   /* a PRelu that is a Relu */
 
 enum {
 #define X(bit, name) bit##_INDEX_,
@@ -86,7 +88,7 @@ RG_FEATURES(X)
 #undef X
 /* clang-format on */
 
-#define RG_RARE (RG_MAP | RG_TIED | RG_EVEN | RG_DILATION | RG_AUTO_PAD | RG_DROPOUT)
+#define RG_RARE (RG_MAP | RG_TIED | RG_EVEN | RG_DILATION | RG_AUTO_PAD | RG_DROPOUT | RG_UNIT_SLOPE | RG_ZERO_SLOPE)
 
 /* Zeros stand for what is said behind them. */
 struct random_graph_options {
@@ -218,6 +220,9 @@ static inline struct rg_value rg_prelu(struct rg *b, struct rg_value x) {
     rg_name(name, b, "prelu");
     struct shape shape = {.rank = x.h ? 3 : 1, .dim = {x.c, 1, 1}};
     int in[2] = {x.index, rg_constant(b, name, "slope", RG_SLOPES, 0, shape)};
+    bool unit = rg_take(b, RG_UNIT_SLOPE, 50), zero = !unit && rg_take(b, RG_ZERO_SLOPE, 50);
+    for (int64_t i = 0; i < x.c && (unit || zero) && !b->status; i++)
+        ((float *)b->g->values[in[1]].constant->data)[i] = (float)unit;
     x.index = rg_node(b, "PRelu", name, in, 2);
     x.gain = 1.3;
     return x;
