@@ -123,6 +123,7 @@ static void visit_axis(const struct channels *c, const struct graph *g, const st
 }
 
 struct table {
+    size_t part;   /* channels of one part of a grouped convolution: each part reads other channels */
     double *rows;  /* [channels][width]: `scaled` numbers first, then those that must be equal */
     double *scale; /* [channels]: norm of the scaled numbers; 1 when multiples do not count */
     size_t width, scaled, channels;
@@ -162,7 +163,8 @@ static bool counts(const struct channels *c, const struct channel_axis *axis, in
 
 static int make_table(struct table *t, const struct channels *c, const struct graph *g, int group, struct err *e) {
     size_t at[2] = {0, 0}, total;
-    *t = (struct table){.channels = (size_t)c->groups[group].size};
+    *t = (struct table){.channels = (size_t)c->groups[group].size,
+                        .part = (size_t)(c->groups[group].size / c->groups[group].multiple)};
     for (int i = 0; i < c->n_axes; i++) {
         if (!counts(c, &c->axes[i], group)) continue;
         t->width += slice_size(c, g, &c->axes[i], group);
@@ -216,6 +218,8 @@ struct sorted {
 static int compare_rows(const void *pa, const void *pb, void *context) {
     const struct sorted *s = context;
     int32_t i = *(const int32_t *)pa, j = *(const int32_t *)pb;
+    size_t part_i = (size_t)i / s->t->part, part_j = (size_t)j / s->t->part;
+    if (part_i != part_j) return part_i < part_j ? -1 : 1;
     const double *a = s->t->rows + (size_t)i * s->t->width, *b = s->t->rows + (size_t)j * s->t->width;
     for (size_t k = 0; k < s->t->width; k++) {
         double x = s->multiples && k < s->t->scaled ? rounded(a[k]) : a[k];
@@ -228,6 +232,7 @@ static int compare_rows(const void *pa, const void *pb, void *context) {
 /* Whether row b is row a, both normalised. */
 static bool same(const struct table *t, size_t a, size_t b) {
     const double *x = t->rows + a * t->width, *y = t->rows + b * t->width;
+    if (a / t->part != b / t->part) return false;
     for (size_t k = 0; k < t->width; k++)
         if (k < t->scaled && t->scale[a] != t->scale[b] ? !(fabs(x[k] - y[k]) <= ALIKE) : x[k] != y[k]) return false;
     return true;
@@ -330,12 +335,37 @@ static int join_axis(struct graph *g, const struct channels *c, const struct cha
     return status;
 }
 
+/* In a grouped convolution every part of the outputs reads a part of the channels of its own, which the axis holds. */
+static int join_parts(struct graph *g, const struct channels *c, const struct channel_axis *axis, int group,
+                      const int32_t *keep, const double *ratio, struct err *e) {
+    const struct array *old = g->values[axis->value].constant;
+    struct array *fresh;
+    int status = array_new(&fresh, DT_FLOAT64, &old->shape, e);
+    if (status) return status;
+    double *w = fresh->data;
+    size_t outs = (size_t)old->shape.dim[0], ins = (size_t)old->shape.dim[1], taps = old->count / (outs * ins);
+    array_to_double(w, old, 0, old->count);
+    for (size_t o = 0; o < outs; o++)
+        for (size_t i = 0; i < ins; i++) {
+            size_t first = o / (outs / (size_t)axis->parts) * ins, k = first + i;
+            if (keep[k] == (int32_t)k) continue;
+            double *from = w + (o * ins + i) * taps, *to = w + (o * ins + (size_t)keep[k] - first) * taps;
+            for (size_t t = 0; t < taps; t++) {
+                to[t] += from[t] * (ratio ? ratio[k] : 1);
+                from[t] = 0;
+            }
+        }
+    graph_replace_constant_take(g, axis->value, fresh);
+    (void)c, (void)group;
+    return 0;
+}
+
 int alike_join(struct graph *g, const struct channels *c, int group, const int32_t *keep, const double *ratio,
                struct err *e) {
     int status = 0;
     for (int i = 0; i < c->n_axes && !status; i++)
         if (c->axes[i].role == CHANNELS_READ && has_group(c, c->axes[i].list, group))
-            status = join_axis(g, c, &c->axes[i], group, keep, ratio, e);
+            status = (c->axes[i].parts > 1 ? join_parts : join_axis)(g, c, &c->axes[i], group, keep, ratio, e);
     return status;
 }
 
@@ -347,6 +377,7 @@ int alike_unread(bool *unread, const struct channels *c, const struct graph *g, 
         struct joining j = {0};
         if (axis->role != CHANNELS_READ || !has_group(c, axis->list, group)) continue;
         readers++;
+        if (axis->parts > 1) memset(unread, 0, (size_t)c->groups[group].size); /* not looked at */
         status = note_axis(&j, c, g, axis, group, e);
         for (int64_t k = 0; k < c->groups[group].size && !status; k++)
             for (size_t x = 0; x < j.slice && unread[k]; x++) {

@@ -20,7 +20,7 @@ int alike_find(struct alike *out, const struct channels *c, const struct graph *
 void alike_fini(struct alike *a);
 
 /* Adds to the weights that read channel keep[j] those that read channel j, times ratio[j], for every j of the group
- * that has keep[j] != j; those of j become zero. ratio NULL: 1. Weights become float64. */
+ * that has keep[j] != j; those of j become zero. keep[j] is in j's part where grouped convolutions read the group. ratio NULL: 1. Weights become float64. */
 int alike_join(struct graph *g, const struct channels *c, int group, const int32_t *keep, const double *ratio,
                struct err *e);
 

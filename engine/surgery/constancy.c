@@ -122,8 +122,9 @@ static int follow_affine(const struct walk *w, int node) {
     if (status == E_NOMEM) return err_set(w->e, status, "%s", refused.text);
     if (status) return 0;
     const double *x = known(w, a.data);
-    if (x) status = open_value(&out, w, a.made);
-    for (int64_t i = 0; x && i < a.channels && !status; i++) out[i] = x[i] * a.scale[i] + a.shift[i];
+    status = open_value(&out, w, a.made);
+    for (int64_t i = 0; i < a.channels && !status; i++)
+        out[i] = a.scale[i] == 0 ? a.shift[i] : x ? x[i] * a.scale[i] + a.shift[i] : UNKNOWN;
     affine_fini(&a);
     return status;
 }

@@ -102,37 +102,13 @@ void fold_done(struct folding *f, int node, int into, const char *how) {
     json_close_object(f->w);
 }
 
-/* Constants that nothing reads any more. */
-static int sweep(struct graph *g, struct err *e) {
-    bool *read = mem_calloc((size_t)g->n_values + 1, sizeof *read);
-    if (!read) return err_memory(e, (unsigned long long)g->n_values);
-    for (int i = 0; i < g->n_nodes; i++)
-        for (int k = 0; k < g->nodes[i].n_inputs; k++)
-            if (g->nodes[i].inputs[k] != VALUE_NONE) read[g->nodes[i].inputs[k]] = true;
-    for (int i = 0; i < g->n_outputs; i++) read[g->outputs[i]] = true;
-    for (int v = 0; v < g->n_values; v++) {
-        if (read[v] || !g->values[v].constant) continue;
-        array_free(g->values[v].constant);
-        g->values[v].constant = NULL;
-        for (int k = 0; k < VALUE_MEMORIES; k++) {
-            array_free(g->values[v].memory[k]);
-            g->values[v].memory[k] = NULL;
-        }
-    }
-    mem_free(read);
-    return 0;
-}
-
 static int try_node(struct folding *f, int node, const struct morph_step *s, struct err *e) {
     for (int i = 0; ways[i]; i++) {
         struct err refused = {0};
         if (f->busy[node] || !is_meant(ways[i], s)) continue;
         int status = ways[i]->can(f, node, &refused);
         if (status == E_NOMEM) return err_set(e, status, "%s", refused.text);
-        if (!status)
-            status = ways[i]->apply(f, node, e);
-        else
-            status = 0;
+        status = status ? 0 : ways[i]->apply(f, node, e);
         if (status) return status;
     }
     return 0;
@@ -150,7 +126,7 @@ static int pass(int *changed, struct folding *f, const struct morph_step *s, str
         if (!f->busy[i] && text_matches(s->layer, g->nodes[i].name)) status = try_node(f, i, s, e);
     *changed = f->n - before;
     if (!status && *changed) status = graph_drop_nodes(g, f->drop, e);
-    if (!status && *changed) status = sweep(g, e);
+    if (!status && *changed) status = linear_sweep(g, e);
     if (!status && *changed) status = morphing_finish(f->m, e);
     mem_free(f->busy);
     mem_free(f->drop);

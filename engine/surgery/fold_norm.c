@@ -36,13 +36,13 @@ static int check_rest(const struct affine *a, struct err *e) {
         scales = scales || a->scale[c] != 1;
         if (a->scale[c] == 0 && a->shift[c] != 0)
             return err_set(e, E_UNSUPPORTED,
-                           "the convolution behind it pads with zeros, and channel %lld is constant: its shift can "
+                           "a convolution that pads with zeros, and channel %lld is constant: its shift can "
                            "neither go through the padding nor stay in front of a scale of 0",
                            (long long)c);
     }
     return scales ? 0
                   : err_set(e, E_UNSUPPORTED,
-                            "it only shifts, and the convolution behind it pads with zeros: folded, the "
+                            "a convolution that pads with zeros, and it only shifts: folded, the "
                             "border would be wrong");
 }
 
@@ -50,12 +50,9 @@ static int check_forward(struct plan *p, const struct folding *f, struct err *e)
     const struct graph *g = f->m->graph;
     struct edit_window w;
     p->layer = uses_only_reader(f->uses, p->a.made);
-    if (p->layer < 0)
-        return err_set(e, E_UNSUPPORTED,
-                       "no layer stands before it that only it reads, and what it makes has more than "
-                       "one reader, or is the network's output");
+    if (p->layer < 0) return err_set(e, E_UNSUPPORTED, "more than one reader, or the network's output");
     int status = fold_check_layer(f, p->layer, e);
-    if (status) return err_prefix(e, "behind it, '%s'", g->nodes[p->layer].name);
+    if (status) return err_prefix(e, "'%s'", g->nodes[p->layer].name);
     p->direction = FORWARD;
     if (!has_shift(&p->a) || strcmp(g->nodes[p->layer].op->name, "Gemm") == 0 ||
         strcmp(g->nodes[p->layer].op->name, "MatMul") == 0)
@@ -71,21 +68,27 @@ static int check_forward(struct plan *p, const struct folding *f, struct err *e)
     return check_rest(&p->a, e);
 }
 
-static int make_plan(struct plan *p, const struct folding *f, int node, struct err *e) {
+/* Why it does not go backward, into the node before it. */
+static int check_backward(struct plan *p, const struct folding *f, int node, struct err *e) {
     const struct graph *g = f->m->graph;
+    p->layer = g->values[p->a.data].producer;
+    p->direction = BACKWARD;
+    if (p->layer < 0) return err_set(e, E_UNSUPPORTED, "the network's input");
+    int status = fold_check_layer(f, p->layer, e);
+    if (status) return err_prefix(e, "'%s'", g->nodes[p->layer].name);
+    if (uses_only_reader(f->uses, p->a.data) == node) return 0;
+    return err_set(e, E_UNSUPPORTED, "what '%s' before it makes is read elsewhere too", g->nodes[p->layer].name);
+}
+
+static int make_plan(struct plan *p, const struct folding *f, int node, struct err *e) {
+    struct err before = {0}, behind = {0};
     *p = (struct plan){.layer = -1};
-    int status = affine_read(&p->a, g, node, e);
-    if (status) return status;
-    struct err why = {0};
-    int before = g->values[p->a.data].producer;
-    if (before >= 0 && uses_only_reader(f->uses, p->a.data) == node && !fold_check_layer(f, before, &why)) {
-        p->layer = before;
-        p->direction = BACKWARD;
-        return 0;
-    }
-    status = check_forward(p, f, e);
-    if (status) affine_fini(&p->a);
-    return status;
+    int status = affine_read(&p->a, f->m->graph, node, e);
+    if (status || !check_backward(p, f, node, &before)) return status;
+    status = check_forward(p, f, &behind);
+    if (!status) return 0;
+    affine_fini(&p->a);
+    return err_set(e, status, "before it: %s; behind it: %s", before.text, behind.text);
 }
 
 static int norm_can(struct folding *f, int node, struct err *e) {

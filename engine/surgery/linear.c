@@ -118,16 +118,21 @@ static bool is_by_rows(const struct node *n) {
     return node_int(n, "transB", 0) != 0;
 }
 
-static void read_sizes(struct linear *l, const struct node *n, const struct shape *w) {
-    l->kind = (enum linear_kind)kind_of(n);
-    l->groups = l->kind == LINEAR_DENSE ? 1 : node_int(n, "group", 1);
+void linear_describe(struct linear *l, const struct graph *g, int node) {
+    const struct node *n = &g->nodes[node];
+    const struct shape *w = &g->values[n->inputs[WEIGHTS]].constant->shape;
+    *l = (struct linear){.kind = (enum linear_kind)kind_of(n), .node = node, .groups = 1, .kernel = {1, 1}};
+    if (l->kind != LINEAR_DENSE) l->groups = node_int(n, "group", 1);
     l->axes = w->rank - 2;
     l->out = outputs_of(n, w);
     l->in = l->kind == LINEAR_CONV         ? w->dim[1]
             : l->kind == LINEAR_TRANSPOSED ? w->dim[0] / l->groups
                                            : w->dim[is_by_rows(n) ? 1 : 0];
-    l->kernel[0] = l->axes == 2 ? w->dim[2] : 1;
-    l->kernel[1] = l->axes ? w->dim[w->rank - 1] : 1;
+    if (l->axes == 2) l->kernel[0] = w->dim[2];
+    if (l->axes) l->kernel[1] = w->dim[w->rank - 1];
+    l->data = n->inputs[DATA];
+    l->made = n->outputs[0];
+    l->has_bias = input_of(n, BIAS) != VALUE_NONE;
 }
 
 static void read_bias(struct linear *l, const struct node *n, const struct array *b) {
@@ -142,13 +147,10 @@ int linear_read(struct linear *l, const struct graph *g, int node, struct err *e
     *l = (struct linear){.node = node};
     int status = linear_check(g, node, e);
     if (status) return status;
+    linear_describe(l, g, node);
     const struct node *n = &g->nodes[node];
     const struct array *w = constant_of(g, n->inputs[WEIGHTS]), *b = constant_of(g, input_of(n, BIAS));
     if (w->count > WEIGHTS_MOST) return err_set(e, E_TOO_LARGE, "it has %zu weights", w->count);
-    read_sizes(l, n, &w->shape);
-    l->data = n->inputs[DATA];
-    l->made = n->outputs[0];
-    l->has_bias = b != NULL;
     double *raw = mem_calloc(w->count + 1, sizeof *raw);
     l->weights = mem_calloc(w->count + 1, sizeof *l->weights);
     l->bias = mem_calloc((size_t)l->out + 1, sizeof *l->bias);
@@ -231,6 +233,26 @@ int linear_write(struct graph *g, const struct linear *l, struct err *e) {
     if (l->kind != LINEAR_DENSE) status = graph_set_int(g, l->node, "group", l->groups, e);
     for (int64_t o = 0; o < l->out; o++) bias = bias || l->bias[o] != 0;
     return status || !bias ? status : write_bias(g, l, e);
+}
+
+int linear_sweep(struct graph *g, struct err *e) {
+    bool *read = mem_calloc((size_t)g->n_values + 1, sizeof *read);
+    if (!read) return err_memory(e, (unsigned long long)g->n_values);
+    for (int i = 0; i < g->n_nodes; i++)
+        for (int k = 0; k < g->nodes[i].n_inputs; k++)
+            if (g->nodes[i].inputs[k] != VALUE_NONE) read[g->nodes[i].inputs[k]] = true;
+    for (int i = 0; i < g->n_outputs; i++) read[g->outputs[i]] = true;
+    for (int v = 0; v < g->n_values; v++) {
+        if (read[v] || !g->values[v].constant) continue;
+        array_free(g->values[v].constant);
+        g->values[v].constant = NULL;
+        for (int k = 0; k < VALUE_MEMORIES; k++) {
+            array_free(g->values[v].memory[k]);
+            g->values[v].memory[k] = NULL;
+        }
+    }
+    mem_free(read);
+    return 0;
 }
 
 /* ---- windows ---- */

@@ -35,6 +35,9 @@ int linear_check(const struct graph *g, int node, struct err *e);
 /* As linear_check, and nothing else may read its weights and bias: E_UNSUPPORTED names the other reader. */
 int linear_check_own(const struct graph *g, const struct uses *u, int node, struct err *e);
 
+/* Of a node that passed linear_check: all but weights and bias, which are NULL. */
+void linear_describe(struct linear *l, const struct graph *g, int node);
+
 /* E_TOO_LARGE beyond 2^28 weights. */
 int linear_read(struct linear *l, const struct graph *g, int node, struct err *e);
 void linear_fini(struct linear *l);
@@ -48,6 +51,9 @@ static inline int64_t linear_fan_in(const struct linear *l) {
  * needed now is added; a MatMul with a bias becomes a Gemm. Kernel, groups and channels may be others than before; the
  * window is for edit_set_window. */
 int linear_write(struct graph *g, const struct linear *l, struct err *e);
+
+/* Frees the constants that nothing reads any more, as after nodes were dropped. */
+int linear_sweep(struct graph *g, struct err *e);
 
 /* Input k of a node, which is lengthened where needed. */
 int linear_set_input(struct graph *g, int node, int k, int value, struct err *e);

@@ -108,7 +108,7 @@ struct morph_kind {
 
 /* The table (engine/surgery/morphs.def), ended by NULL. */
 extern const struct morph_kind *const morph_table[];
-#define MORPH_KINDS "widen deepen activation kernel skip subnet module fold"
+#define MORPH_KINDS "widen deepen activation kernel skip subnet module fold narrow factor remove"
 
 /* ---- running steps ---- */
 

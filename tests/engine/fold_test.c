@@ -116,7 +116,8 @@ TEST(several_consumers_see_what_they_saw) {
         int y = small_conv(&s, s.x, 4, 4, 3, 1, 1, 1, true), z = small_norm(&s, y, 4);
         z = who ? small_add(&s, y, z) : z;
         if (!who) graph_add_output(s.g, y, &s.e); /* the network gives it out */
-        if (small_finish(&s, small_act(&s, z, "Relu"))) small_refuse(&s, NORM, "");
+        if (small_finish(&s, small_act(&s, z, "Relu")))
+            small_refuse(&s, NORM, "'conv1' before it makes is read elsewhere too");
     }
 }
 
@@ -126,7 +127,7 @@ TEST(shared_weights_stay) {
     y = small_act(&s, small_norm(&s, y, 4), "Relu");
     y = small_node(&s, "Conv", (int[]){y, w}, 2);
     small_window(&s, 3, 3, 1, 1, 1);
-    if (small_finish(&s, small_norm(&s, y, 4))) small_refuse(&s, NORM, "");
+    if (small_finish(&s, small_norm(&s, y, 4))) small_refuse(&s, NORM, "shared weights");
 }
 
 TEST(the_output_keeps_its_name_and_the_optimizer_forgets) {
@@ -422,11 +423,12 @@ TEST(units_of_the_output_and_of_grouped_convolutions_stay) {
     struct small s = small_new(3, 7, 6);
     int y = small_conv(&s, s.x, 3, 5, 3, 1, 1, 1, true);
     make_multiple(s.g, small_last(&s), 1);
-    if (small_finish(&s, y)) small_refuse(&s, IDENTICAL, "output");
+    if (small_finish(&s, y)) small_refuse(&s, IDENTICAL, "\"reason\":\"the network's output needs them");
     s = small_new(3, 7, 6);
     y = small_conv(&s, s.x, 3, 6, 3, 1, 1, 1, true);
     make_multiple(s.g, small_last(&s), 1);
-    if (small_finish(&s, small_conv(&s, y, 6, 4, 3, 1, 1, 2, true))) small_refuse(&s, IDENTICAL, "grouped");
+    if (small_finish(&s, small_conv(&s, y, 6, 4, 3, 1, 1, 2, true)))
+        small_refuse(&s, IDENTICAL, "the same number in each of its parts");
 }
 
 /* ---- all ---- */

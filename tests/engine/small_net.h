@@ -218,6 +218,135 @@ static inline double small_apart(const struct graph *f, const struct graph *g) {
     return worst;
 }
 
+/* ---- data ---- */
+
+/* Samples for steps that calibrate: `n` of them, from a seed. Images are mixtures of a few patterns, as real ones are. */
+struct small_data {
+    uint64_t seed;
+    size_t n;
+};
+
+static inline void small_fill(real *x, size_t count, size_t each, uint64_t seed) {
+    enum { PATTERNS = 12 };
+    struct random r = random_seed(seed), fixed = random_seed(99);
+    double *patterns = mem_calloc(each * PATTERNS + 1, sizeof *patterns);
+    for (size_t i = 0; patterns && i < each * PATTERNS; i++) patterns[i] = random_normal(&fixed);
+    for (size_t s = 0; patterns && s < count / each; s++) {
+        double mix[PATTERNS];
+        for (int k = 0; k < PATTERNS; k++) mix[k] = random_normal(&r) / (1 + k);
+        for (size_t i = 0; i < each; i++) {
+            double y = 0.05 * random_normal(&r);
+            for (size_t k = 0; k < PATTERNS; k++) y += mix[k] * patterns[k * each + i];
+            x[s * each + i] = (real)y;
+        }
+    }
+    mem_free(patterns);
+}
+
+static inline int small_run(double **out, const struct graph *g, int output, const struct small_data *data, size_t n,
+                            struct err *e) {
+    struct crew *crew = NULL;
+    struct net *net = NULL;
+    struct net_options options = {.batch = (int)n};
+    int status = crew_new(&crew, 1, e);
+    if (!status) status = net_new(&net, g, crew, &options, e);
+    if (!status) {
+        struct shape in = net_input_shape(net, 0), made = net_output_shape(net, output);
+        size_t count, outs;
+        shape_count(&count, &in, NULL);
+        shape_count(&outs, &made, NULL);
+        small_fill(net_input(net, 0), count, count / n, data->seed);
+        net_forward(net, (int)n, random_seed(1), NULL, NULL);
+        *out = mem_calloc(outs, sizeof **out);
+        if (!*out) status = err_memory(e, outs * sizeof **out);
+        for (size_t i = 0; i < outs && *out; i++) (*out)[i] = (double)net_output(net, output)[i];
+    }
+    net_free(net);
+    crew_free(crew);
+    return status;
+}
+
+static inline int small_sample(double **out, size_t *samples, void *context, const struct graph *g, int value,
+                               size_t most, struct err *e) {
+    const struct small_data *data = context;
+    struct graph *copy;
+    *samples = data->n < most ? data->n : most;
+    if (value == g->inputs[0]) {
+        size_t each = 1;
+        for (int d = 1; d < g->values[value].shape.rank; d++) each *= (size_t)g->values[value].shape.dim[d];
+        real *x = mem_calloc(*samples * each, sizeof *x);
+        *out = mem_calloc(*samples * each, sizeof **out);
+        if (x && *out) small_fill(x, *samples * each, each, data->seed);
+        for (size_t i = 0; x && *out && i < *samples * each; i++) (*out)[i] = (double)x[i];
+        int failed = x && *out ? 0 : err_memory(e, each);
+        if (failed) mem_free(*out);
+        mem_free(x);
+        return failed;
+    }
+    int status = graph_clone(&copy, g, e);
+    if (status) return status;
+    int at = 0;
+    while (at < copy->n_outputs && copy->outputs[at] != value) at++;
+    if (at == copy->n_outputs) status = graph_add_output(copy, value, e);
+    if (!status) status = graph_finish(copy, e);
+    if (!status) status = small_run(out, copy, at, data, *samples, e);
+    graph_free(copy);
+    return status;
+}
+
+/* |f - g| / |f| on samples of that seed. */
+static inline double small_error(const struct graph *f, const struct graph *g, uint64_t seed) {
+    struct small_data data = {seed, 200};
+    double *a = NULL, *b = NULL, left = 0, whole = 0;
+    struct err e = {0};
+    size_t n = 1;
+    const struct shape *s = &f->values[f->outputs[0]].shape;
+    int status = small_run(&a, f, 0, &data, data.n, &e);
+    if (!status) status = small_run(&b, g, 0, &data, data.n, &e);
+    if (!ok(status == 0, "%s", e.text)) return 1;
+    for (int d = 1; d < s->rank; d++) n *= (size_t)s->dim[d];
+    for (size_t i = 0; i < n * data.n; i++) left += (a[i] - b[i]) * (a[i] - b[i]), whole += a[i] * a[i];
+    mem_free(a);
+    mem_free(b);
+    return sqrt(left / whole);
+}
+
+/* ---- looking at results ---- */
+
+static inline int64_t small_parameters(const struct graph *g) {
+    struct graph_size size;
+    struct err e = {0};
+    return ok(graph_measure(&size, g, &e) == 0, "%s", e.text) ? size.parameters : -1;
+}
+
+/* Dimension d of the weights of a node. */
+static inline int64_t small_dim(const struct graph *g, const char *node, int d) {
+    int at = graph_find_node(g, node);
+    return at < 0 ? -1 : g->values[g->nodes[at].inputs[1]].shape.dim[d];
+}
+
+/* A number of a report by the names of members, and "#k" for element k of an array. NaN when it is not there. */
+static inline double small_number(const char *report, const char *const *path) {
+    struct json *root;
+    struct err e = {0};
+    if (!ok(json_parse(&root, report, strlen(report), &e) == 0, "%s in %s", e.text, report)) return (double)NAN;
+    const struct json *at = root;
+    for (; *path && at; path++) {
+        if ((*path)[0] != '#') {
+            at = json_get(at, *path);
+            continue;
+        }
+        at = json_first(at);
+        for (long k = strtol(*path + 1, NULL, 10); k > 0 && at; k--) at = json_next(at);
+    }
+    double x = at && json_type(at) == JSON_NUMBER ? json_number(at)
+               : at && json_type(at) == JSON_BOOL ? json_bool(at)
+                                                  : (double)NAN;
+    json_free(root);
+    return x;
+}
+#define SMALL_NUMBER(report, ...) small_number((report).data, (const char *const[]){__VA_ARGS__, NULL})
+
 static inline int small_count(const struct graph *g, const char *op) {
     int n = 0;
     for (int i = 0; i < g->n_nodes; i++) n += strcmp(g->nodes[i].op->name, op) == 0;
