@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "base/memory.h"
+#include "engine/surgery/patches.h"
 
 enum { SAMPLES = 256 };
 
@@ -46,9 +47,9 @@ int lossy_write(struct json_writer *w, const char *name, const struct morph_data
     size_t n = 0, other = 0;
     struct pair p = {.each = 1, .rows = before->values[value].shape.rank == 2};
     if (!w) return 0;
-    for (int d = 1; d < before->values[value].shape.rank; d++) p.each *= (size_t)before->values[value].shape.dim[d];
-    int status = data->sample(&a, &n, data->context, before, value, SAMPLES, e);
-    if (!status) status = data->sample(&b, &other, data->context, after, value, SAMPLES, e);
+    p.each = patches_elements(before, value);
+    int status = patches_sample(&a, &n, data, before, value, SAMPLES, e);
+    if (!status) status = patches_sample(&b, &other, data, after, value, SAMPLES, e);
     if (!status && n == other) {
         p.before = a, p.after = b;
         json_open_object(w, name);

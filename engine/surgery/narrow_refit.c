@@ -35,7 +35,7 @@ static int open_rows(struct rows *r, const struct linear *l, struct morphing *m,
                      size_t budget, struct err *e) {
     size_t more;
     int status = patches_open(&r->p, l, m, budget / 2, e);
-    if (!status) status = m->data->sample(&r->y, &more, m->data->context, parent, l->made, r->p.samples, e);
+    if (!status) status = patches_sample(&r->y, &more, m->data, parent, l->made, r->p.samples, e);
     if (!status && more != r->p.samples)
         status = err_set(e, E_INVALID, "%zu samples of what it reads, %zu of what it gave", r->p.samples, more);
     return status;

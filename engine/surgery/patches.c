@@ -11,6 +11,14 @@ size_t patches_elements(const struct graph *g, int value) {
     return n;
 }
 
+int patches_sample(double **out, size_t *samples, const struct morph_data *data, const struct graph *g, int value,
+                   size_t most, struct err *e) {
+    double *x;
+    int status = data->sample(&x, samples, data->context, g, value, most, e);
+    *out = status ? NULL : x;
+    return status;
+}
+
 int patches_open(struct patches *p, const struct linear *l, struct morphing *m, size_t room, struct err *e) {
     const struct shape *in = &m->graph->values[l->data].shape, *out = &m->graph->values[l->made].shape;
     size_t each = patches_elements(m->graph, l->data) + patches_elements(m->graph, l->made);
@@ -22,7 +30,7 @@ int patches_open(struct patches *p, const struct linear *l, struct morphing *m, 
     int status = l->axes ? linear_window(&p->window, m->graph, l->node, l->kernel, e) : 0;
     for (int a = 2 - l->axes; a < 2; a++) p->in[a] = in->dim[a + l->axes], p->out[a] = out->dim[a + l->axes];
     p->pixels = (size_t)(p->out[0] * p->out[1]);
-    if (!status) status = m->data->sample(&p->x, &p->samples, m->data->context, m->graph, l->data, most, e);
+    if (!status) status = patches_sample(&p->x, &p->samples, m->data, m->graph, l->data, most, e);
     if (!status && p->samples < 2) status = err_set(e, E_INVALID, "%zu samples are too few to fit to", p->samples);
     return status;
 }

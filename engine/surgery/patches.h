@@ -31,6 +31,10 @@ size_t patches_spread(size_t k, size_t wanted, size_t all);
 /* How many of `all` rows are worth reading for so many inputs. */
 size_t patches_enough(size_t inputs, size_t all);
 
+/* morph_data.sample of a value in a graph, with *out NULL on failure. */
+int patches_sample(double **out, size_t *samples, const struct morph_data *data, const struct graph *g, int value,
+                   size_t most, struct err *e);
+
 /* Elements of one sample of a value. */
 size_t patches_elements(const struct graph *g, int value);
 
