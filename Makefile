@@ -71,6 +71,9 @@ $(OUT)/%.o: %.c $(OUT)/flags
 	@mkdir -p $(dir $@)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
+$(OUT)/commit: FORCE
+	@mkdir -p $(OUT); echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' > $@
+$(OUT)/server/version.o: $(OUT)/commit
 $(OUT)/server/version.o: CPPFLAGS += -DRETORT_VERSION='"$(VERSION)"' -DRETORT_COMMIT='"$(COMMIT)"'
 
 # ---- the twin: the engine once more, with the other `real` ------------------------------------
