@@ -260,6 +260,7 @@ const struct morph_kind morph_deepen = {
     .summary = "another layer behind a layer",
     .takes = "size to noise",
     .modes = "identity netmorph",
+    .training = "the normalisation of an identity has the statistics of the data that it was measured on",
     .samples = samples,
     .can = deepen_can,
     .apply = deepen_apply,
