@@ -30,16 +30,15 @@ static inline int md_until(struct graph **out, const struct graph *g, int value,
 static inline int md_from(struct graph **out, const struct graph *g, int value, struct err *e) {
     struct shape shape = g->values[value].shape;
     int status = graph_clone(out, g, e), unused;
+    if (!status) status = graph_add_value(&unused, *out, NULL, "unused", e);
     if (status) return status;
     struct node *n = &(*out)->nodes[g->values[value].producer];
-    status = graph_add_value(&unused, *out, NULL, "unused", e);
-    n = &(*out)->nodes[g->values[value].producer];
     for (int k = 0; k < n->n_outputs; k++)
         if (n->outputs[k] == value) n->outputs[k] = unused;
     (*out)->values[unused].producer = g->values[value].producer;
     (*out)->values[value].producer = -1;
     shape.dim[0] = DIM_BATCH;
-    if (!status) status = graph_add_input(*out, value, DT_FLOAT32, &shape, e);
+    status = graph_add_input(*out, value, DT_FLOAT32, &shape, e);
     return status ? status : graph_finish(*out, e);
 }
 
