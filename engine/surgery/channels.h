@@ -65,6 +65,9 @@ struct channels {
 int channels_find(struct channels **out, const struct graph *g, struct err *e);
 void channels_free(struct channels *c);
 
+/* The channels that a layer's weights make; none when the node makes none of its own. */
+struct channel_list channels_made_by(const struct channels *c, const struct graph *g, int node);
+
 /* Elements along a list. */
 int64_t channels_count(const struct channels *c, struct channel_list list);
 

@@ -30,15 +30,6 @@ static int64_t count(const struct units *u) {
     return u->alike + u->constant + u->unread;
 }
 
-/* The groups of the channels that a layer makes; 0 of them when it makes none of its own. */
-static struct channel_list made_by(const struct channels *c, const struct graph *g, int node) {
-    const struct node *n = &g->nodes[node];
-    for (int i = 0; i < c->n_axes; i++)
-        if (c->axes[i].role == CHANNELS_MADE && n->n_inputs > 1 && c->axes[i].value == n->inputs[1])
-            return c->axes[i].list;
-    return (struct channel_list){0};
-}
-
 /* ---- constants ---- */
 
 /* Whether a layer can have constants of what it reads in its bias. */
@@ -244,7 +235,7 @@ int fold_units_can(struct morphing *m, int node, struct err *e) {
     struct err why = {0};
     int status = morphing_channels(&c, m, e);
     if (status) return status;
-    struct channel_list list = made_by(c, m->graph, node);
+    struct channel_list list = channels_made_by(c, m->graph, node);
     if (!list.n) return err_set(e, E_UNSUPPORTED, "a %s makes none of its own", m->graph->nodes[node].op->name);
     for (int i = 0; i < list.n; i++) {
         struct units u;
@@ -333,7 +324,7 @@ static int take_one(int *n, int *at, struct morphing *m, const int *nodes, int n
     if (!status) status = alike_dead(&dead, c, m->graph, e);
     *n = 0;
     for (; *at < n_nodes && !status; (*at)++) {
-        struct channel_list list = made_by(c, m->graph, nodes[*at]);
+        struct channel_list list = channels_made_by(c, m->graph, nodes[*at]);
         for (int s = 0; s < list.n && !status && !*n; s++) {
             int group = c->segments[list.first + s].group;
             struct units u;

@@ -62,6 +62,10 @@ struct morph_data {
     /* Rows of a value as float64 [samples, elements of one sample], at most `most` samples; *out with mem_free. */
     int (*sample)(double **out, size_t *samples, void *context, const struct graph *g, int value, size_t most,
                   struct err *e);
+    /* The gradient of a loss by a value, in rows for the same samples in the same order as `sample` gives them for the
+     * same `most`. NULL: there are no targets. */
+    int (*gradient)(double **out, size_t *samples, void *context, const struct graph *g, int value, size_t most,
+                    struct err *e);
 };
 
 /* A network under the knife. */

@@ -17,25 +17,11 @@
 #include "engine/nn/op.h"
 #include "engine/surgery/alike.h"
 #include "engine/surgery/channels.h"
+#include "engine/surgery/edit.h"
 
 enum { SAMPLES_MOST = 64 }; /* for scores by activation */
 
 /* ---- which groups, and how narrow ---- */
-
-/* The groups of the channels that a layer makes; 0 of them when it makes none of its own. */
-static struct channel_list made_by(const struct channels *c, const struct graph *g, int node) {
-    const struct node *n = &g->nodes[node];
-    for (int i = 0; i < c->n_axes; i++)
-        if (c->axes[i].role == CHANNELS_MADE && n->n_inputs > 1 && c->axes[i].value == n->inputs[1])
-            return c->axes[i].list;
-    return (struct channel_list){0};
-}
-
-static int64_t wished(const struct channel_group *group, const struct morph_step *s) {
-    double wish = s->to != PARAM_ABSENT ? (double)s->to : (double)group->size * s->factor;
-    int64_t parts = (int64_t)ceil(wish / (double)group->multiple - 1e-9);
-    return (parts < 1 ? 1 : parts) * group->multiple;
-}
 
 static bool has_group(const struct channels *c, struct channel_list list, int group) {
     for (int i = 0; i < list.n; i++)
@@ -58,11 +44,7 @@ static bool has_norm(const struct channels *c, const struct graph *g, int group)
 static int check_group(const struct channels *c, const struct graph *g, int index, const struct morph_step *s,
                        struct err *e) {
     const struct channel_group *group = &c->groups[index];
-    char reason[GRAPH_MAX_NAME + 64];
-    channels_reason(reason, sizeof reason, g, group);
-    if (group->fixed_by != CHANNELS_FREE)
-        return err_set(e, E_INVALID, "%s needs its %lld channels as they are", reason, (long long)group->size);
-    int64_t wish = wished(group, s);
+    int64_t wish = edit_width(group, s);
     if (wish > group->size)
         return err_set(e, E_INVALID, "it has %lld channels, and %lld are more: that is for widen",
                        (long long)group->size, (long long)wish);
@@ -76,21 +58,13 @@ static int check_group(const struct channels *c, const struct graph *g, int inde
 }
 
 static int narrow_can(struct morphing *m, int node, const struct morph_step *s, struct err *e) {
-    const struct channels *c;
-    if ((s->to == PARAM_ABSENT) == isnan(s->factor))
-        return err_set(e, E_INVALID, "narrow takes either 'to' or 'factor'");
+    struct channel_list list;
+    int status = edit_channels(&list, m, node, s, e);
+    if (status) return status;
     if (strcmp(s->mode, "activation") == 0 && (!m->data || !m->data->sample))
         return err_set(e, E_INVALID, "mode activation needs a data set to calibrate with");
-    int status = morphing_channels(&c, m, e);
-    if (status) return status;
-    struct channel_list list = made_by(c, m->graph, node);
-    if (!list.n)
-        return err_set(e, E_UNSUPPORTED, "a %s makes no channels of its own: narrow the layers before it",
-                       m->graph->nodes[node].op->name);
-    if (list.n > 1 && s->to != PARAM_ABSENT)
-        return err_set(e, E_UNSUPPORTED, "its channels belong to %d groups, so only a factor can narrow it", list.n);
     for (int i = 0; i < list.n && !status; i++)
-        status = check_group(c, m->graph, c->segments[list.first + i].group, s, e);
+        status = check_group(m->channels, m->graph, m->channels->segments[list.first + i].group, s, e);
     return status;
 }
 
@@ -244,7 +218,7 @@ static int choose(struct cut *cut, struct err *e) {
 static int make_cut(struct cut *cut, struct morphing *m, const struct channels *c, const bool *dead, int group,
                     const struct morph_step *s, struct err *e) {
     const struct channel_group *of = &c->groups[group];
-    *cut = (struct cut){.group = group, .size = of->size, .parts = of->multiple, .left = wished(of, s)};
+    *cut = (struct cut){.group = group, .size = of->size, .parts = of->multiple, .left = edit_width(of, s)};
     cut->score = mem_calloc((size_t)cut->size + 1, sizeof *cut->score);
     cut->dead = mem_copy(dead, (size_t)cut->size);
     int status = cut->score && cut->dead ? 0 : err_memory(e, (size_t)cut->size * sizeof *cut->score);
@@ -279,7 +253,7 @@ static int make_cuts(struct cuts *all, struct morphing *m, const struct channels
     int status = all->cuts && all->maps ? 0 : err_memory(e, (size_t)c->n_groups * sizeof *all->cuts);
     if (!status) status = alike_dead(&dead, c, m->graph, e);
     for (int i = 0; i < n && !status; i++) {
-        struct channel_list list = made_by(c, m->graph, nodes[i]);
+        struct channel_list list = channels_made_by(c, m->graph, nodes[i]);
         for (int k = 0; k < list.n && !status; k++) {
             int group = c->segments[list.first + k].group;
             int64_t first = 0;

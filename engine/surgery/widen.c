@@ -4,6 +4,7 @@
  *   net2wider      copies, shares nearly equal: distinct, so that the copies part when training goes on
  *   uneven         copies, shares drawn from [1/2, 3/2] before they are made to add up to 1
  *   random-fanin   fresh weights in, zeros out (Network Morphism's width morph, Wei et al. 2016)
+ *   grad-max       zeros in, and out what makes their gradient largest: gradmax.h
  *
  * Shares are split so that a weight's copies add up to it without rounding: see channel_resize.c. */
 #include <math.h>
@@ -13,36 +14,17 @@
 #include "engine/nn/op.h"
 #include "engine/surgery/channels.h"
 #include "engine/surgery/edit.h"
+#include "engine/surgery/gradmax.h"
 #include "engine/surgery/morph.h"
 
 /* ---- which groups, and how wide ---- */
 
-/* The groups of the channels that a layer makes; 0 of them when it makes none of its own. */
-static struct channel_list made_by(const struct channels *c, const struct graph *g, int node) {
-    const struct node *n = &g->nodes[node];
-    for (int i = 0; i < c->n_axes; i++)
-        if (c->axes[i].role == CHANNELS_MADE && n->n_inputs > 1 && c->axes[i].value == n->inputs[1])
-            return c->axes[i].list;
-    return (struct channel_list){0};
+static bool is_gradmax(const struct morph_step *s) {
+    return strcmp(s->mode, "grad-max") == 0;
 }
 
-static int64_t rounded_up(double wish, int64_t multiple) {
-    return (int64_t)ceil(wish / (double)multiple - 1e-9) * multiple;
-}
-
-/* New size of a group, or its old one when nothing is asked. */
-static int64_t wished(const struct channel_group *group, const struct morph_step *s) {
-    if (s->to != PARAM_ABSENT) return rounded_up((double)s->to, group->multiple);
-    return rounded_up((double)group->size * s->factor, group->multiple);
-}
-
-static int check_group(const struct channel_group *group, const struct graph *g, const struct morph_step *s,
-                       struct err *e) {
-    char reason[GRAPH_MAX_NAME + 64];
-    channels_reason(reason, sizeof reason, g, group);
-    if (group->fixed_by != CHANNELS_FREE)
-        return err_set(e, E_INVALID, "%s needs its %lld channels as they are", reason, (long long)group->size);
-    int64_t wish = wished(group, s);
+static int check_group(const struct channel_group *group, const struct morph_step *s, struct err *e) {
+    int64_t wish = edit_width(group, s);
     if (wish < group->size)
         return err_set(e, E_INVALID, "it has %lld channels, and %lld are fewer: that is for narrow",
                        (long long)group->size, (long long)wish);
@@ -51,26 +33,21 @@ static int check_group(const struct channel_group *group, const struct graph *g,
 }
 
 static int widen_can(struct morphing *m, int node, const struct morph_step *s, struct err *e) {
-    const struct channels *c;
-    if ((s->to == PARAM_ABSENT) == isnan(s->factor))
-        return err_set(e, E_INVALID, "widen takes either 'to' or 'factor'");
-    int status = morphing_channels(&c, m, e);
-    if (status) return status;
-    struct channel_list list = made_by(c, m->graph, node);
-    if (!list.n)
-        return err_set(e, E_UNSUPPORTED, "a %s makes no channels of its own: widen the layers before it",
-                       m->graph->nodes[node].op->name);
-    if (list.n > 1 && s->to != PARAM_ABSENT)
-        return err_set(e, E_UNSUPPORTED, "its channels belong to %d groups, so only a factor can widen it", list.n);
+    struct channel_list list;
+    int status = edit_channels(&list, m, node, s, e);
+    const struct channels *c = m->channels;
     for (int i = 0; i < list.n && !status; i++)
-        status = check_group(&c->groups[c->segments[list.first + i].group], m->graph, s, e);
-    return status;
+        status = check_group(&c->groups[c->segments[list.first + i].group], s, e);
+    if (status || !is_gradmax(s)) return status;
+    if (s->noise > 0) return err_set(e, E_INVALID, "mode grad-max takes no noise: it would change the function");
+    const struct channel_group *group = &c->groups[c->segments[list.first].group];
+    return gradmax_can(m, node, edit_width(group, s) - group->size, e);
 }
 
 /* ---- maps ---- */
 
 static bool is_fresh(const struct morph_step *s) {
-    return strcmp(s->mode, "random-fanin") == 0;
+    return strcmp(s->mode, "random-fanin") == 0 || is_gradmax(s);
 }
 
 /* Whether channel j is one that was not there before: the old ones come first in each part. */
@@ -136,12 +113,12 @@ static int draw_maps(struct drawing *d, const struct channels *c, struct morphin
     if (!d->maps) return err_memory(e, (size_t)c->n_groups * sizeof *d->maps);
     d->n = c->n_groups;
     for (int i = 0; i < n; i++) {
-        struct channel_list list = made_by(c, m->graph, nodes[i]);
+        struct channel_list list = channels_made_by(c, m->graph, nodes[i]);
         for (int k = 0; k < list.n && !status; k++) {
             int group = c->segments[list.first + k].group;
             if (d->maps[group].size) continue;
             struct random r = random_split(&m->random, (uint64_t)group);
-            status = draw_map(&d->maps[group], &c->groups[group], wished(&c->groups[group], s), s, &r, e);
+            status = draw_map(&d->maps[group], &c->groups[group], edit_width(&c->groups[group], s), s, &r, e);
         }
     }
     return status;
@@ -201,7 +178,9 @@ static void fill_new(struct graph *fresh, struct morphing *m, const struct chann
     if (!is_fresh(s) && s->noise <= 0) return;
     for (int i = 0; i < c->n_axes; i++) {
         const struct channel_axis *axis = &c->axes[i];
-        if (axis->role == CHANNELS_READ || !touches(c, axis->list, maps)) continue;
+        if (axis->role == CHANNELS_READ || (axis->role == CHANNELS_MADE && is_gradmax(s)) ||
+            !touches(c, axis->list, maps))
+            continue;
         struct random r = random_split(&m->random, (uint64_t)(c->n_groups + i));
         double deviation = edit_deviation(m->graph->values[axis->value].constant) * (is_fresh(s) ? 1 : s->noise);
         fill_axis(fresh, c, axis, maps, deviation, &r);
@@ -225,16 +204,43 @@ static void write_groups(struct json_writer *w, const struct channels *c, const 
     json_close_array(w);
 }
 
-static int widen_apply(struct morphing *m, const int *nodes, int n, const struct morph_step *s, struct json_writer *w,
-                       struct err *e) {
-    const struct channels *c;
+/* What reads the new channels, for every node; those without enough directions are taken out of the list. */
+static int solve_gradmax(struct gradmax *found, int *nodes, int *n, struct morphing *m, const struct channels *c,
+                         const struct morph_step *s, struct json_writer *w, struct err *e) {
+    int kept = 0;
+    struct err why = {0};
+    if (w) json_open_array(w, "directions");
+    for (int i = 0; i < *n; i++) {
+        const struct channel_group *group =
+            &c->groups[c->segments[channels_made_by(c, m->graph, nodes[i]).first].group];
+        struct err unable = {0};
+        int status = gradmax_solve(&found[kept], m, nodes[i], edit_width(group, s) - group->size, &unable);
+        if (status && status != E_UNSUPPORTED) return err_set(e, status, "%s", unable.text);
+        if (status) why = unable;
+        if (w) json_open_object(w, NULL);
+        if (w) json_put_string(w, "layer", m->graph->nodes[nodes[i]].name);
+        if (w && status) json_put_string(w, "unchanged", unable.text);
+        if (w && !status) json_put_number(w, "largest", found[kept].largest);
+        if (w && !status) json_put_number(w, "least", found[kept].least);
+        if (w) json_close_object(w);
+        if (!status) nodes[kept++] = nodes[i];
+    }
+    if (w) json_close_array(w);
+    *n = kept;
+    return kept ? 0 : err_set(e, E_UNSUPPORTED, "%s", why.text);
+}
+
+static int resize(struct morphing *m, const struct gradmax *found, const int *nodes, int n, const struct channels *c,
+                  const struct morph_step *s, struct json_writer *w, struct err *e) {
     struct drawing d = {0};
     struct graph *fresh = NULL;
-    int status = morphing_channels(&c, m, e);
-    if (!status) status = draw_maps(&d, c, m, nodes, n, s, e);
+    int status = draw_maps(&d, c, m, nodes, n, s, e);
     if (!status) status = channels_resize(&fresh, c, m->graph, d.maps, e);
     if (!status) {
         fill_new(fresh, m, c, d.maps, s);
+        for (int i = 0; i < n && is_gradmax(s); i++)
+            gradmax_write(fresh, m->graph, &found[i],
+                          c->groups[c->segments[channels_made_by(c, m->graph, nodes[i]).first].group].size);
         write_groups(w, c, d.maps, m->graph);
         m->random = random_split(&m->random, (uint64_t)c->n_groups + (uint64_t)c->n_axes);
         morphing_replace(m, fresh);
@@ -243,10 +249,25 @@ static int widen_apply(struct morphing *m, const int *nodes, int n, const struct
     return status;
 }
 
+static int widen_apply(struct morphing *m, const int *nodes, int n, const struct morph_step *s, struct json_writer *w,
+                       struct err *e) {
+    const struct channels *c;
+    struct gradmax *found = mem_calloc((size_t)n + 1, sizeof *found);
+    int *list = mem_copy(nodes, (size_t)n * sizeof *list), all = n;
+    int status = found && list ? morphing_channels(&c, m, e) : err_memory(e, (size_t)n * sizeof *found);
+    if (!status && is_gradmax(s)) status = solve_gradmax(found, list, &n, m, c, s, w, e);
+    if (!status) status = resize(m, found, list, n, c, s, w, e);
+    for (int i = 0; i < all && found; i++) gradmax_fini(&found[i]);
+    mem_free(found);
+    mem_free(list);
+    return status;
+}
+
 static const char *const samples[] = {
     "{\"op\":\"widen\",\"layer\":\"*\",\"factor\":1.5}",
     "{\"op\":\"widen\",\"layer\":\"*\",\"factor\":2.3,\"mode\":\"uneven\"}",
     "{\"op\":\"widen\",\"layer\":\"*\",\"factor\":1.4,\"mode\":\"random-fanin\"}",
+    "{\"op\":\"widen\",\"layer\":\"*\",\"factor\":1.2,\"mode\":\"grad-max\"}",
     NULL,
 };
 
@@ -254,7 +275,7 @@ const struct morph_kind morph_widen = {
     .name = "widen",
     .summary = "more channels in a layer, and in all that are tied to it",
     .takes = "to factor noise",
-    .modes = "net2wider uneven random-fanin",
+    .modes = "net2wider uneven random-fanin grad-max",
     .samples = samples,
     .can = widen_can,
     .apply = widen_apply,

@@ -114,7 +114,7 @@ int calibration_open(struct calibration *c, const struct selection *s, const str
                               .threads = host->threads,
                               .memory = host->memory};
     if (c->samples > room) c->samples = room;
-    c->data = (struct morph_data){c, calibration_statistics, calibration_sample};
+    c->data = (struct morph_data){.context = c, .statistics = calibration_statistics, .sample = calibration_sample};
     c->inputs = mem_calloc(c->samples + 1, data->row * sizeof *c->inputs);
     c->rows = mem_calloc(c->samples + 1, data->row * sizeof *c->rows);
     real *one = mem_calloc(data->row + 1, sizeof *one);

@@ -30,16 +30,15 @@ static inline int md_until(struct graph **out, const struct graph *g, int value,
 static inline int md_from(struct graph **out, const struct graph *g, int value, struct err *e) {
     struct shape shape = g->values[value].shape;
     int status = graph_clone(out, g, e), unused;
+    if (!status) status = graph_add_value(&unused, *out, NULL, "unused", e);
     if (status) return status;
     struct node *n = &(*out)->nodes[g->values[value].producer];
-    status = graph_add_value(&unused, *out, NULL, "unused", e);
-    n = &(*out)->nodes[g->values[value].producer];
     for (int k = 0; k < n->n_outputs; k++)
         if (n->outputs[k] == value) n->outputs[k] = unused;
     (*out)->values[unused].producer = g->values[value].producer;
     (*out)->values[value].producer = -1;
     shape.dim[0] = DIM_BATCH;
-    if (!status) status = graph_add_input(*out, value, DT_FLOAT32, &shape, e);
+    status = graph_add_input(*out, value, DT_FLOAT32, &shape, e);
     return status ? status : graph_finish(*out, e);
 }
 
@@ -104,6 +103,47 @@ static inline int md_sample(double **out, size_t *samples, void *context, const 
     return md_run(out, &row, g, value, e);
 }
 
-static const struct morph_data md_data = {.statistics = md_statistics, .sample = md_sample};
+/* Of the sum of the first output, each element weighed with a random number. */
+static inline int md_gradient(double **out, size_t *samples, void *context, const struct graph *g, int value,
+                              size_t most, struct err *e) {
+    struct graph *rest = NULL;
+    struct crew *crew = NULL;
+    struct net *net = NULL;
+    struct net_options options = {.batch = MD_SAMPLES, .training = true, .input_gradient = true};
+    double *x = NULL;
+    size_t row = 0, n_out;
+    int status = md_run(&x, &row, g, value, e), last = g->values[value].producer < 0 ? -1 : 0;
+    (void)context;
+    *samples = most < MD_SAMPLES ? most : MD_SAMPLES;
+    *out = NULL;
+    if (!status && last) status = err_set(e, E_INVALID, "nothing makes the value");
+    if (!status) status = md_from(&rest, g, value, e);
+    if (!status) status = crew_new(&crew, 1, e);
+    if (!status) status = net_new(&net, rest, crew, &options, e);
+    if (!status && !(*out = mem_calloc(row * MD_SAMPLES + 1, sizeof **out))) status = err_memory(e, row);
+    if (!status) {
+        int input = rest->n_inputs - 1;
+        struct shape in, made = net_output_shape(net, 0);
+        size_t n_in;
+        for (int i = 0; i < input; i++) { /* what was the input may still be read, past the value */
+            in = net_input_shape(net, i);
+            shape_count(&n_in, &in, NULL);
+            md_fill(net_input(net, i), n_in, 77);
+        }
+        shape_count(&n_out, &made, NULL);
+        for (size_t i = 0; i < row * MD_SAMPLES; i++) net_input(net, input)[i] = (real)x[i];
+        net_forward(net, MD_SAMPLES, random_seed(1), NULL, NULL);
+        md_fill(net_output_gradient(net, 0), n_out, 78);
+        net_backward(net);
+        for (size_t i = 0; i < row * MD_SAMPLES; i++) (*out)[i] = (double)net_input_gradient(net, input)[i];
+    }
+    net_free(net);
+    crew_free(crew);
+    graph_free(rest);
+    mem_free(x);
+    return status;
+}
+
+static const struct morph_data md_data = {.statistics = md_statistics, .sample = md_sample, .gradient = md_gradient};
 
 #endif

@@ -1,0 +1,722 @@
+/* Traps of growing: what tools like this one have got wrong, one test each, on networks made so that the mistake would
+ * show. Proofs are in double and single precision, in use and in training, on the border and inside of maps; what is new
+ * has to learn. */
+#define TEST_SECONDS 120
+#include "tests/test.h"
+
+#include "base/memory.h"
+#include "engine/nn/op.h"
+#include "engine/surgery/morph.h"
+#include "engine/surgery/proof.h"
+#include "tests/base/starve.h"
+#include "tests/engine/morph_data.h"
+#include "tests/engine/random_graph.h"
+
+/* ---- networks ---- */
+
+/* x [N,3,9,8] goes in, a map comes out, so that its border can be told from its interior. */
+static struct rg start(uint64_t seed, struct rg_value *x) {
+    static struct err e;
+    struct rg b = {.r = random_seed(seed), .e = &e};
+    struct shape shape = {.rank = 4, .dim = {DIM_BATCH, 3, 9, 8}};
+    err_clear(&e);
+    b.status = graph_new(&b.g, "trap", 17, b.e);
+    *x = (struct rg_value){.c = 3, .h = 9, .w = 8, .gain = 1};
+    if (!b.status) b.status = graph_add_value(&x->index, b.g, "x", NULL, b.e);
+    if (!b.status) b.status = graph_add_input(b.g, x->index, DT_FLOAT32, &shape, b.e);
+    return b;
+}
+
+static struct graph *finish(struct rg *b, struct rg_value x) {
+    if (!b->status) b->status = graph_add_output(b->g, x.index, b->e);
+    if (!b->status) b->status = graph_finish(b->g, b->e);
+    return ok(!b->status, "%s", b->e->text) ? b->g : NULL;
+}
+
+static struct rg_window window(int64_t kernel, int64_t stride, int64_t dilation, int64_t pad) {
+    return (struct rg_window){{kernel, kernel}, {stride, stride}, {dilation, dilation}, {pad, pad, pad, pad}, NULL};
+}
+
+/* "conv1", with a bias unless `bare`, to five channels. */
+static struct rg_value conv(struct rg *b, struct rg_value x, struct rg_window w, bool bare) {
+    b->o.with = bare ? RG_NO_BIAS : 0;
+    b->o.without = bare ? 0 : RG_NO_BIAS;
+    struct rg_value y = rg_conv(b, x, w, 5, 1, VALUE_NONE);
+    if (bare && !b->status) b->g->nodes[b->g->n_nodes - 1].n_inputs = 2;
+    return y;
+}
+
+static struct rg_value last(struct rg *b, struct rg_value x) {
+    return rg_conv(b, x, window(3, 1, 1, 1), 4, 1, VALUE_NONE);
+}
+
+/* conv1 - [norm] - activation - convN: the usual pattern. */
+static struct graph *usual(uint64_t seed, struct rg_window w, bool norm, const char *activation) {
+    struct rg_value x;
+    struct rg b = start(seed, &x);
+    x = conv(&b, x, w, norm);
+    if (norm) x = rg_norm(&b, x);
+    if (activation) x = rg_simple(&b, x, activation, "act", 1);
+    return finish(&b, last(&b, x));
+}
+
+/* ---- steps ---- */
+
+static bool parse_step(struct morph_step *s, const char *text) {
+    struct json *json;
+    struct err e = {0};
+    if (!ok(json_parse(&json, text, strlen(text), &e) == 0, "%s: %s", text, e.text)) return false;
+    int status = param_parse(s, morph_step_params, json, "", &e);
+    if (!status) status = morph_check(s, "", &e);
+    json_free(json);
+    return ok(status == 0, "%s: %s", text, e.text);
+}
+
+/* The child, NULL with the reason in *e. */
+static struct graph *grown(const struct graph *parent, const char *text, const struct morph_data *data,
+                           struct text *report, struct err *e) {
+    struct morph_step s;
+    struct morphing m;
+    struct graph *copy, *child = NULL;
+    struct json_writer w;
+    if (!parent || !parse_step(&s, text) || graph_clone(&copy, parent, e)) return NULL;
+    morphing_init(&m, copy, 5, data);
+    if (report) w = json_writer(report);
+    if (report) json_open_object(&w, NULL);
+    int status = morph_apply(&m, &s, report ? &w : NULL, e);
+    if (report) json_close_object(&w);
+    if (!status) {
+        child = m.graph;
+        m.graph = NULL;
+    }
+    morphing_fini(&m);
+    return child;
+}
+
+/* Exact everywhere, and what is new learns. */
+static void prove(const struct graph *parent, const struct graph *child, bool training, const char *what) {
+    struct proof p;
+    struct err e = {0};
+    struct proof_options o = {.seed = 3, .threads = 1, .training_expected = training};
+    need(parent && child, "%s: no network", what);
+    need(!proof_run(&p, parent, child, &o, &e), "%s: %s", what, e.text);
+    const struct deviation *d = &p.worst[PROOF_INFERENCE][PROOF_DOUBLE];
+    ok(p.exact, "%s: off by %.2g of %.2g, border %.2g, interior %.2g, single %.2g, training %.2g; at '%s'", what,
+       d->max, d->largest, d->border_max, d->interior_max, p.worst[PROOF_INFERENCE][PROOF_SINGLE].max,
+       p.worst[PROOF_TRAINING][PROOF_DOUBLE].max, p.first.node ? p.first.node : "?");
+    for (int i = 0; i < p.n_gradients; i++)
+        ok(!p.gradients[i].dead, "%s: '%s' never gets a gradient", what, p.gradients[i].parameter);
+    proof_free(&p);
+}
+
+/* Grows, proves; the child is yours. */
+static struct graph *proved(const struct graph *parent, const char *text) {
+    struct err e = {0};
+    struct graph *child = grown(parent, text, NULL, NULL, &e);
+    if (ok(child != NULL, "%s: %s", text, e.text)) prove(parent, child, true, text);
+    return child;
+}
+
+static void proves(struct graph *parent, const char *text) {
+    graph_free(proved(parent, text));
+    graph_free(parent);
+}
+
+/* Refuses, and the reason has the word. */
+static void refuses(struct graph *parent, const char *text, const struct morph_data *data, const char *word) {
+    struct err e = {0};
+    struct graph *child = grown(parent, text, data, NULL, &e);
+    ok(!child && strstr(e.text, word), "%s should be refused with '%s': %s", text, word, e.text);
+    graph_free(child);
+    graph_free(parent);
+}
+
+static const struct node *node_named(const struct graph *g, const char *name) {
+    int i = g ? graph_find_node(g, name) : -1;
+    return ok(i >= 0, "no node '%s'", name) ? &g->nodes[i] : NULL;
+}
+
+static const struct array *weights_of(const struct graph *g, const char *name) {
+    const struct node *n = node_named(g, name);
+    return n ? g->values[n->inputs[1]].constant : NULL;
+}
+
+static int64_t listed(const struct node *n, const char *name, size_t at) {
+    const struct attribute *a = n ? node_attribute(n, name) : NULL;
+    return a && at < a->count ? a->integers[at] : -1;
+}
+
+/* ---- identity layers ---- */
+
+TEST(identity_kernel_off_centre) {
+    struct graph *parent = usual(1, window(3, 1, 1, 1), false, "Relu");
+    struct graph *child = proved(parent, "{\"op\":\"deepen\",\"layer\":\"conv1\",\"size\":[5,3]}");
+    const struct array *w = weights_of(child, "conv1_deeper");
+    need(w != NULL, "no weights");
+    for (int64_t c = 0; c < 5; c++)
+        ok(((const float *)w->data)[((c * 5 + c) * 5 + 2) * 3 + 1] == 1.0F, "channel %lld", (long long)c);
+    graph_free(child);
+    graph_free(parent);
+}
+
+TEST(identity_kernel_of_ones_for_all_channel_pairs) {
+    struct graph *parent = usual(2, window(3, 1, 1, 1), false, "Relu");
+    struct graph *child = proved(parent, "{\"op\":\"deepen\",\"layer\":\"conv1\"}");
+    const struct array *w = weights_of(child, "conv1_deeper");
+    int ones = 0;
+    need(w != NULL, "no weights");
+    for (size_t i = 0; i < w->count; i++) ones += ((const float *)w->data)[i] != 0.0F;
+    ok(ones == 5, "%d weights are not 0", ones);
+    graph_free(child);
+    graph_free(parent);
+}
+
+TEST(stride_or_dilation_of_the_parent_copied_into_the_identity) {
+    struct graph *parent = usual(3, window(3, 2, 2, 2), false, "Relu");
+    struct graph *child = proved(parent, "{\"op\":\"deepen\",\"layer\":\"conv1\"}");
+    const struct node *n = node_named(child, "conv1_deeper");
+    ok(listed(n, "strides", 0) == 1 && listed(n, "dilations", 1) == 1 && listed(n, "pads", 3) == 1, "its window");
+    graph_free(child);
+    graph_free(parent);
+}
+
+TEST(even_kernel_without_a_centre) {
+    refuses(usual(4, window(3, 1, 1, 1), false, "Relu"), "{\"op\":\"deepen\",\"layer\":\"conv1\",\"size\":4}", NULL,
+            "no centre");
+}
+
+TEST(leaky_activations_taken_for_idempotent) {
+    static const char *const names[] = {"LeakyRelu", "Tanh", "Sigmoid", "Elu", "Gelu", "Softplus", "HardSwish"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct err e = {0};
+        struct graph *parent = usual(5, window(3, 1, 1, 1), true, names[i]);
+        if (strcmp(names[i], "Gelu") == 0) parent->opset = 20;
+        struct graph *child = grown(parent, "{\"op\":\"deepen\",\"layer\":\"conv1\"}", NULL, NULL, &e);
+        ok(!child && strstr(e.text, names[i]) && strstr(e.text, "netmorph"), "%s: %s", names[i], e.text);
+        graph_free(child);
+        graph_free(proved(parent, "{\"op\":\"deepen\",\"layer\":\"conv1\",\"mode\":\"netmorph\"}"));
+        graph_free(parent);
+    }
+}
+
+TEST(idempotent_activations_are_repeated) {
+    proves(usual(6, window(3, 1, 1, 1), true, "Relu"), "{\"op\":\"deepen\",\"layer\":\"conv1\"}");
+    proves(usual(6, window(3, 1, 1, 1), true, "Abs"), "{\"op\":\"deepen\",\"layer\":\"conv1\"}");
+    proves(usual(6, window(3, 1, 1, 1), true, NULL), "{\"op\":\"deepen\",\"layer\":\"conv1\"}");
+    struct rg_value x;
+    struct rg b = start(6, &x);
+    x = rg_clip(&b, conv(&b, x, window(3, 1, 1, 1), false));
+    proves(finish(&b, last(&b, x)), "{\"op\":\"deepen\",\"layer\":\"conv1\"}");
+}
+
+/* conv - norm - add - relu: nothing may come between the layer and its norm, and no activation in front of the sum. */
+TEST(activation_between_a_layer_and_its_norm_or_sum) {
+    struct rg_value x, y;
+    struct rg b = start(7, &x);
+    x = rg_simple(&b, conv(&b, x, window(1, 1, 1, 0), false), "Relu", "relu", 1);
+    y = rg_norm(&b, conv(&b, x, window(3, 1, 1, 1), true));
+    x.index = rg_node(&b, "Add", "sum", (int[]){x.index, y.index}, 2);
+    x = rg_simple(&b, x, "Relu", "relu", 1);
+    struct graph *parent = finish(&b, last(&b, x));
+    struct graph *child = proved(parent, "{\"op\":\"deepen\",\"layer\":\"conv3\"}");
+    const struct node *norm = node_named(child, "norm4"), *deeper = node_named(child, "conv3_deeper");
+    if (norm && deeper) {
+        ok(strcmp(child->nodes[child->values[norm->inputs[0]].producer].name, "conv3") == 0, "the norm's layer");
+        ok(deeper->inputs[0] == norm->outputs[0], "the identity is behind the norm");
+        ok(graph_find_node(child, "conv3_deeper_activation") < 0, "and has no activation");
+    }
+    graph_free(child);
+    graph_free(parent);
+}
+
+/* ---- the norm of an identity ---- */
+
+static double real_at(const struct graph *g, int value, size_t i) {
+    double x;
+    array_to_double(&x, g->values[value].constant, i, 1);
+    return x;
+}
+
+/* Forgotten epsilon, the variance instead of its root, statistics of another kind, ones and zeros. */
+TEST(identity_norm_with_wrong_numbers) {
+    struct err e = {0};
+    struct graph *parent = usual(8, window(3, 1, 1, 1), true, "Relu");
+    struct graph *child = grown(parent, "{\"op\":\"deepen\",\"layer\":\"conv1\"}", &md_data, NULL, &e);
+    need(child != NULL, "%s", e.text);
+    prove(parent, child, false, "identity with a norm");
+    const struct node *n = node_named(child, "conv1_deeper_norm");
+    struct morph_statistics s;
+    need(n && !md_statistics(&s, NULL, parent, graph_find_value(parent, "act3_out"), &e), "%s", e.text);
+    double epsilon = node_real(n, "epsilon", 1e-5);
+    ok(epsilon == node_real(node_named(parent, "norm2"), "epsilon", 1e-5), "the parent's epsilon");
+    for (size_t c = 0; c < 5; c++) {
+        ok(real_at(child, n->inputs[4], c) == s.variance[c], "the very variance, biased");
+        ok(real_at(child, n->inputs[3], c) == s.mean[c] && real_at(child, n->inputs[2], c) == s.mean[c], "the mean");
+        ok(fabs(pow(real_at(child, n->inputs[1], c), 2) - s.variance[c] - epsilon) < 1e-12, "the root, with epsilon");
+    }
+    mem_free(s.mean);
+    mem_free(s.variance);
+    graph_free(child);
+    graph_free(parent);
+}
+
+TEST(without_data_there_is_no_norm) {
+    struct graph *parent = usual(8, window(3, 1, 1, 1), true, "Relu");
+    struct graph *child = proved(parent, "{\"op\":\"deepen\",\"layer\":\"conv1\"}");
+    ok(child && graph_find_node(child, "conv1_deeper_norm") < 0, "a norm without statistics");
+    graph_free(child);
+    graph_free(parent);
+}
+
+/* ---- two dense kernels ---- */
+
+/* 6 channels of 3x3 by 3x3 with 24 in between: both factors are dense, and the border would be wrong by 32. */
+TEST(dense_second_kernel_behind_padding) {
+    struct graph *parent = usual(9, window(3, 1, 1, 1), false, "Relu");
+    struct graph *child = proved(parent, "{\"op\":\"deepen\",\"layer\":\"conv1\",\"mode\":\"netmorph\",\"to\":24}");
+    const struct node *first = node_named(child, "conv1"), *second = node_named(child, "conv1_deeper");
+    ok(listed(first, "pads", 0) == 2 && listed(second, "pads", 0) == 0, "all padding is the first one's");
+    ok(first && first->n_inputs == 2 && second && second->n_inputs == 3, "and the bias the second one's");
+    graph_free(child);
+    graph_free(parent);
+    proves(usual(10, window(3, 2, 1, 1), false, "Tanh"),
+           "{\"op\":\"deepen\",\"layer\":\"conv1\",\"mode\":\"netmorph\",\"to\":24,\"size\":5}");
+    proves(usual(11, window(3, 2, 2, 0), false, "Relu"),
+           "{\"op\":\"deepen\",\"layer\":\"conv1\",\"mode\":\"netmorph\",\"to\":24}");
+}
+
+TEST(stride_goes_to_the_second_factor) {
+    struct graph *parent = usual(12, window(3, 2, 1, 1), false, "Relu");
+    struct graph *child = proved(parent, "{\"op\":\"deepen\",\"layer\":\"conv1\",\"mode\":\"netmorph\"}");
+    ok(listed(node_named(child, "conv1"), "strides", 0) == 1, "first");
+    ok(listed(node_named(child, "conv1_deeper"), "strides", 0) == 2, "second");
+    graph_free(child);
+    graph_free(parent);
+}
+
+TEST(enough_unknowns_but_not_the_rank) { /* one channel in, three between, 3x3 by 3x3: rank 24 of 25 */
+    struct rg_value x;
+    struct rg b = start(13, &x);
+    x = rg_conv(&b, x, window(1, 1, 1, 0), 1, 1, VALUE_NONE);
+    x = rg_conv(&b, x, window(3, 1, 1, 1), 3, 1, VALUE_NONE);
+    proves(finish(&b, last(&b, x)), "{\"op\":\"deepen\",\"layer\":\"conv2\",\"mode\":\"netmorph\",\"to\":3}");
+}
+
+TEST(too_few_channels_between) {
+    refuses(usual(14, window(3, 1, 1, 1), false, "Relu"),
+            "{\"op\":\"deepen\",\"layer\":\"conv1\",\"mode\":\"netmorph\",\"to\":2}", NULL, "at least 3");
+}
+
+/* ---- larger kernels ---- */
+
+TEST(kernel_growth_under_same_padding_with_stride) {
+    for (int lower = 0; lower < 2; lower++)
+        for (int64_t kernel = 1; kernel <= 3; kernel++) {
+            struct rg_window w = window(kernel, 2, 1, 0);
+            w.auto_pad = lower ? "SAME_LOWER" : "SAME_UPPER";
+            proves(usual(15, w, false, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":5}");
+        }
+    struct rg_window w = window(3, 2, 1, 0);
+    w.auto_pad = "SAME_UPPER";
+    proves(usual(15, w, false, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":[4,7]}");
+}
+
+TEST(kernels_grow_with_dilation_and_without_padding) {
+    proves(usual(16, window(3, 1, 2, 0), false, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":5}");
+    proves(usual(17, window(2, 2, 1, 0), true, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":[3,6]}");
+}
+
+TEST(kernels_do_not_shrink) {
+    refuses(usual(18, window(3, 1, 1, 1), false, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":[5,1]}",
+            NULL, "smaller");
+}
+
+TEST(what_an_optimizer_keeps_is_embedded_with_the_kernel) {
+    struct err e = {0};
+    struct graph *parent = usual(19, window(3, 1, 1, 1), false, "Relu");
+    struct value *v = &parent->values[graph_find_value(parent, "conv1_weight")];
+    need(!array_clone(&v->memory[1], v->constant, &e), "%s", e.text);
+    struct graph *child = grown(parent, "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":5}", NULL, NULL, &e);
+    need(child != NULL, "%s", e.text);
+    const struct value *grown_v = &child->values[graph_find_value(child, "conv1_weight")];
+    ok(!grown_v->memory[0] && grown_v->memory[1], "which is there");
+    if (grown_v->memory[1])
+        ok(memcmp(grown_v->memory[1]->data, grown_v->constant->data, grown_v->constant->count * sizeof(float)) == 0,
+           "like the weights");
+    graph_free(child);
+    graph_free(parent);
+}
+
+/* ---- skips ---- */
+
+/* Both layers of a new branch zero: a gradient of zero for ever. prove looks at every new tensor. */
+TEST(new_branch_with_both_ends_zero) {
+    struct graph *parent = usual(20, window(3, 1, 1, 1), false, "Relu");
+    graph_free(proved(parent, "{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"conv1\"}"));
+    graph_free(proved(parent, "{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"conv1\",\"mode\":\"concat\"}"));
+    graph_free(parent);
+    struct rg_value x;
+    struct rg b = start(21, &x);
+    x = rg_conv(&b, x, window(1, 1, 1, 0), 7, 1, VALUE_NONE);
+    x = conv(&b, x, window(3, 2, 1, 1), false);
+    x = rg_simple(&b, x, "Relu", "relu", 1);
+    proves(finish(&b, last(&b, x)), "{\"op\":\"skip\",\"layer\":\"conv4\",\"from\":\"conv1\"}");
+}
+
+TEST(skips_go_forwards) {
+    refuses(usual(22, window(3, 1, 1, 1), false, "Relu"), "{\"op\":\"skip\",\"layer\":\"conv1\",\"from\":\"conv3\"}",
+            NULL, "backwards");
+    refuses(usual(22, window(3, 1, 1, 1), false, "Relu"), "{\"op\":\"skip\",\"layer\":\"act2\",\"from\":\"conv1\"}",
+            NULL, "already");
+}
+
+/* ---- shared weights, several readers ---- */
+
+static struct graph *tied(void) {
+    struct rg_value x;
+    struct rg b = start(23, &x);
+    x = rg_simple(&b, conv(&b, x, window(3, 1, 1, 1), false), "Relu", "relu", 1);
+    struct rg_value y = rg_conv(&b, x, window(3, 1, 1, 1), 5, 1, VALUE_NONE);
+    int weights = b.g->nodes[b.g->n_nodes - 1].inputs[1];
+    y = rg_conv(&b, rg_simple(&b, y, "Relu", "relu", 1), window(3, 1, 1, 1), 5, 1, weights);
+    return finish(&b, y);
+}
+
+TEST(weights_that_are_used_twice) {
+    refuses(tied(), "{\"op\":\"kernel\",\"layer\":\"conv3\",\"size\":5}", NULL, "no longer be shared");
+    refuses(tied(), "{\"op\":\"deepen\",\"layer\":\"conv5\",\"mode\":\"netmorph\"}", NULL, "no longer be shared");
+    refuses(tied(), "{\"op\":\"subnet\",\"layer\":\"conv3\"}", NULL, "no longer be shared");
+    refuses(tied(), "{\"op\":\"module\",\"layer\":\"conv3\",\"recipe\":\"1c1\"}", NULL, "no longer be shared");
+    proves(tied(), "{\"op\":\"deepen\",\"layer\":\"conv*\"}");
+}
+
+/* The layer's result is read before and behind its activation: the second identity belongs behind neither. */
+TEST(several_readers_of_one_result) {
+    struct rg_value x, y;
+    struct rg b = start(24, &x);
+    x = conv(&b, x, window(3, 1, 1, 1), false);
+    y = rg_simple(&b, x, "Sigmoid", "sigmoid", 1);
+    x.index = rg_node(&b, "Mul", "gate", (int[]){x.index, y.index}, 2); /* SiLU as it is exported */
+    struct graph *parent = finish(&b, last(&b, x));
+    static const char *const steps[] = {
+        "{\"op\":\"deepen\",\"layer\":\"conv1\"}",
+        "{\"op\":\"deepen\",\"layer\":\"conv1\",\"mode\":\"netmorph\"}",
+        "{\"op\":\"subnet\",\"layer\":\"conv1\",\"mode\":\"stacked\"}",
+        "{\"op\":\"module\",\"layer\":\"conv1\",\"recipe\":\"3c1\"}",
+        "{\"op\":\"activation\",\"layer\":\"conv1\"}",
+    };
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) graph_free(proved(parent, steps[i]));
+    graph_free(parent);
+}
+
+/* A layer whose result is the network's output keeps the output's name. */
+TEST(the_last_layer_can_grow_too) {
+    struct graph *parent = usual(25, window(3, 1, 1, 1), false, "Relu");
+    static const char *const steps[] = {
+        "{\"op\":\"deepen\",\"layer\":\"conv3\"}",
+        "{\"op\":\"deepen\",\"layer\":\"conv3\",\"mode\":\"netmorph\"}",
+        "{\"op\":\"subnet\",\"layer\":\"conv3\",\"mode\":\"stacked\",\"parts\":4}",
+        "{\"op\":\"module\",\"layer\":\"conv3\",\"recipe\":\"3c3\"}",
+    };
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        struct graph *child = proved(parent, steps[i]);
+        ok(child && strcmp(child->values[child->outputs[0]].name, "conv3_out") == 0, "%s: the output's name", steps[i]);
+        graph_free(child);
+    }
+    refuses(parent, "{\"op\":\"activation\",\"layer\":\"conv3\"}", NULL, "output");
+}
+
+/* ---- modules ---- */
+
+static struct graph *residual(void) {
+    struct rg_value x, y;
+    struct rg b = start(26, &x);
+    x = rg_simple(&b, conv(&b, x, window(3, 1, 1, 1), false), "Relu", "relu", 1);
+    for (int i = 0; i < 2; i++) {
+        y = rg_simple(&b, rg_norm(&b, conv(&b, x, window(3, 1, 1, 1), true)), "Relu", "relu", 1);
+        y = rg_norm(&b, conv(&b, y, window(3, 1, 1, 1), true));
+        x.index = rg_node(&b, "Add", i ? "sum2" : "sum1", (int[]){y.index, x.index}, 2);
+        x = rg_simple(&b, x, "Relu", "relu", 1);
+    }
+    return finish(&b, last(&b, x));
+}
+
+TEST(shortcuts_become_modules) {
+    static const char *const recipes[] = {"1c1", "3c1", "3c3", "1c1_2branch"};
+    for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++) {
+        char text[128];
+        snprintf(text, sizeof text, "{\"op\":\"module\",\"layer\":\"sum*\",\"recipe\":\"%s\"}", recipes[i]);
+        proves(residual(), text);
+    }
+}
+
+TEST(every_other_shortcut) {
+    struct graph *parent = residual();
+    struct graph *child = proved(parent, "{\"op\":\"module\",\"layer\":\"sum*\",\"recipe\":\"1c1-half\"}");
+    ok(child && graph_find_node(child, "sum1_s_a") >= 0 && graph_find_node(child, "sum2_s_a") < 0, "the first of two");
+    graph_free(child);
+    graph_free(parent);
+}
+
+TEST(modules_that_would_have_to_crop) {
+    refuses(usual(27, window(3, 1, 1, 0), false, "Relu"), "{\"op\":\"module\",\"layer\":\"conv1\",\"recipe\":\"1c1\"}",
+            NULL, "crop");
+    proves(usual(27, window(3, 1, 1, 0), false, "Relu"), "{\"op\":\"module\",\"layer\":\"conv1\",\"recipe\":\"3c1\"}");
+}
+
+TEST(irreducible_modules) { /* figure (D) */
+    proves(
+        usual(28, window(3, 2, 1, 1), false, "Relu"),
+        "{\"op\":\"module\",\"layer\":\"conv1\",\"edges\":[{\"from\":\"s\",\"to\":\"a\"},{\"from\":\"s\",\"to\":\"b\"},"
+        "{\"from\":\"a\",\"to\":\"c\"},{\"from\":\"b\",\"to\":\"c\"},{\"from\":\"a\",\"to\":\"t\"},{\"from\":\"c\","
+        "\"to\":\"t\"},{\"from\":\"b\",\"to\":\"t\"}]}");
+    refuses(
+        usual(28, window(3, 1, 1, 1), false, "Relu"),
+        "{\"op\":\"module\",\"layer\":\"conv1\",\"edges\":[{\"from\":\"s\",\"to\":\"a\"},{\"from\":\"a\",\"to\":\"b\"},"
+        "{\"from\":\"b\",\"to\":\"a\"},{\"from\":\"a\",\"to\":\"t\"}]}",
+        NULL, "cycle");
+}
+
+/* ---- GradMax ---- */
+
+/* conv1 - activation - conv3 without a norm. */
+TEST(zeros_in_front_of_an_activation_without_slope) {
+    const char *step = "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":7,\"mode\":\"grad-max\"}";
+    refuses(usual(29, window(3, 1, 1, 1), false, "Relu"), step, &md_data, "Relu");
+    refuses(usual(29, window(3, 1, 1, 1), false, "Sigmoid"), step, &md_data, "Sigmoid");
+    refuses(usual(29, window(3, 1, 1, 1), true, "Tanh"), step, &md_data, "normalisation");
+    refuses(usual(29, window(3, 1, 1, 1), false, "Tanh"), step, NULL, "data");
+}
+
+/* Sum of squares of the gradient of conv1's new channels, from the loss and the samples of morph_data.h. */
+static double new_gradient(const struct graph *g) {
+    struct crew *crew;
+    struct net *net;
+    struct err e = {0};
+    struct net_options options = {.batch = MD_SAMPLES, .training = true};
+    const struct net_parameter *list;
+    int value = graph_find_value(g, "conv1_weight");
+    double sum = 0;
+    if (!ok(!crew_new(&crew, 1, &e) && !net_new(&net, g, crew, &options, &e), "%s", e.text)) return 0;
+    struct shape in = net_input_shape(net, 0), out = net_output_shape(net, 0);
+    size_t n_in, n_out, old = 5 * 27;
+    shape_count(&n_in, &in, NULL);
+    shape_count(&n_out, &out, NULL);
+    md_fill(net_input(net, 0), n_in, 77);
+    net_forward(net, MD_SAMPLES, random_seed(1), NULL, NULL);
+    md_fill(net_output_gradient(net, 0), n_out, 78);
+    net_backward(net);
+    int n = net_parameter_list(net, &list);
+    for (int i = 0; i < n; i++)
+        for (size_t k = old; list[i].value == value && k < list[i].count; k++)
+            sum += pow((double)net_gradients(net)[list[i].start + k], 2);
+    net_free(net);
+    crew_free(crew);
+    return sum;
+}
+
+/* Sum of squares of what conv3 reads of channel c of seven. */
+static double reading(const struct graph *g, size_t c) {
+    const struct array *w = weights_of(g, "conv3");
+    double sum = 0;
+    for (size_t i = 0; w && i < w->count; i++)
+        if (i / 9 % 7 == c) sum += pow((double)((const float *)w->data)[i], 2);
+    return sum;
+}
+
+/* The gradient of the zeros is what the singular values promise, border, stride and all, and beats random directions. */
+TEST(gradmax_has_the_largest_gradient) {
+    const char *step = "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":7,\"mode\":\"grad-max\"}";
+    struct err e = {0};
+    struct text report;
+    struct random r = random_seed(9);
+    struct graph *parent = usual(30, window(3, 2, 1, 1), false, "Tanh");
+    text_init(&report, 1 << 20);
+    struct graph *child = grown(parent, step, &md_data, &report, &e);
+    need(child != NULL, "%s", e.text);
+    prove(parent, child, true, step);
+    double largest = strtod(strstr(report.data, "\"largest\":") + 10, NULL);
+    double least = strtod(strstr(report.data, "\"least\":") + 8, NULL), best = new_gradient(child);
+    double promised = reading(child, 5) * largest * largest + reading(child, 6) * least * least;
+    ok(fabs(best - promised) < 1e-3 * promised, "%g, but %g was promised", best, promised);
+    float *w = child->values[graph_find_value(child, "conv3_weight")].constant->data;
+    for (int tries = 0; tries < 5; tries++) {
+        double norm[2] = {reading(child, 5), reading(child, 6)};
+        for (size_t i = 0; i < 4 * 7 * 9; i++)
+            if (i / 9 % 7 >= 5) w[i] = (float)random_normal(&r);
+        for (size_t c = 0; c < 2; c++) {
+            double scale = sqrt(norm[c] / reading(child, 5 + c));
+            for (size_t i = 0; i < 4 * 7 * 9; i++)
+                if (i / 9 % 7 == 5 + c) w[i] = (float)(scale * (double)w[i]);
+        }
+        ok(new_gradient(child) < best, "random directions are better");
+    }
+    text_free(&report);
+    graph_free(child);
+    graph_free(parent);
+}
+
+/* ---- everything else ---- */
+
+static bool same_graph(const struct graph *a, const struct graph *b) {
+    bool same = a->n_nodes == b->n_nodes && a->n_values == b->n_values;
+    for (int v = 0; v < a->n_values && same; v++) {
+        const struct array *x = a->values[v].constant, *y = b->values[v].constant;
+        same = strcmp(a->values[v].name, b->values[v].name) == 0 && !x == !y;
+        if (x && same) same = x->count == y->count && !memcmp(x->data, y->data, x->count * dtype_size(x->type));
+    }
+    return same;
+}
+
+/* The kinds that this file is about, in all their samples. */
+static const char *next_sample(int *kind, int *at) {
+    for (; morph_table[*kind]; (*kind)++, *at = 0)
+        if (morph_table[*kind]->samples[*at]) return morph_table[*kind]->samples[(*at)++];
+    return NULL;
+}
+
+TEST(the_parent_stays_as_it_was) {
+    struct graph *parent = residual(), *copy;
+    struct err e = {0};
+    need(parent && !graph_clone(&copy, parent, &e), "%s", e.text);
+    int kind = 0, at = 0;
+    for (const char *text; (text = next_sample(&kind, &at));) {
+        struct err why = {0};
+        graph_free(grown(parent, text, &md_data, NULL, &why));
+        ok(same_graph(parent, copy), "%s changed its parent", text);
+    }
+    graph_free(copy);
+    graph_free(parent);
+}
+
+/* On random networks every new tensor learns at once or when a step of descent has been taken. */
+TEST(what_is_new_learns) {
+    int kind = 0, at = 0, proofs = 0;
+    for (const char *text; (text = next_sample(&kind, &at));) {
+        struct morph_step s;
+        if (!parse_step(&s, text) || !morph_is_exact(&s)) continue;
+        for (uint64_t seed = 1; seed <= 4; seed++) {
+            struct random_graph r = {0};
+            struct random_graph_options o = {.with = RG_CONV, .without = RG_CLIP, .blocks = 3, .least_blocks = 2};
+            struct err e = {0};
+            need(!random_graph(&r, 100 + seed, &o, &e), "%s", e.text);
+            struct graph *child = grown(r.graph, text, NULL, NULL, &e);
+            if (child) prove(r.graph, child, morph_table[s.op]->training == NULL, text);
+            proofs += child != NULL;
+            graph_free(child);
+            graph_free(r.graph);
+        }
+    }
+    ok(proofs > 50, "%d proofs", proofs);
+}
+
+/* Noise differs within a kernel, and says that it is not exact. */
+TEST(one_number_of_noise_for_a_whole_kernel) {
+    struct morph_step s;
+    struct err e = {0};
+    struct graph *parent = usual(31, window(3, 1, 1, 1), false, "Relu");
+    const char *text = "{\"op\":\"deepen\",\"layer\":\"conv1\",\"noise\":0.1}";
+    struct graph *child = grown(parent, text, NULL, NULL, &e);
+    need(child && parse_step(&s, text), "%s", e.text);
+    ok(!morph_is_exact(&s), "noise is not exact");
+    const float *w = weights_of(child, "conv1_deeper")->data;
+    ok(w[0] != w[1] && w[1] != w[2] && w[0] != 0.0F, "all alike");
+    graph_free(child);
+    graph_free(parent);
+}
+
+TEST(the_same_seed_gives_the_same_child) {
+    struct graph *parent = residual();
+    int kind = 0, at = 0;
+    for (const char *text; (text = next_sample(&kind, &at));) {
+        struct err e = {0};
+        struct graph *a = grown(parent, text, &md_data, NULL, &e), *b = grown(parent, text, &md_data, NULL, &e);
+        ok(!a == !b && (!a || same_graph(a, b)), "%s", text);
+        graph_free(a);
+        graph_free(b);
+    }
+    graph_free(parent);
+}
+
+TEST(reports_are_json) {
+    struct graph *parent = residual();
+    int kind = 0, at = 0;
+    for (const char *text; (text = next_sample(&kind, &at));) {
+        struct err e = {0};
+        struct text report;
+        struct json *json = NULL;
+        text_init(&report, 1 << 20);
+        struct graph *child = grown(parent, text, &md_data, &report, &e);
+        if (child) ok(!json_parse(&json, report.data, report.length, &e), "%s: %s: %s", text, e.text, report.data);
+        json_free(json);
+        text_free(&report);
+        graph_free(child);
+    }
+    graph_free(parent);
+}
+
+/* ---- without memory ---- */
+
+static const struct graph *starved_parent;
+static const char *starved_step;
+static bool starved_with_data;
+
+static int grow_starved(void) {
+    struct morph_step s;
+    struct morphing m;
+    struct graph *copy;
+    struct err e = {0};
+    struct json *json;
+    int status = json_parse(&json, starved_step, strlen(starved_step), &e);
+    if (status) return status;
+    status = param_parse(&s, morph_step_params, json, "", &e);
+    if (!status) status = morph_check(&s, "", &e);
+    json_free(json);
+    if (!status) status = graph_clone(&copy, starved_parent, &e);
+    if (status) return status;
+    morphing_init(&m, copy, 5, starved_with_data ? &md_data : NULL);
+    status = morph_apply(&m, &s, NULL, &e);
+    morphing_fini(&m);
+    return status;
+}
+
+static void starved(struct graph *parent, const char *step) {
+    starved_parent = parent;
+    starved_step = step;
+    starve(step, grow_starved);
+    graph_free(parent);
+}
+
+TEST(starved_steps_leave_nothing) {
+    starved(usual(40, window(3, 1, 1, 1), false, "Relu"), "{\"op\":\"deepen\",\"layer\":\"conv1\"}");
+    starved(usual(40, window(3, 1, 1, 1), false, "Tanh"),
+            "{\"op\":\"deepen\",\"layer\":\"conv1\",\"mode\":\"netmorph\"}");
+    starved(usual(40, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":2}");
+    starved(usual(40, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"conv1\"}");
+    starved(usual(40, window(1, 1, 1, 0), false, "Relu"),
+            "{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"conv1\",\"mode\":\"concat\"}");
+    starved(usual(40, window(1, 1, 1, 0), false, NULL), "{\"op\":\"activation\",\"layer\":\"conv1\"}");
+}
+
+TEST(starved_widening_leaves_nothing) {
+    starved(usual(42, window(1, 1, 1, 0), true, "Relu"), "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":7}");
+    starved(usual(42, window(1, 1, 1, 0), true, "Relu"),
+            "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":7,\"mode\":\"random-fanin\"}");
+}
+
+TEST(starved_steps_with_data_leave_nothing) {
+    starved_with_data = true;
+    starved(usual(40, window(1, 1, 1, 0), true, "Relu"), "{\"op\":\"deepen\",\"layer\":\"conv1\"}");
+    starved(usual(40, window(1, 1, 1, 0), false, "Tanh"),
+            "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":6,\"mode\":\"grad-max\"}");
+}
+
+TEST(starved_modules_leave_nothing) {
+    starved(usual(41, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"subnet\",\"layer\":\"conv1\"}");
+    starved(usual(41, window(1, 1, 1, 0), false, "Relu"),
+            "{\"op\":\"subnet\",\"layer\":\"conv1\",\"mode\":\"stacked\"}");
+    starved(usual(41, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"module\",\"layer\":\"conv1\",\"recipe\":\"1c1\"}");
+    starved(residual(), "{\"op\":\"module\",\"layer\":\"sum1\",\"recipe\":\"1c1\"}");
+}
+
+TEST_MAIN
