@@ -269,6 +269,14 @@ int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writ
     for (int i = 0; i < n && w; i++) json_put_string(w, NULL, m->graph->nodes[nodes[i]].name);
     if (w) json_close_array(w);
     status = k->apply(m, nodes, n, s, w, e);
+    if (!status && m->graph->training.rule >= 0) m->graph->training.changed = true;
     mem_free(nodes);
     return status;
+}
+
+/* ---- afterwards ---- */
+
+double morph_suggested_rate(const struct graph *g, double parent_rate, bool goes_on) {
+    if (goes_on && g->training.rule >= 0) return g->training.rate;
+    return parent_rate / 10;
 }
