@@ -127,7 +127,7 @@ $(OUT)/tests/fuzz/%_replay: $(OUT)/tests/fuzz/%_fuzz.o $(OUT)/tests/fuzz/replay.
 	$(CC) $(LDFLAGS) $^ $(call libs_of,server) -o $@
 
 # What only another build can show: gradients in double, everything that computes without oneDNN.
-DOUBLE_TESTS   := $(patsubst %,$(BUILD)/release-double/tests/engine/%_test,gradient morph)
+DOUBLE_TESTS   := $(patsubst %,$(BUILD)/release-double/tests/engine/%_test,gradient morph fold narrow factorize remove)
 PORTABLE_TESTS := $(patsubst %,$(BUILD)/release-portable/tests/engine/%_test,gradient kernels train)
 .PHONY: tests
 tests: $(TESTS) $(REPLAYS)

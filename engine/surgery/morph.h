@@ -109,7 +109,7 @@ struct morph_kind {
 
 /* The table (engine/surgery/morphs.def), ended by NULL. */
 extern const struct morph_kind *const morph_table[];
-#define MORPH_KINDS "widen deepen activation kernel skip subnet module"
+#define MORPH_KINDS "widen deepen activation kernel skip subnet module fold narrow factor remove"
 
 /* ---- running steps ---- */
 
