@@ -3,6 +3,7 @@
 // Morphing, and the way back. Starts a server of its own, prints how far it is, writes docs/reproduce.md.
 //
 //   node bench/reproduce.js [RETORT] [--seeds N] [--first SEED] [--part 1..4] [--quick] [--no-write] [--raw FILE]
+//                          [--settings JSON]
 //
 // --quick: one seed, a few images and steps; it shows that everything runs, not what comes out.
 'use strict';
@@ -17,6 +18,7 @@ for (let i = 2; i < process.argv.length; i++) {
   if (word === '--no-write') options.write = false;
   else if (word === '--quick') options.quick = true;
   else if (word === '--raw') options.raw = process.argv[++i];
+  else if (word === '--settings') options.settings = JSON.parse(process.argv[++i]);
   else if (word.startsWith('--')) options[word.slice(2)] = Number(process.argv[++i]);
   else process.env.RETORT = path.resolve(word);
 }
@@ -25,12 +27,14 @@ const { Lab } = require('./reproduce/lab');
 
 const PARTS = ['net2net', 'netmorph', 'modular', 'roundtrip'].map((name) => require(`./reproduce/${name}`));
 
-// child: budget of the children, in the parent's; restart: their learning rate, in the parent's.
-const FULL = { images: 12800, tests: 10000, batch: 128, teacher_steps: 800, resnet_steps: 600, child: 1, rate: 0.002, restart: 0.25 };
-const QUICK = { images: 512, tests: 256, batch: 128, teacher_steps: 12, resnet_steps: 4, child: 0.5, rate: 0.002, restart: 0.25, quick: true };
+// students, small_child, child: budget of the children of parts 1, 2, and 3 and 4, in the parent's; restart: their learning rate, in the parent's.
+const FULL = { images: 12800, tests: 10000, batch: 128, teacher_steps: 800, small_steps: 400, resnet_steps: 600,
+  students: 2, small_child: 3, child: 1, rate: 0.002, restart: 0.25 };
+const QUICK = { images: 512, tests: 256, batch: 128, teacher_steps: 12, small_steps: 12, resnet_steps: 4,
+  students: 0.5, small_child: 0.5, child: 0.5, rate: 0.002, restart: 0.25, quick: true };
 
 async function main() {
-  const settings = options.quick ? QUICK : FULL;
+  const settings = { ...(options.quick ? QUICK : FULL), ...options.settings };
   const seeds = Array.from({ length: options.quick ? 1 : options.seeds }, (_, i) => options.first + i);
   const parts = options.part ? [PARTS[options.part - 1]] : PARTS;
   settings.units = seeds.length * parts.map((p) => p.share(settings)).reduce((a, b) => a + b);
@@ -46,7 +50,7 @@ async function main() {
   const text = [...intro(settings, seeds, minutes), ...lines].join('\n');
   console.log(text);
   if (options.raw) fs.writeFileSync(options.raw, JSON.stringify(raw));
-  if (!options.write || options.quick || options.part) return;
+  if (!options.write || options.quick || options.part || options.settings) return;
   fs.mkdirSync(path.join(__dirname, '../docs'), { recursive: true });
   fs.writeFileSync(path.join(__dirname, '../docs/reproduce.md'), text);
 }
@@ -64,4 +68,4 @@ function intro(s, seeds, minutes) {
     `${minutes.toFixed(0)} minutes on ${os.cpus().length} cores (${os.cpus()[0].model.trim()}).`, ''];
 }
 
-main().catch((e) => { console.error(e.message); process.exit(1); });
+main().catch((e) => { console.error(e.stack); process.exit(1); });

@@ -3,7 +3,7 @@
 
 const mean = (v) => v.reduce((a, b) => a + b, 0) / v.length;
 const spread = (v) => Math.sqrt(v.reduce((a, b) => a + (b - mean(v)) ** 2, 0) / Math.max(1, v.length - 1));
-const percent = (v) => `${(100 * mean(v)).toFixed(2)} ± ${(100 * spread(v)).toFixed(2)}`;
+const percent = (v) => (v.some((x) => x === undefined) ? '–' : `${(100 * mean(v)).toFixed(2)} ± ${(100 * spread(v)).toFixed(2)}`);
 const ratio = (v) => (v.every(Number.isFinite) ? `${mean(v).toFixed(2)} ± ${spread(v).toFixed(2)}` : 'never');
 
 // The first evaluation with at least that accuracy: its step. null: none of the run.
@@ -12,10 +12,10 @@ function reach(run, accuracy) {
   return point ? point[0] : null;
 }
 
-// The accuracy at the last evaluation within a budget; before the first, what the run started with.
+// The accuracy at the last evaluation within a budget, give or take a step; before the first, what the run started with.
 function accuracyAt(run, budget, before = 0) {
   const each = run.cost / run.steps;
-  const points = run.curve.filter(([step]) => before + step * each <= budget * 1.0001);
+  const points = run.curve.filter(([step]) => before + (step - 1) * each <= budget);
   return points.length ? points[points.length - 1][1] : run.start;
 }
 

@@ -35,21 +35,30 @@ class Lab {
     const lab = new Lab();
     lab.settings = settings;
     lab.server = await Server.start({ args: ['--workers', '2', '--threads', '1', '--log', 'error'] });
+    lab.server.exited.then(({ code, signal }) => {
+      if (!lab.closing) console.error(`the server ended (${signal || code}):\n${lab.server.log}`);
+    });
     lab.names = 0;
+    lab.stored = new Set();
     lab.done = { runs: 0, units: 0 };
     lab.started = Date.now();
     return lab;
   }
 
-  async close() { await this.server.stop(); }
+  async close() {
+    this.closing = true;
+    await this.server.stop();
+  }
 
   // The images and labels of one of SOURCES, at most as many as the settings say.
   async dataset(name) {
-    const ref = name.toLowerCase();
+    const ref = name.toLowerCase(), words = { dataset: { ref, scale: 255 }, evaluate: { ref: `${ref}-test`, scale: 255 } };
+    if (this.stored.has(name)) return words;
+    this.stored.add(name);
     for (const [part, of, n] of [['train', ref, this.settings.images], ['t10k', `${ref}-test`, this.settings.tests]])
       for (const [kind, array] of [['images-idx3', 'inputs'], ['labels-idx1', 'labels']])
         await this.server.must(201, this.server.put(`/v1/datasets/${of}/${array}`, idxCut(SOURCES[name](part, kind), n)));
-    return { dataset: { ref, scale: 255 }, evaluate: { ref: `${ref}-test`, scale: 255 } };
+    return words;
   }
 
   name(stem) { return `${stem}-${++this.names}`; }

@@ -16,7 +16,7 @@ const PAPER = {
 const FULL = Object.keys(PAPER);
 const RECIPES = FULL.flatMap((name) => [name, `${name}-half`]);
 
-const WEIGHT = 1.5; // a budget of this network takes longer than one of part 1
+const WEIGHT = 1.3; // a budget of this network takes longer than one of part 1
 const share = (s) => WEIGHT * (1 + (1 + RECIPES.length) * s.child + FULL.length * (1 + s.child));
 
 async function recipe(lab, name, { data, seed, budget, teacher }) {
@@ -68,6 +68,8 @@ function page(all, s) {
     'both have spent the same.', '',
     ...f.table(['network', 'FLOP ratio', "paper's", 'proved equal', 'error, %', 'from scratch, %', 'relative gain, %', "paper's error, %", "paper's from scratch, %",
       "paper's relative gain, %"], rows),
+    ...FULL.map((name) => `- morph_${name} has ${flop(name).toFixed(2)} of its parent's FLOP, the paper's ${PAPER[name].flop.toFixed(2)}: ` +
+      `**${Math.abs(flop(name) - PAPER[name].flop) <= 0.1 * PAPER[name].flop ? 'reproduces' : 'does not reproduce'}** (within a tenth).`),
     ...RECIPES.flatMap((name) => [
       ...(PAPER[name] ? [f.better(acc((x) => x[name].morph), acc((x) => x.teacher), `morph_${name}`, 'its parent'),
         f.better(acc((x) => x[name].morph), acc((x) => x[name].scratch), `morph_${name}`, 'from scratch, as much spent in total,')] : []),

@@ -11,10 +11,10 @@ const widen = (mode) => ['conv1', 'conv5', 'dense10'].map((layer, i) => ({ op: '
 const DEEPER = [{ op: 'deepen', layer: 'conv*', mode: 'identity' }];
 
 // Of one seed, in parts of the teacher's budget: teacher, 7 children, 2 from scratch with both budgets.
-const share = (s) => 1 + 7 * s.child + 2 * (1 + s.child);
+const share = (s) => 1 + 7 * s.students + 2 * (1 + s.students);
 
 async function wider(lab, data, teacher, seed, budget) {
-  const s = lab.settings, common = { data, seed, budget: budget * s.child, rate: s.rate * s.restart, units: s.child };
+  const s = lab.settings, common = { data, seed, budget: budget * s.students, rate: s.rate * s.restart, units: s.students };
   const random = async () => {
     const child = await lab.morph('padded', { data, model: teacher.model, steps: widen('random-fanin'), seed });
     const model = await lab.padded(child.model, seed);
@@ -27,21 +27,21 @@ async function wider(lab, data, teacher, seed, budget) {
     lab.run('wider, net2wider', { ...common, model: teacher.model, steps: widen('net2wider') }),
     lab.run('wider, uneven', { ...common, model: teacher.model, steps: widen('uneven') }),
     random(),
-    lab.run('wider, from scratch', { data, seed, budget: budget * (1 + s.child), rate: s.rate, units: 1 + s.child,
+    lab.run('wider, from scratch', { data, seed, budget: budget * (1 + s.students), rate: s.rate, units: 1 + s.students,
       student: { layers: layers(WIDE) } }),
   ]);
   return { even, uneven, 'padded, low rate': padded[0], 'padded, full rate': padded[1], scratch };
 }
 
 async function deeper(lab, data, teacher, seed, budget) {
-  const s = lab.settings, common = { data, seed, budget: budget * s.child, rate: s.rate * s.restart, units: s.child };
+  const s = lab.settings, common = { data, seed, budget: budget * s.students, rate: s.rate * s.restart, units: s.students };
   const identity = lab.run('deeper, identity', { ...common, model: teacher.model, steps: DEEPER });
   const child = await lab.morph('deeper', { data, model: teacher.model, steps: DEEPER, seed });
   const model = await lab.randomised(child.model, /deeper_weight/, seed);
   const start = await lab.accuracy(model, data);
   const [random, scratch] = await Promise.all([
     lab.run('deeper, random layers', { ...common, model, rate: s.rate }),
-    lab.run('deeper, from scratch', { data, seed, budget: budget * (1 + s.child), rate: s.rate, units: 1 + s.child,
+    lab.run('deeper, from scratch', { data, seed, budget: budget * (1 + s.students), rate: s.rate, units: 1 + s.students,
       student: { model: child.model, init: 'random' } }),
   ]);
   return { identity: await identity, random: { ...random, start }, scratch };
@@ -56,10 +56,10 @@ async function run(lab, seeds) {
     const budget = lab.budget(s.teacher_steps, macs);
     const parent = await lab.run('the teacher', { data, seed, budget, rate: s.rate, ...teacher });
     const [on, w, d] = await Promise.all([
-      lab.run('the teacher, trained on', { data, seed, budget: budget * s.child, rate: s.rate * s.restart, units: s.child,
+      lab.run('the teacher, trained on', { data, seed, budget: budget * s.students, rate: s.rate * s.restart, units: s.students,
         model: parent.model }),
       wider(lab, data, parent, seed, budget), deeper(lab, data, parent, seed, budget)]);
-    all.push({ parent, on, w, d, budget });
+    all.push({ parent, on: { ...on, start: parent.accuracy }, w, d, budget });
   }
   return all;
 }
@@ -70,14 +70,14 @@ function rows(names, of, all, s) {
   const targets = all.map((x) => x.parent.accuracy);
   return Object.entries(names).map(([key, name]) => {
     const runs = all.map((x) => of(x)[key]), r = runs[0], own = key === 'scratch' ? 0 : 1;
-    const at = (share) => f.percent(all.map((x, i) => f.accuracyAt(runs[i], x.budget * (1 + share * s.child), own * x.budget)));
+    const at = (share) => f.percent(all.map((x, i) => f.accuracyAt(runs[i], x.budget * (1 + share * s.students), own * x.budget)));
     return [name, f.big(r.macs), f.big(r.parameters), r.steps, runs.every((x) => x.start !== undefined) ? f.percent(f.of(runs, 'start')) : '–',
       at(0.25), at(0.5), at(1), f.steps(runs, targets)];
   });
 }
 
 const head = (s) => ['student', 'multiply-adds', 'parameters', 'steps', 'at the start, %',
-  ...[0.25, 0.5, 1].map((x) => `after ${(1 + x * s.child).toFixed(2)} budgets, %`), "steps to the teacher's accuracy"];
+  ...[0.25, 0.5, 1].map((x) => `after ${(1 + x * s.students).toFixed(2)} budgets, %`), "steps to the teacher's accuracy"];
 
 const WIDER = { even: 'Net2Wider', uneven: 'Net2Wider, uneven shares', 'padded, low rate': 'random padding, low rate',
   'padded, full rate': 'random padding, full rate', scratch: 'from scratch' };
@@ -92,7 +92,7 @@ function page(all, s) {
     `Fashion-MNIST. The teacher is a network of two convolutions (with batch normalisation) and two dense layers, ${NARROW.join(', ')} ` +
     `units where the student has ${WIDE.join(', ')}: √0.3 of them. It has ${f.big(p.parameters)} parameters, ${f.big(p.macs)} multiply-adds, is ` +
     `trained for ${p.steps} steps (one budget, ${f.big(p.cost)} multiply-adds) and ends at ${f.percent(targets)} %. Students get ` +
-    `${s.child} budgets more, at ${s.restart} of its learning rate; those from scratch ${1 + s.child} budgets at the full rate, so that after as many ` +
+    `${s.students} budgets more, at ${s.restart} of its learning rate; those from scratch ${1 + s.students} budgets at the full rate, so that after as many ` +
     'budgets the same has been spent, the teacher included. Random padding (old units copied, new ones random on both sides) is mode ' +
     '`random-fanin` whose zeros on the way out are then drawn from a normal distribution as wide as the other weights of the ' +
     'layer, written back as safetensors; it is shown at both rates, and verdicts take the better one of each seed. Random layers are those of ' +
