@@ -64,7 +64,7 @@ function intro(s, seeds, minutes) {
     'its own parent; numbers are mean ± standard deviation over them. What is compared has the same seed. Compute is counted in ' +
     'multiply-adds: samples x those of the network x 3, for forward and backward.', '',
     'Verdicts are computed. A claim reproduces when every seed shows it and the mean difference is larger than the standard deviation ' +
-    `between seeds; the opposite likewise; all else is undecided. ${seeds.length} seeds and networks of this size say little about large ones.`, '',
+    `between seeds; the opposite likewise; all else is undecided. What no paper claims is called better or worse by the same rule. ${seeds.length} seeds and networks of this size say little about large ones.`, '',
     `${minutes.toFixed(0)} minutes on ${os.cpus().length} cores (${os.cpus()[0].model.trim()}).`, ''];
 }
 

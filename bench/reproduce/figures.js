@@ -29,23 +29,27 @@ function stepsRatio(child, base, accuracy) {
 const table = (head, rows) => [`| ${head.join(' | ')} |`, `|${head.map(() => '---').join('|')}|`,
   ...rows.map((r) => `| ${r.join(' | ')} |`), ''];
 
-// "reproduces" when every seed says so and the mean is further from nothing than the seeds are from each other;
+// A claim "reproduces" when every seed says so and the mean is further from nothing than the seeds are from each other;
 // "does not" when the opposite holds likewise; else this is not decided by so few seeds. With one seed: never decided.
-function judge(differences) {
+const CLAIMED = { yes: 'reproduces', no: 'does not reproduce, the opposite was found' };
+const COMPARED = { yes: 'better', no: 'worse' }; // what no paper claims, but a reader wants to know
+
+function judge(differences, words = CLAIMED) {
   const m = mean(differences);
   if (differences.length < 2) return 'undecided: one seed decides nothing';
   const clear = !(Math.abs(m) <= spread(differences)); // an infinite one is clear
-  if (differences.every((d) => d > 0) && clear) return 'reproduces';
-  if (differences.every((d) => d < 0) && clear) return 'does not reproduce, the opposite was found';
+  if (differences.every((d) => d > 0) && clear) return words.yes;
+  if (differences.every((d) => d < 0) && clear) return words.no;
   return `undecided: ${differences.filter((d) => d > 0).length} of ${differences.length} seeds agree, within the spread`;
 }
 
-const verdict = (text, differences) => `- ${text}: **${judge(differences)}**.`;
+const verdict = (text, differences, words) => `- ${text}: **${judge(differences, words)}**.`;
 
 // "A is at 91.20 ± 0.10 %, B at ...": better is larger.
-const better = (a, b, nameA, nameB, what = 'ends at') =>
-  verdict(`${nameA} ${what} ${percent(a)} %, ${nameB} at ${percent(b)} %, difference ${percent(a.map((x, i) => x - b[i]))} points`,
-    a.map((x, i) => x - b[i]));
+const better = (a, b, nameA, nameB, words) =>
+  verdict(`${nameA} ends at ${percent(a)} %, ${nameB} at ${percent(b)} %, difference ${percent(a.map((x, i) => x - b[i]))} points`,
+    a.map((x, i) => x - b[i]), words);
+const compare = (a, b, nameA, nameB) => better(a, b, nameA, nameB, COMPARED);
 
 // No worse than `margin` below: for claims of equality.
 const equal = (a, b, nameA, nameB, margin) => {
@@ -61,9 +65,21 @@ function faster(children, bases, targets, nameA, nameB, what) {
   return verdict(text, found.map((r) => 1 - r.value));
 }
 
+// The same in multiply-adds, with those of the child's parent: whether it pays to begin small.
+function cheaper(children, parents, bases, targets, nameA, nameB, what) {
+  const spent = (run, step) => step * run.cost / run.steps;
+  const found = children.map((c, i) => {
+    const a = reach(c, targets[i]), b = reach(bases[i], targets[i]);
+    return { value: a === null ? Infinity : (parents[i].cost + spent(c, a)) / spent(bases[i], b ?? bases[i].steps), bound: a !== null && b === null };
+  });
+  const text = `${nameA}, its parent's training included, reaches ${what} for ${found.some((r) => r.bound) ? 'at most ' : ''}` +
+    `${ratio(found.map((r) => r.value))} of the multiply-adds of ${nameB}`;
+  return verdict(text, found.map((r) => 1 - r.value), COMPARED);
+}
+
 const big = (n) => (n >= 1e12 ? `${(n / 1e12).toFixed(2)} T` : n >= 1e9 ? `${(n / 1e9).toFixed(1)} G` : n >= 1e6 ? `${(n / 1e6).toFixed(2)} M`
   : n >= 1e3 ? `${(n / 1e3).toFixed(1)} k` : String(n));
 const of = (runs, key) => runs.map((r) => r[key]);
 const steps = (runs, targets) => runs.map((r, i) => reach(r, targets[i]) ?? '–').join(', ');
 
-module.exports = { mean, spread, percent, ratio, reach, accuracyAt, stepsRatio, table, judge, verdict, better, equal, faster, big, of, steps };
+module.exports = { mean, spread, percent, ratio, reach, accuracyAt, stepsRatio, table, judge, verdict, better, compare, cheaper, equal, faster, big, of, steps };

@@ -73,7 +73,7 @@ function page(all, s) {
     ...RECIPES.flatMap((name) => [
       ...(PAPER[name] ? [f.better(acc((x) => x[name].morph), acc((x) => x.teacher), `morph_${name}`, 'its parent'),
         f.better(acc((x) => x[name].morph), acc((x) => x[name].scratch), `morph_${name}`, 'from scratch, as much spent in total,')] : []),
-      f.better(acc((x) => x[name].morph), acc((x) => x.further), `morph_${name}`, 'the parent, trained on for as much,')]),
+      f.compare(acc((x) => x[name].morph), acc((x) => x.further), `morph_${name}`, 'the parent, trained on for as much,')]),
     ''];
 }
 

@@ -103,14 +103,16 @@ function page(all, s) {
     f.faster(runs((x) => x.w.even), runs((x) => x.w.scratch), targets, 'wider by Net2Wider', 'from scratch', "the teacher's accuracy"),
     f.faster(runs((x) => x.w.even), best, targets, 'wider by Net2Wider', 'random padding', "the teacher's accuracy"),
     f.faster(runs((x) => x.w.even), runs((x) => x.w.scratch), acc((x) => x.w.scratch), 'wider by Net2Wider', 'from scratch', 'the end of from scratch'),
-    f.better(acc((x) => x.w.even), best.map((r) => r.accuracy), 'wider by Net2Wider', 'random padding'),
-    f.better(acc((x) => x.w.even), acc((x) => x.w.scratch), 'wider by Net2Wider', 'from scratch, as much spent in total,'),
-    f.better(acc((x) => x.w.even), acc((x) => x.on), 'wider by Net2Wider', 'the teacher, trained on for as much,'),
-    f.better(acc((x) => x.w.uneven), acc((x) => x.w.even), 'wider with uneven shares', 'with nearly equal ones'),
+    f.cheaper(runs((x) => x.w.even), runs((x) => x.parent), runs((x) => x.w.scratch), targets, 'wider by Net2Wider', 'from scratch', "the teacher's accuracy"),
+    f.compare(acc((x) => x.w.even), best.map((r) => r.accuracy), 'wider by Net2Wider', 'random padding'),
+    f.compare(acc((x) => x.w.even), acc((x) => x.w.scratch), 'wider by Net2Wider', 'from scratch, as much spent in total,'),
+    f.compare(acc((x) => x.w.even), acc((x) => x.on), 'wider by Net2Wider', 'the teacher, trained on for as much,'),
+    f.compare(acc((x) => x.w.uneven), acc((x) => x.w.even), 'wider with uneven shares', 'with nearly equal ones'),
     f.faster(runs((x) => x.d.identity), runs((x) => x.d.scratch), targets, 'deeper by Net2Deeper', 'from scratch', "the teacher's accuracy"),
     f.faster(runs((x) => x.d.identity), runs((x) => x.d.random), targets, 'deeper by Net2Deeper', 'random layers', "the teacher's accuracy"),
-    f.better(acc((x) => x.d.identity), acc((x) => x.d.scratch), 'deeper by Net2Deeper', 'from scratch, as much spent in total,'),
-    f.better(acc((x) => x.d.identity), acc((x) => x.on), 'deeper by Net2Deeper', 'the teacher, trained on for as much,'),
+    f.cheaper(runs((x) => x.d.identity), runs((x) => x.parent), runs((x) => x.d.scratch), targets, 'deeper by Net2Deeper', 'from scratch', "the teacher's accuracy"),
+    f.compare(acc((x) => x.d.identity), acc((x) => x.d.scratch), 'deeper by Net2Deeper', 'from scratch, as much spent in total,'),
+    f.compare(acc((x) => x.d.identity), acc((x) => x.on), 'deeper by Net2Deeper', 'the teacher, trained on for as much,'),
     ''];
 }
 

@@ -85,7 +85,7 @@ function section({ set, activation, seeds, refusals }) {
     else if (refusals[name]) lines.push(`- ${name}: the identity approach is refused ("${refusals[name]}"), Network Morphism is exact ` +
       `(${seeds.filter((x) => x[name].morph.proof).length} of ${seeds.length} proofs): **${seeds.every((x) => x[name].morph.proof) ? 'reproduces' : 'does not reproduce'}**.`);
     lines.push(f.better(acc((x) => x[name].morph), acc((x) => x[name].scratch), `${name}: Network Morphism`, 'from scratch, as much spent in total,'));
-    lines.push(f.better(acc((x) => x[name].morph), acc((x) => x.further), `${name}: Network Morphism`, 'the parent, trained on for as much,'));
+    lines.push(f.compare(acc((x) => x[name].morph), acc((x) => x.further), `${name}: Network Morphism`, 'the parent, trained on for as much,'));
   }
   return [`### ${set}, ${activation}`, '',
     `The parent ends at ${f.percent(acc((x) => x.teacher))} %, trained on for as much as its children at ${f.percent(acc((x) => x.further))} %.`, '',

@@ -51,8 +51,8 @@ function page({ skipped, all }, s) {
       row('returned', 'widened and narrowed, nothing trained'), row('wide', 'widened and trained'), row('narrow', 'and narrowed'),
       row('tuned', 'and trained again'), row('further', 'the parent, trained on for as much')]),
     f.equal(acc('returned'), acc('parent'), 'widened and narrowed without training', 'the parent', 0),
-    f.better(acc('tuned'), acc('parent'), 'there and back, trained,', 'the parent'),
-    f.better(acc('tuned'), acc('further'), 'there and back, trained,', 'the parent, trained on for as much,'), ''];
+    f.compare(acc('tuned'), acc('parent'), 'there and back, trained,', 'the parent'),
+    f.compare(acc('tuned'), acc('further'), 'there and back, trained,', 'the parent, trained on for as much,'), ''];
 }
 
 module.exports = { run, page, share };
