@@ -4,7 +4,12 @@
 const mean = (v) => v.reduce((a, b) => a + b, 0) / v.length;
 const spread = (v) => Math.sqrt(v.reduce((a, b) => a + (b - mean(v)) ** 2, 0) / Math.max(1, v.length - 1));
 const percent = (v) => (v.some((x) => x === undefined) ? '–' : `${(100 * mean(v)).toFixed(2)} ± ${(100 * spread(v)).toFixed(2)}`);
-const ratio = (v) => (v.every(Number.isFinite) ? `${mean(v).toFixed(2)} ± ${spread(v).toFixed(2)}` : 'never');
+// "reaches X in r of what B needs", r by seed; where the child does not get there, there is no mean.
+function reaches(found, nameA, what, way, nameB) {
+  const values = found.map((r) => r.value), never = values.filter((v) => !Number.isFinite(v)).length;
+  if (never) return `${nameA} does not reach ${what} in ${never} of ${values.length} seeds`;
+  return `${nameA} reaches ${what} ${found.some((r) => r.bound) ? `${way} at most` : way} ${mean(values).toFixed(2)} ± ${spread(values).toFixed(2)} of the ${nameB}`;
+}
 
 // The first evaluation with at least that accuracy: its step. null: none of the run.
 function reach(run, accuracy) {
@@ -61,7 +66,7 @@ const equal = (a, b, nameA, nameB, margin) => {
 // "reaches X in r of the steps of B".
 function faster(children, bases, targets, nameA, nameB, what) {
   const found = children.map((c, i) => stepsRatio(c, bases[i], targets[i]));
-  const text = `${nameA} reaches ${what} in ${found.some((r) => r.bound) ? 'at most ' : ''}${ratio(found.map((r) => r.value))} of the steps of ${nameB}`;
+  const text = reaches(found, nameA, what, 'in', `steps of ${nameB}`);
   return verdict(text, found.map((r) => 1 - r.value));
 }
 
@@ -72,8 +77,7 @@ function cheaper(children, parents, bases, targets, nameA, nameB, what) {
     const a = reach(c, targets[i]), b = reach(bases[i], targets[i]);
     return { value: a === null ? Infinity : (parents[i].cost + spent(c, a)) / spent(bases[i], b ?? bases[i].steps), bound: a !== null && b === null };
   });
-  const text = `${nameA}, its parent's training included, reaches ${what} for ${found.some((r) => r.bound) ? 'at most ' : ''}` +
-    `${ratio(found.map((r) => r.value))} of the multiply-adds of ${nameB}`;
+  const text = reaches(found, `${nameA}, its parent's training included,`, what, 'for', `multiply-adds of ${nameB}`);
   return verdict(text, found.map((r) => 1 - r.value), COMPARED);
 }
 
@@ -82,4 +86,4 @@ const big = (n) => (n >= 1e12 ? `${(n / 1e12).toFixed(2)} T` : n >= 1e9 ? `${(n 
 const of = (runs, key) => runs.map((r) => r[key]);
 const steps = (runs, targets) => runs.map((r, i) => reach(r, targets[i]) ?? '–').join(', ');
 
-module.exports = { mean, spread, percent, ratio, reach, accuracyAt, stepsRatio, table, judge, verdict, better, compare, cheaper, equal, faster, big, of, steps };
+module.exports = { mean, spread, percent, reach, accuracyAt, stepsRatio, table, judge, verdict, better, compare, cheaper, equal, faster, big, of, steps };

@@ -99,7 +99,8 @@ function page(all, s) {
     'Net2Deeper with weights by He in the place of the identity, at the full rate.', '',
     ...f.table(head(s), [...rows({ on: 'the teacher, trained on' }, (x) => x, all, s), ...rows(WIDER, (x) => x.w, all, s),
       ...rows(DEEP, (x) => x.d, all, s)]),
-    `Evaluated every ${s.images / s.batch | 0} steps, which is how fine the last column is; it has one number for each seed, – for never.`, '',
+    `Evaluated every ${s.images / s.batch | 0} steps, which is how fine the last column is; it has one number for each seed, – for never. ` +
+    'A cosine schedule arrives late, which favours those that start near the goal: where all has been spent, this plays no part.', '',
     f.faster(runs((x) => x.w.even), runs((x) => x.w.scratch), targets, 'wider by Net2Wider', 'from scratch', "the teacher's accuracy"),
     f.faster(runs((x) => x.w.even), best, targets, 'wider by Net2Wider', 'random padding', "the teacher's accuracy"),
     f.faster(runs((x) => x.w.even), runs((x) => x.w.scratch), acc((x) => x.w.scratch), 'wider by Net2Wider', 'from scratch', 'the end of from scratch'),
