@@ -68,4 +68,7 @@ function intro(s, seeds, minutes) {
     `${minutes.toFixed(0)} minutes on ${os.cpus().length} cores (${os.cpus()[0].model.trim()}).`, ''];
 }
 
+// So that the server goes too.
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
+
 main().catch((e) => { console.error(e.stack); process.exit(1); });
