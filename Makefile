@@ -147,10 +147,11 @@ $(OUT)/bench/%: $(OUT)/bench/%.o $(call archives_of,engine)
 # because what is installed decides what there is to build.
 
 NODE_MODULES := tests/js/node_modules/.package-lock.json
+BENCH_MODULES := bench/node_modules/.package-lock.json
 JUDGES       := $(wildcard tests/e2e/*_test.sh tests/e2e/*_test.js tests/js/*_test.js)
 SLOW_JUDGES  := $(wildcard tests/e2e/*_slow.sh tests/e2e/*_slow.js)
 
-.PHONY: help setup demo run test test-slow fuzz lint install clean bench bench-distill
+.PHONY: help setup demo run test test-slow fuzz lint install clean bench bench-distill reproduce-morph
 
 help: ## explains the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -176,7 +177,7 @@ test: ## installs what the tests need, builds and runs all of them
 
 test-slow: ## the tests that take minutes: the whole tour, the whole data, an upload of 1 GiB
 	tools/packages install build demo test
-	$(MAKE) --no-print-directory -j2 all tests $(NODE_MODULES)
+	$(MAKE) --no-print-directory -j2 all tests $(NODE_MODULES) $(BENCH_MODULES)
 	RETORT=$(OUT)/retort SANITIZER=$(SANITIZER) tests/run $(SLOW_JUDGES)
 
 .PHONY: conformance
@@ -189,8 +190,8 @@ conformance: ## ONNX's own test cases: operators claimed, cases passed, cases re
 run-tests:
 	RETORT=$(OUT)/retort SANITIZER=$(SANITIZER) tests/run $(TESTS) $(REPLAYS) $(DOUBLE_TESTS) $(PORTABLE_TESTS) $(JUDGES)
 
-$(NODE_MODULES): tests/js/package-lock.json
-	cd tests/js && npm ci --ignore-scripts --loglevel=error
+$(NODE_MODULES) $(BENCH_MODULES): %/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && npm ci --ignore-scripts --loglevel=error
 	@touch $@
 
 FUZZ_SECONDS ?= 60
@@ -207,6 +208,11 @@ bench-distill: ## distilled against trained on labels alone, over three seeds; w
 	tools/packages install build bench
 	$(MAKE) --no-print-directory -j2 all
 	node bench/distill.js $(OUT)/retort
+
+reproduce-morph: ## what the papers on morphing claim, tried over three seeds (under half an hour); writes docs/reproduce.md
+	tools/packages install build bench
+	$(MAKE) --no-print-directory -j2 all $(BENCH_MODULES)
+	node bench/reproduce.js $(OUT)/retort
 
 bench: ## the engine beside PyTorch and ONNX Runtime; writes bench/engine.md
 	tools/packages install build test bench
