@@ -73,11 +73,12 @@ TEST(every_method_describes_itself) {
     text_init(&out, 1 << 20);
     struct json_writer w = json_writer(&out);
     json_open_array(&w, NULL);
-    for (int i = 0; method_table[i]; i++) param_describe(&w, NULL, method_table[i]->params);
+    size_t methods = 0;
+    for (; method_table[methods]; methods++) param_describe(&w, NULL, method_table[methods]->params);
     json_close_array(&w);
     need(!out.failed, "text");
     struct json *root = parse(out.data);
-    ok(json_count(root) == 3, "%zu methods", json_count(root));
+    ok(json_count(root) == methods && methods >= 4, "%zu of %zu methods", json_count(root), methods);
     json_free(root);
     text_free(&out);
 }
