@@ -283,6 +283,17 @@ TEST(several_readers_of_one_result) {
     graph_free(parent);
 }
 
+TEST(one_of_two_readers_forgotten) {
+    struct rg_value x, y;
+    struct rg b = start(24, &x);
+    x = rg_simple(&b, conv(&b, x, window(3, 1, 1, 1), false), "Tanh", "tanh", 1);
+    y = last(&b, x);
+    x = last(&b, x);
+    x.index = rg_node(&b, "Add", "sum", (int[]){x.index, y.index}, 2);
+    refuses(finish(&b, x), "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":7,\"mode\":\"grad-max\"}", &md_data,
+            "not just one layer");
+}
+
 /* A layer whose result is the network's output keeps the output's name. */
 TEST(the_last_layer_can_grow_too) {
     struct graph *parent = usual(25, window(3, 1, 1, 1), false, "Relu");
