@@ -10,6 +10,7 @@ BUILD     ?= build
 SANITIZER ?=
 ONEDNN    ?= 1
 REAL      ?= float
+TWIN      ?= 1
 VERSION   := $(shell cat VERSION)
 COMMIT    := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
@@ -56,7 +57,7 @@ $(OUT)/gen/web.S: tools/embed $(shell find web -type f)
 $(OUT)/gen/web.o: $(OUT)/gen/web.S
 	$(CC) -c $< -o $@
 
-GENERATED_engine := $(OUT)/gen/onnx.pb-c.o $(OUT)/twin.o
+GENERATED_engine := $(OUT)/gen/onnx.pb-c.o $(if $(filter 0,$(TWIN)),,$(OUT)/twin.o)
 GENERATED_server := $(OUT)/gen/web.o
 $(call objects_of,$(wildcard engine/formats/*.c)): $(OUT)/gen/onnx.pb-c.h
 
@@ -70,6 +71,9 @@ $(OUT)/%.o: %.c $(OUT)/flags
 	@mkdir -p $(dir $@)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
+$(OUT)/commit: FORCE
+	@mkdir -p $(OUT); echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' > $@
+$(OUT)/server/version.o: $(OUT)/commit
 $(OUT)/server/version.o: CPPFLAGS += -DRETORT_VERSION='"$(VERSION)"' -DRETORT_COMMIT='"$(COMMIT)"'
 
 # ---- the twin: the engine once more, with the other `real` ------------------------------------
@@ -126,12 +130,12 @@ $(OUT)/tests/fuzz/%_replay: $(OUT)/tests/fuzz/%_fuzz.o $(OUT)/tests/fuzz/replay.
 	$(CC) $(LDFLAGS) $^ $(call libs_of,server) -o $@
 
 # What only another build can show: gradients in double, everything that computes without oneDNN.
-DOUBLE_TESTS   := $(patsubst %,$(BUILD)/release-double/tests/engine/%_test,gradient morph)
+DOUBLE_TESTS   := $(patsubst %,$(BUILD)/release-double/tests/engine/%_test,gradient morph fold narrow factorize remove)
 PORTABLE_TESTS := $(patsubst %,$(BUILD)/release-portable/tests/engine/%_test,gradient kernels train)
 .PHONY: tests
 tests: $(TESTS) $(REPLAYS)
-	@$(MAKE) --no-print-directory REAL=double SANITIZER= $(DOUBLE_TESTS)
-	@$(MAKE) --no-print-directory ONEDNN=0 SANITIZER= $(PORTABLE_TESTS)
+	@$(MAKE) --no-print-directory REAL=double SANITIZER= TWIN=0 $(DOUBLE_TESTS)
+	@$(MAKE) --no-print-directory ONEDNN=0 SANITIZER= TWIN=0 $(PORTABLE_TESTS)
 
 $(OUT)/bench/%: $(OUT)/bench/%.o $(call archives_of,engine)
 	$(CC) $(LDFLAGS) $^ $(call libs_of,engine) -o $@

@@ -305,6 +305,7 @@ static int delete_rows(struct store *s, int64_t name_id, int64_t version, struct
         " SELECT a.name_id, a.alias, v.number, 0, ?3, 'deleted' FROM aliases a JOIN versions v ON v.id = a.version_id"
         " WHERE a.version_id IN " THESE;
     static const char *const deletes[] = {"DELETE FROM aliases WHERE version_id IN " THESE,
+                                          "DELETE FROM model_memories WHERE version_id IN " THESE,
                                           "DELETE FROM model_versions WHERE version_id IN " THESE,
                                           "DELETE FROM dataset_arrays WHERE version_id IN " THESE,
                                           "DELETE FROM versions WHERE name_id = ?1 AND (?2 = 0 OR id = ?2)"};

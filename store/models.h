@@ -17,7 +17,9 @@ struct store_model_new {
     const char *outputs;
     const char *lineage; /* teacher, data set, job */
     const char *metrics;
-    int64_t job; /* that made it, 0 = uploaded */
+    int64_t job;              /* that made it, 0 = uploaded */
+    struct store_blob memory; /* what a training left to go on from; id 0: nothing */
+    const char *training;     /* about it; only together with a memory */
 };
 
 struct store_model {
@@ -30,11 +32,13 @@ struct store_model {
     char *outputs;
     char *lineage;
     char *metrics;
+    int64_t memory; /* blob; 0: there is none */
+    char *training;
 };
 
 /* Makes the next version of a name (and the name with the first). When the latest version has the
- * same bytes, that one is the result, unchanged, and *existed (may be NULL) is true. E_INVALID: bad
- * name; E_NOT_FOUND: the blob is gone. To finish a job with a model, see store_lease_succeed. */
+ * same bytes, that one is the result, unchanged, and *existed (may be NULL) is true; but a memory that it lacks it gets.
+ * E_INVALID: bad name; E_NOT_FOUND: a blob is gone. To finish a job with a model, see store_lease_succeed. */
 int store_model_put(struct store_version *out, bool *existed, struct store *s, const struct store_model_new *m,
                     struct err *e);
 

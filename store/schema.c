@@ -156,7 +156,19 @@ static const char meta_1[] = "CREATE TABLE names ("
                              "  SELECT blob FROM model_versions UNION ALL SELECT blob FROM dataset_arrays"
                              "  UNION ALL SELECT blob FROM checkpoints UNION ALL SELECT blob FROM cache;";
 
-const char *const schema_meta[] = {meta_1};
+/* What a training left beside the model, to go on from. */
+static const char meta_2[] = "CREATE TABLE model_memories ("
+                             "  version_id BIGINT NOT NULL PRIMARY KEY REFERENCES versions (id),"
+                             "  blob BIGINT NOT NULL,"
+                             "  about TEXT);"
+                             "CREATE INDEX model_memories_blob ON model_memories (blob);"
+                             "DROP VIEW blob_references;"
+                             "CREATE VIEW blob_references AS"
+                             "  SELECT blob FROM model_versions UNION ALL SELECT blob FROM dataset_arrays"
+                             "  UNION ALL SELECT blob FROM checkpoints UNION ALL SELECT blob FROM cache"
+                             "  UNION ALL SELECT blob FROM model_memories;";
+
+const char *const schema_meta[] = {meta_1, meta_2};
 const int schema_meta_count = sizeof schema_meta / sizeof *schema_meta;
 
 /* Chunk c of blob b is row b * 65536 + c: one tree, no index, and a range is arithmetic. */

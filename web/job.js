@@ -6,6 +6,7 @@ import { announce, card, h, pageHead, replace } from './dom.js';
 import { between, when } from './format.js';
 import { jobTitle, progressBar, stateBadge } from './job_parts.js';
 import { guarded, problemBox } from './problems.js';
+import { proofCard } from './proof.js';
 import { resultCard } from './result.js';
 import { specTree } from './spec_view.js';
 
@@ -35,7 +36,7 @@ function jobView(first, signal) {
   let job = first;
   const parts = {
     badge: h('span'), meta: h('p.muted.meta'), actions: h('span.actions'), notice: h('div'), result: h('div.result'),
-    progress: progressBar(first), log: logView(), curves: jobCurves(),
+    proof: h('div'), progress: progressBar(first), log: logView(), curves: jobCurves(),
   };
   const element = h('div',
     h('p.crumbs', h('a', { href: '#/jobs' }, 'Jobs'), ` / ${first.id}`),
@@ -43,7 +44,7 @@ function jobView(first, signal) {
     h('div.job-line', parts.badge, parts.meta),
     parts.progress.element, parts.notice,
     h('div.columns.job-columns',
-      h('div.wide', parts.curves.element, parts.log.element), parts.result,
+      h('div.wide', parts.curves.element, parts.proof, parts.log.element), parts.result,
       h('div.specification', card('Specification', specTree(first.spec), specActions(first)))));
 
   function draw() {
@@ -58,6 +59,7 @@ function jobView(first, signal) {
     parts.curves.teacher(job.result?.teacher_metrics);
     replace(parts.actions, actionButtons(job, parts.notice, show));
     replace(parts.notice, job.error && problemBox(job.error, { errors: job.error.errors ?? [] }));
+    replace(parts.proof, proofCard(job));
     replace(parts.result, await resultCard(job, signal));
   }
   return {

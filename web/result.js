@@ -6,6 +6,7 @@ import { bytes, count, digest, exact, metric, percent, words } from './format.js
 import { curl } from './start.js';
 
 const teacherRef = (spec) => {
+  if (spec?.method === 'morph') return spec.model;
   const one = Array.isArray(spec?.teacher) ? spec.teacher[0] : spec?.teacher;
   return one?.model ?? one ?? null;
 };
@@ -71,7 +72,7 @@ export async function resultCard(job, signal) {
   const rows = [...sizeRows(together(teacher, teacherMetrics), together(student, metrics)), ...accuracyRows(job.result)];
   return card('Result',
     (report?.warnings ?? []).map((text) => h('p.notice', text)),
-    teacher || teacherMetrics ? comparisonTable(rows) : measuredTable({ ...metrics, ...sizesOf(student) }),
+    teacher || teacherMetrics ? comparisonTable(rows, job.method === 'morph' ? ['Parent', 'Child'] : undefined) : measuredTable({ ...metrics, ...sizesOf(student) }),
     job.result.model && downloadPart(job, student));
 }
 

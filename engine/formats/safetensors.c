@@ -276,6 +276,12 @@ int safetensors_reader_feed(struct safetensors_reader *r, const void *bytes, siz
     return rc ? rc : feed_data(r, at, size, e);
 }
 
+const char *safetensors_reader_note(const struct safetensors_reader *r, const char *key) {
+    const struct json *notes = r->tree ? json_get(r->tree, SAFETENSORS_METADATA) : NULL;
+    const struct json *note = notes ? json_get(notes, key) : NULL;
+    return note ? json_string(note) : NULL;
+}
+
 int safetensors_reader_finish(struct safetensors_reader *r, struct err *e) {
     if (!r->tree) return err_set(e, E_SYNTAX, "the file is cut off in its header, after %zu bytes", r->have);
     if (r->at == r->n) return 0;

@@ -25,6 +25,8 @@ int safetensors_reader_new(struct safetensors_reader **out, struct array_sink si
 void safetensors_reader_free(struct safetensors_reader *r);
 /* After an error the reader is good for nothing but freeing. */
 int safetensors_reader_feed(struct safetensors_reader *r, const void *bytes, size_t size, struct err *e);
+/* What the header's __metadata__ says under a key, once the first tensor or the end is there; NULL: nothing. */
+const char *safetensors_reader_note(const struct safetensors_reader *r, const char *key);
 /* Says that the input has ended; E_SYNTAX when something is missing. */
 int safetensors_reader_finish(struct safetensors_reader *r, struct err *e);
 
@@ -37,5 +39,12 @@ struct safetensors_tensor {
 /* Writes the tensors in the given order, but those with wider elements first, so that each is aligned in the file. The
  * same tensors give the same bytes. E_TOO_LARGE: more tensors or names than a reader takes. */
 int safetensors_write(struct byte_sink sink, const struct safetensors_tensor *tensors, size_t n, struct err *e);
+
+/* The same with a __metadata__ in front: keys all different, both borrowed. */
+struct safetensors_note {
+    const char *key, *text;
+};
+int safetensors_write_notes(struct byte_sink sink, const struct safetensors_note *notes, size_t n_notes,
+                            const struct safetensors_tensor *tensors, size_t n, struct err *e);
 
 #endif

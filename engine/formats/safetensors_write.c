@@ -49,10 +49,19 @@ static void put_entry(struct json_writer *w, const struct safetensors_tensor *t,
     json_close_object(w);
 }
 
-static int make_header(struct text *out, const struct safetensors_tensor *const *order, size_t n, struct err *e) {
+static void put_notes(struct json_writer *w, const struct safetensors_note *notes, size_t n) {
+    if (!n) return;
+    json_open_object(w, SAFETENSORS_METADATA);
+    for (size_t i = 0; i < n; i++) json_put_string(w, notes[i].key, notes[i].text);
+    json_close_object(w);
+}
+
+static int make_header(struct text *out, const struct safetensors_note *notes, size_t n_notes,
+                       const struct safetensors_tensor *const *order, size_t n, struct err *e) {
     struct json_writer w = json_writer(out);
     uint64_t at = 0;
     json_open_object(&w, NULL);
+    put_notes(&w, notes, n_notes);
     for (size_t i = 0; i < n; i++) {
         put_entry(&w, order[i], at);
         at += size_of(order[i]);
@@ -85,6 +94,11 @@ static void put_in_order(const struct safetensors_tensor **order, const struct s
 }
 
 int safetensors_write(struct byte_sink sink, const struct safetensors_tensor *tensors, size_t n, struct err *e) {
+    return safetensors_write_notes(sink, NULL, 0, tensors, n, e);
+}
+
+int safetensors_write_notes(struct byte_sink sink, const struct safetensors_note *notes, size_t n_notes,
+                            const struct safetensors_tensor *tensors, size_t n, struct err *e) {
     if (n > SAFETENSORS_MAX_TENSORS)
         return err_set(e, E_TOO_LARGE, "there are %zu tensors; a safetensors file has at most %d", n,
                        SAFETENSORS_MAX_TENSORS);
@@ -96,7 +110,7 @@ int safetensors_write(struct byte_sink sink, const struct safetensors_tensor *te
     struct text header;
     text_init(&header, SAFETENSORS_MAX_HEADER);
     put_in_order(order, tensors, n);
-    int rc = make_header(&header, order, n, e);
+    int rc = make_header(&header, notes, n_notes, order, n, e);
     if (!rc) rc = write_all(sink, order, n, &header, e);
     text_free(&header);
     mem_free(order);

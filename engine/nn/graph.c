@@ -42,6 +42,15 @@ static void forget(struct value *v) {
         array_free(v->memory[i]);
         v->memory[i] = NULL;
     }
+    for (int d = 0; d < 2; d++) {
+        array_free(v->pace[d]);
+        v->pace[d] = NULL;
+    }
+}
+
+void graph_forget_training(struct graph *g) {
+    for (int i = 0; i < g->n_values; i++) forget(&g->values[i]);
+    g->training = (struct graph_training){.rule = -1};
 }
 
 void graph_replace_constant_take(struct graph *g, int value, struct array *constant) {
@@ -314,6 +323,8 @@ static int clone_values(struct graph *to, const struct graph *g, struct err *e) 
         if (!status && v->constant) status = array_clone(&to->values[index].constant, v->constant, e);
         for (int k = 0; k < VALUE_MEMORIES && !status; k++)
             if (v->memory[k]) status = array_clone(&to->values[index].memory[k], v->memory[k], e);
+        for (int d = 0; d < 2 && !status; d++)
+            if (v->pace[d]) status = array_clone(&to->values[index].pace[d], v->pace[d], e);
         if (status) return status;
         to->values[index].type = v->type;
         to->values[index].shape = v->shape;

@@ -58,7 +58,11 @@ struct value {
     bool literal;           /* a constant that is part of the formula (ONNX node Constant), never trainable */
     int producer;           /* node index, -1 for inputs and constants */
     struct array *memory[VALUE_MEMORIES]; /* owned; what an optimizer keeps of a parameter: velocity, or mean and
-                                           * mean square, each like the constant. NULL: nothing, which is as zeros */
+                                           * mean square, each like the constant. 0 everywhere or NULL: new,
+                                           * was never trained; -0: it was, but nothing came of it */
+    /* Owned, float32; what surgery asks of the optimizer beside that, for as long as graph.training.changed: factors of the
+     * learning rate at first, for each index of dimension 0 and of dimension 1. NULL: 1. See optimizer_take_pace. */
+    struct array *pace[2];
 };
 
 struct node {
@@ -77,6 +81,7 @@ struct graph_training {
     int rule;       /* row of optimizer_table, -1: they were not, or nobody knows */
     uint64_t steps; /* the optimizer has taken */
     double rate;    /* the learning rate of the last one */
+    bool changed;   /* by surgery since: some have a pace, or are new */
 };
 
 /* A dimension of an input, other than the batch, whose size the file leaves open (PyTorch: dynamic_axes). */
@@ -159,6 +164,9 @@ int graph_finish(struct graph *g, struct err *e);
 /* Gives a constant other numbers, of another shape perhaps, and takes the array, on failure too. What an optimizer kept
  * of the old ones is forgotten. */
 void graph_replace_constant_take(struct graph *g, int value, struct array *constant);
+
+/* Forgets how the parameters were trained: what optimizers keep of them, paces, and graph.training. */
+void graph_forget_training(struct graph *g);
 
 /* Takes nodes out: those with drop[index] set. Their outputs have no producer afterwards. */
 int graph_drop_nodes(struct graph *g, const bool *drop, struct err *e);

@@ -9,6 +9,7 @@
 struct net {
     struct plan plan;
     bool changed; /* parameters changed since the last PREPARE */
+    real *kept;   /* the flat array, when that is all there is: net_retire */
     struct run_state state;
     int samples;
     net_load *load;
@@ -40,6 +41,7 @@ void net_free(struct net *n) {
     if (!n) return;
     plan_fini(&n->plan);
     mem_free(n->plan.parameters);
+    mem_free_aligned(n->kept);
     mem_free(n);
 }
 
@@ -224,6 +226,22 @@ void net_empty_graph(const struct net *n, struct graph *g) {
         mem_free(a->data);
         a->data = NULL;
     }
+}
+
+void net_retire(struct net *n) {
+    struct plan old = n->plan;
+    n->plan = (struct plan){.graph = old.graph,
+                            .parameters = old.parameters,
+                            .n_parameters = old.n_parameters,
+                            .parameter_values = old.parameter_values,
+                            .n_all = old.n_all,
+                            .n_trainable = old.n_trainable};
+    for (int i = 0; i < old.n_blocks; i++)
+        if (old.blocks[i] == old.parameter_values) {
+            n->kept = old.blocks[i];
+            old.blocks[i] = old.blocks[--old.n_blocks];
+        }
+    plan_fini(&old);
 }
 
 int net_store(const struct net *n, struct graph *g, struct err *e) {

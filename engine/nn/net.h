@@ -99,6 +99,10 @@ int net_parameter_list(const struct net *n, const struct net_parameter **out);
  * graph can be neither planned nor written. */
 void net_empty_graph(const struct net *n, struct graph *g);
 
+/* Gives back all that a network has but its parameters, whose list stays too: it can be stored and freed, and never
+ * run again. The networks beside it must be gone. */
+void net_retire(struct net *n);
+
 /* Writes the parameters of a training network back into a graph of the same shape as the planned one. */
 int net_store(const struct net *n, struct graph *g, struct err *e);
 

@@ -62,10 +62,11 @@ struct tensor {
     bool per_sample; /* dimension 0 is cut into lanes; else it exists once, as a whole */
     size_t row;      /* elements of one sample (per_sample), or of the whole */
     size_t samples;  /* rows: batch, or 1 */
-    size_t pixels;   /* above 1: a row is a flattened image, pixel by pixel, each with its channels; see op.takes_pixels */
-    bool local;      /* lives in the arena of the running thread, for one lane at a time */
-    real *base;      /* when not local */
-    size_t offset;   /* in the arena, when local */
+    size_t
+        pixels; /* above 1: a row is a flattened image, pixel by pixel, each with its channels; see op.takes_pixels */
+    bool local; /* lives in the arena of the running thread, for one lane at a time */
+    real *base; /* when not local */
+    size_t offset; /* in the arena, when local */
 };
 
 /* The part of a step that one call does: lane `index` with samples [first, first + count), or

@@ -5,53 +5,72 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "engine/kernels/vector.h"
 
-/* The rules are loops over restricted pointers and nothing else, so that they vectorise. */
+/* The rules are loops over restricted pointers and nothing else, so that they vectorise: once with and once without a
+ * pace. */
 
-VECTORISED static void sgd_loop(const struct optimizer_update *u, real *restrict p, const real *restrict g,
-                                real *restrict velocity, size_t n) {
-    const real rate = u->rate, scale = u->scale, decay = u->decay, momentum = u->momentum;
+INLINE void sgd_loop(const struct optimizer_update *u, real *restrict p, const real *restrict g,
+                     real *restrict velocity, const real *restrict pace, size_t n) {
+    const real rate = u->rate, scale = u->scale, decay = u->decay, momentum = u->momentum, grown = u->grown;
     for (size_t i = 0; i < n; i++) {
+        real r = pace ? rate * (grown + (1 - grown) * pace[i]) : rate;
         velocity[i] = momentum * velocity[i] + (g[i] * scale + decay * p[i]);
-        p[i] -= rate * velocity[i];
+        p[i] -= r * velocity[i];
     }
 }
 
-static void update_sgd(const struct optimizer_update *u, real *p, const real *g, real *const *state, size_t n) {
-    sgd_loop(u, p, g, state[0], n);
+VECTORISED static void update_sgd(const struct optimizer_update *u, real *p, const real *g, real *const *state,
+                                  const real *pace, size_t n) {
+    if (pace)
+        sgd_loop(u, p, g, state[0], pace, n);
+    else
+        sgd_loop(u, p, g, state[0], NULL, n);
 }
 
-VECTORISED static void adam_loop(const struct optimizer_update *u, real *restrict p, const real *restrict g,
-                                 real *restrict m, real *restrict v, size_t n) {
+INLINE void adam_loop(const struct optimizer_update *u, real *restrict p, const real *restrict g, real *restrict m,
+                      real *restrict v, const real *restrict pace, size_t n) {
     const real scale = u->scale, decay = u->decay, beta1 = u->momentum, beta2 = u->smoothing, epsilon = u->epsilon;
     const real rest1 = u->rest[0], rest2 = u->rest[1];
     const real rate = u->rate / u->correction[0], root = 1 / u->correction[1];
+    const real young = u->rate / u->young_correction[0], young_root = 1 / u->young_correction[1], grown = u->grown;
     for (size_t i = 0; i < n; i++) {
         real d = g[i] * scale + decay * p[i];
+        bool fresh = pace && pace[i] == 0;
+        real r = pace ? (fresh ? young : rate) * (grown + (1 - grown) * pace[i]) : rate, s = fresh ? young_root : root;
         m[i] = beta1 * m[i] + rest1 * d;
         v[i] = beta2 * v[i] + rest2 * d * d;
-        p[i] -= rate * m[i] / (real_sqrt(v[i]) * root + epsilon);
+        p[i] -= r * m[i] / (real_sqrt(v[i]) * s + epsilon);
     }
 }
 
-static void update_adam(const struct optimizer_update *u, real *p, const real *g, real *const *state, size_t n) {
-    adam_loop(u, p, g, state[0], state[1], n);
+VECTORISED static void update_adam(const struct optimizer_update *u, real *p, const real *g, real *const *state,
+                                   const real *pace, size_t n) {
+    if (pace)
+        adam_loop(u, p, g, state[0], state[1], pace, n);
+    else
+        adam_loop(u, p, g, state[0], state[1], NULL, n);
 }
 
-VECTORISED static void rmsprop_loop(const struct optimizer_update *u, real *restrict p, const real *restrict g,
-                                    real *restrict v, real *restrict velocity, size_t n) {
-    const real rate = u->rate, scale = u->scale, decay = u->decay, momentum = u->momentum;
+INLINE void rmsprop_loop(const struct optimizer_update *u, real *restrict p, const real *restrict g, real *restrict v,
+                         real *restrict velocity, const real *restrict pace, size_t n) {
+    const real rate = u->rate, scale = u->scale, decay = u->decay, momentum = u->momentum, grown = u->grown;
     const real alpha = u->smoothing, rest = u->rest[1], epsilon = u->epsilon;
     for (size_t i = 0; i < n; i++) {
         real d = g[i] * scale + decay * p[i];
+        real r = pace ? rate * (grown + (1 - grown) * pace[i]) : rate;
         v[i] = alpha * v[i] + rest * d * d;
         velocity[i] = momentum * velocity[i] + d / (real_sqrt(v[i]) + epsilon);
-        p[i] -= rate * velocity[i];
+        p[i] -= r * velocity[i];
     }
 }
 
-static void update_rmsprop(const struct optimizer_update *u, real *p, const real *g, real *const *state, size_t n) {
-    rmsprop_loop(u, p, g, state[0], state[1], n);
+VECTORISED static void update_rmsprop(const struct optimizer_update *u, real *p, const real *g, real *const *state,
+                                      const real *pace, size_t n) {
+    if (pace)
+        rmsprop_loop(u, p, g, state[0], state[1], pace, n);
+    else
+        rmsprop_loop(u, p, g, state[0], state[1], NULL, n);
 }
 
 const struct optimizer_rule optimizer_table[] = {
@@ -59,6 +78,7 @@ const struct optimizer_rule optimizer_table[] = {
      .help = "v = momentum v + g; p -= rate v",
      .copies = 1,
      .powers = {1},
+     .power = 1,
      .momentum = 0.9,
      .update = update_sgd},
     {.name = "adam",
@@ -116,8 +136,20 @@ int optimizer_init(struct optimizer *out, const struct optimizer_rule *rule, siz
 
 void optimizer_fini(struct optimizer *o) {
     mem_free_aligned(o->state);
+    mem_free_aligned(o->pace);
     mem_free(o->partial);
     *o = (struct optimizer){0};
+}
+
+int optimizer_take_pace(struct optimizer *o, struct err *e) {
+    o->pace = mem_alloc_aligned(o->n * sizeof(real)); /* optimizer_init has multiplied that */
+    if (!o->pace) return err_memory(e, o->n * sizeof(real));
+    for (size_t i = 0; i < o->n; i++) o->pace[i] = 1;
+    return 0;
+}
+
+bool optimizer_is_young(const struct optimizer *o) {
+    return o->pace && o->steps - o->since < OPTIMIZER_YOUTH;
 }
 
 size_t optimizer_state_count(const struct optimizer *o) {
@@ -152,7 +184,8 @@ static void update_block(void *context, int unit, int thread) {
     size_t start = (size_t)unit * OPTIMIZER_BLOCK;
     real *state[OPTIMIZER_MAX_COPIES];
     for (int i = 0; i < o->rule->copies; i++) state[i] = o->state + (size_t)i * o->n + start;
-    o->rule->update(&s->update, s->parameters + start, s->gradients + start, state, block_size(o, unit));
+    o->rule->update(&s->update, s->parameters + start, s->gradients + start, state, o->pace ? o->pace + start : NULL,
+                    block_size(o, unit));
 }
 
 static double gradient_norm(struct step *s, struct crew *crew, int blocks) {
@@ -163,7 +196,8 @@ static double gradient_norm(struct step *s, struct crew *crew, int blocks) {
 }
 
 static struct optimizer_update prepare_update(const struct optimizer *o, double rate, double scale) {
-    double t = (double)o->steps;
+    double t = (double)o->steps, age = (double)(o->steps - o->since);
+    double grown = fmin(1, fmax(0, age - OPTIMIZER_REST) / (OPTIMIZER_YOUTH - OPTIMIZER_REST));
     return (struct optimizer_update){
         .rate = (real)rate,
         .scale = (real)scale,
@@ -173,6 +207,8 @@ static struct optimizer_update prepare_update(const struct optimizer *o, double 
         .rest = {(real)(1 - o->momentum), (real)(1 - o->smoothing)},
         .epsilon = (real)o->epsilon,
         .correction = {(real)(1 - pow(o->momentum, t)), (real)sqrt(1 - pow(o->smoothing, t))},
+        .grown = (real)(grown * grown),
+        .young_correction = {(real)(1 - pow(o->momentum, age)), (real)sqrt(1 - pow(o->smoothing, age))},
     };
 }
 
@@ -186,6 +222,10 @@ double optimizer_step(struct optimizer *o, struct crew *crew, real *parameters, 
         norm = gradient_norm(&s, crew, blocks);
         if (!isfinite(norm)) return norm;
         scale = fmin(1, clip_norm / (norm + 1e-6));
+    }
+    if (!optimizer_is_young(o)) {
+        mem_free_aligned(o->pace);
+        o->pace = NULL;
     }
     o->steps++;
     s.update = prepare_update(o, rate, scale);

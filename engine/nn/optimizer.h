@@ -6,6 +6,7 @@
 #ifndef ENGINE_NN_OPTIMIZER_H
 #define ENGINE_NN_OPTIMIZER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,6 +17,10 @@
 #define OPTIMIZER_BLOCK 16384 /* elements of one unit of work */
 #define OPTIMIZER_MAX_COPIES 2
 
+/* After surgery: steps in which the paces hold, and steps after which nothing is left of them. */
+#define OPTIMIZER_REST 100
+#define OPTIMIZER_YOUTH 500
+
 /* What a rule is given for one block. */
 struct optimizer_update {
     real rate;      /* learning rate of this step */
@@ -25,7 +30,9 @@ struct optimizer_update {
     real smoothing; /* adam: beta 2; rmsprop: alpha */
     real rest[2];   /* 1 - momentum, 1 - smoothing, rounded once: 1 - 0.999f is off by 5e-5 */
     real epsilon;
-    real correction[2]; /* adam: 1 - beta1^t, sqrt(1 - beta2^t) */
+    real correction[2];       /* adam: 1 - beta1^t, sqrt(1 - beta2^t) */
+    real grown;               /* how far the paces have gone to 1 */
+    real young_correction[2]; /* correction of the parameters that are new */
 };
 
 /* A row of the table. */
@@ -34,8 +41,11 @@ struct optimizer_rule {
     const char *help;                    /* formula, one line */
     int copies;                          /* state arrays as long as the parameters, all starting at 0 */
     int powers[OPTIMIZER_MAX_COPIES];    /* of each copy: by which power of a factor it grows when all gradients do */
+    int power;                           /* the same of the step that it takes */
     double momentum, smoothing, epsilon; /* standard values */
-    void (*update)(const struct optimizer_update *u, real *p, const real *g, real *const *state, size_t n);
+    /* pace: see struct optimizer; NULL: none. */
+    void (*update)(const struct optimizer_update *u, real *p, const real *g, real *const *state, const real *pace,
+                   size_t n);
 };
 extern const struct optimizer_rule optimizer_table[]; /* ended by name NULL */
 #define OPTIMIZER_NAMES "sgd adam rmsprop"            /* its rows, in order */
@@ -47,12 +57,23 @@ struct optimizer {
     real *state;     /* [copies][n] */
     double *partial; /* sums of squares, one per block */
     uint64_t steps;  /* taken so far */
+    real *pace;      /* [n], NULL: none; see optimizer_take_pace */
+    uint64_t since;  /* steps that had been taken when it got the pace */
 };
 
 /* State for n parameters. `momentum` NaN takes the rule's standard. Free with optimizer_fini. */
 int optimizer_init(struct optimizer *out, const struct optimizer_rule *rule, size_t n, double momentum,
                    double weight_decay, struct err *e);
 void optimizer_fini(struct optimizer *o);
+
+/* Gives it a pace, 1 for all, to be set by the caller: factors of the learning rate that make a network which surgery has
+ * changed go on as the one before would have done. They hold for OPTIMIZER_REST steps and then go to 1, with the square
+ * of the time, until at OPTIMIZER_YOUTH all parameters are equal. Those that are new have 0: they stand still at first,
+ * while the rule's means are gathered, and Adam corrects their means by the steps since they are there. */
+int optimizer_take_pace(struct optimizer *o, struct err *e);
+
+/* Whether the paces still count. When not, the next step gives them back. */
+bool optimizer_is_young(const struct optimizer *o);
 
 /* One step: parameters -= rate * rule(gradients), gradients scaled down first when their L2 norm is above
  * clip_norm (torch's clip_grad_norm_; 0 = never). Returns the norm before clipping, or 0 when it was

@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "base/text.h"
+#include "engine/nn/carry.h"
 #include "engine/nn/checkpoint.h"
 #include "engine/nn/net.h"
 #include "engine/nn/optimizer.h"
@@ -102,10 +103,14 @@ static int plan_steps(struct trainer *t, struct err *e) {
     t->window = t->steps / CURVE_POINTS > 1 ? t->steps / CURVE_POINTS : 1;
     t->schedule = (struct schedule){.spec = s->schedule,
                                     .peak = s->learning_rate,
-                                    .steps = t->steps,
+                                    .steps = t->task->schedule_steps ? t->task->schedule_steps : t->steps,
                                     .steps_per_epoch = t->steps_per_epoch,
                                     .warmup = s->warmup_steps};
     return 0;
+}
+
+static double rate_of(const struct trainer *t, int64_t step) {
+    return schedule_rate(&t->schedule, t->task->schedule_from + step);
 }
 
 static size_t clamp(size_t x, size_t low, size_t high) {
@@ -152,11 +157,20 @@ static int take(void *out, struct trainer *t, size_t n, size_t m, size_t size, s
     return 0;
 }
 
-static int open_optimizer(struct trainer *t, struct err *e) {
+/* From what the graph keeps of an earlier training, or fresh; the graph keeps nothing afterwards. */
+static int open_optimizer(struct trainer *t, struct graph *g, struct err *e) {
     const struct optimizer_rule *rule = &optimizer_table[t->spec->optimizer];
-    size_t n = net_trainable_count(t->net);
-    int status = count_bytes(t, n * (size_t)rule->copies * sizeof(real), e);
-    return status ? status : optimizer_init(&t->optimizer, rule, n, t->spec->momentum, t->spec->weight_decay, e);
+    bool found = t->task->go_on && carry_finds(g, t->spec->optimizer);
+    size_t n = net_trainable_count(t->net), copies = (size_t)rule->copies + (found && g->training.changed);
+    if (t->task->go_on && !found)
+        say(t, "the network keeps nothing of an earlier training with %s: the optimizer starts fresh", rule->name);
+    if (!found) graph_forget_training(g);
+    int status = count_bytes(t, n * copies * sizeof(real), e);
+    if (!status) status = optimizer_init(&t->optimizer, rule, n, t->spec->momentum, t->spec->weight_decay, e);
+    if (status || !found) return status;
+    status = carry_in(&t->optimizer, t->net, g, e);
+    if (!status) say(t, "going on with %s after its %llu steps", rule->name, (unsigned long long)t->optimizer.steps);
+    return status;
 }
 
 static int take_buffers(struct trainer *t, struct err *e) {
@@ -185,6 +199,8 @@ static struct digest identify(const struct trainer *t) {
     hasher_add(&h, &t->spec->seed, sizeof t->spec->seed);
     hasher_add(&h, &t->spec->learning_rate, sizeof t->spec->learning_rate);
     hasher_add(&h, t->optimizer.rule->name, strlen(t->optimizer.rule->name));
+    hasher_add(&h, &t->optimizer.steps, sizeof t->optimizer.steps); /* of an earlier run */
+    hasher_add(&h, &t->task->schedule_from, sizeof t->task->schedule_from);
     return hasher_finish(&h);
 }
 
@@ -204,18 +220,19 @@ static void say_memory(struct trainer *t) {
     struct net_memory m = net_memory(t->net);
     const struct optimizer_rule *rule = t->optimizer.rule;
     size_t best = t->best ? net_parameter_count(t->net) * sizeof(real) : 0;
-    size_t parameters = m.parameters + optimizer_state_count(&t->optimizer) * sizeof(real) + best;
+    size_t pace = t->optimizer.pace ? t->optimizer.n * sizeof(real) : 0;
+    size_t parameters = m.parameters + optimizer_state_count(&t->optimizer) * sizeof(real) + pace + best;
     t->needed = parameters + m.live;
     say(t, "memory: needs %s for parameters (%d copies with %s%s) and %s for live activations, takes %s",
-        amount_of(parameters).text, 2 + rule->copies + (best > 0), rule->name, best ? " and early_stop" : "",
-        amount_of(m.live).text, amount_of(t->taken).text);
+        amount_of(parameters).text, 2 + rule->copies + (pace > 0) + (best > 0), rule->name,
+        best ? " and early_stop" : "", amount_of(m.live).text, amount_of(t->taken).text);
 }
 
 static int trainer_init(struct trainer *t, struct graph *g, struct err *e) {
     int status = plan_steps(t, e);
     if (!status) status = open_nets(t, g, e);
     if (!status) net_empty_graph(t->net, g);
-    if (!status) status = open_optimizer(t, e);
+    if (!status) status = open_optimizer(t, g, e);
     if (!status) status = take_buffers(t, e);
     if (status) return status;
     say_memory(t);
@@ -322,8 +339,7 @@ static int diverged(const struct trainer *t, const char *what, double value, str
     return err_set(e, E_INVALID,
                    "the %s became %g at step %lld of %lld (learning rate %g): a lower learning_rate, warmup_steps or "
                    "clip_norm may help",
-                   what, value, (long long)t->now.step + 1, (long long)t->steps,
-                   schedule_rate(&t->schedule, t->now.step));
+                   what, value, (long long)t->now.step + 1, (long long)t->steps, rate_of(t, t->now.step));
 }
 
 /* The samples of this step: the next ones of the epoch's permutation. */
@@ -350,7 +366,7 @@ static int train_step(struct trainer *t, struct err *e) {
     net_backward(t->net);
     double clip = isnan(t->spec->clip_norm) ? 0 : t->spec->clip_norm;
     double norm = optimizer_step(&t->optimizer, t->crew, net_parameters(t->net), net_gradients(t->net),
-                                 schedule_rate(&t->schedule, t->now.step), clip);
+                                 rate_of(t, t->now.step), clip);
     if (!isfinite(norm)) return diverged(t, "gradient's norm", norm, e);
     net_parameters_changed(t->net);
     tally_add(&t->now.epoch, &batch);
@@ -384,7 +400,7 @@ static void report_window(struct trainer *t) {
         term_series(series, sizeof series, plan, i);
         metric(t, series, w->sums[i] / (double)w->rows);
     }
-    metric(t, "learning_rate", schedule_rate(&t->schedule, t->now.step - 1));
+    metric(t, "learning_rate", rate_of(t, t->now.step - 1));
     *w = (struct tally){0};
 }
 
@@ -485,9 +501,38 @@ static void fill_result(struct train_result *out, const struct trainer *t) {
     for (int i = 0; i < t->task->loss->n_terms; i++) out->terms[i] = last->sums[i] / (double)last->rows;
 }
 
+/* Whether what the optimizer has belongs to the parameters that are kept. */
+static bool state_fits(const struct trainer *t) {
+    int64_t epochs = (t->now.step + t->steps_per_epoch - 1) / t->steps_per_epoch;
+    if (!t->now.has_best || t->now.best_epoch == epochs) return true;
+    say(t, "the parameters of epoch %lld are kept, but not the state of the optimizer, which is that of epoch %lld",
+        (long long)t->now.best_epoch, (long long)epochs);
+    return false;
+}
+
+/* Everything that is no longer needed goes first, so that the graph's copy takes no more than the run did. */
+static int store_with_memory(struct trainer *t, struct graph *g, struct err *e) {
+    const struct net_parameter *list;
+    net_free(t->eval);
+    t->eval = NULL;
+    net_retire(t->net);
+    int n = net_parameter_list(t->net, &list), status = net_store(t->net, g, e);
+    struct net_parameter *kept = status ? NULL : mem_copy(list, (size_t)n * sizeof *list);
+    if (!status && !kept) status = err_memory(e, (size_t)n * sizeof *list);
+    net_free(t->net);
+    t->net = NULL;
+    if (!status) status = carry_out(g, &t->optimizer, kept, n, rate_of(t, t->now.step - 1), e);
+    mem_free(kept);
+    return status;
+}
+
 /* The optimizer goes first: its memory serves for the graph's. */
 static int store(struct trainer *t, struct graph *g, struct err *e) {
     if (t->now.has_best) memcpy(net_parameters(t->net), t->best, net_parameter_count(t->net) * sizeof(real));
+    mem_free(t->best);
+    t->best = NULL;
+    if (t->task->keep_memory && state_fits(t)) return store_with_memory(t, g, e);
+    graph_forget_training(g); /* paces */
     optimizer_fini(&t->optimizer);
     return net_store(t->net, g, e);
 }

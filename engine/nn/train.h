@@ -69,6 +69,18 @@ struct train_task {
     struct selection eval;        /* n = 0: no evaluation */
     struct targets eval_targets;  /* of eval.data */
     size_t memory;                /* bytes for the run, data not counted; 0 = no limit */
+
+    /* Goes on where an earlier training of the graph stopped, if that was by the same optimizer and the graph keeps what
+     * is needed for it (value.memory); otherwise the optimizer starts fresh, and the log says so. After
+     * surgery it does for OPTIMIZER_REST steps what the network before would have done, see optimizer_take_pace. */
+    bool go_on;
+    /* Afterwards the graph keeps what the optimizer keeps (value.memory, graph.training), so that another run can go on.
+     * With early_stop only when the last epoch was the best: what belongs to an earlier one is not kept. Otherwise, and
+     * after an error, the graph keeps nothing. */
+    bool keep_memory;
+    /* The part of a longer schedule that this run is: its first step is step `schedule_from` of one of `schedule_steps`
+     * steps, at least so many as there are. 0, 0: the schedule is as long as the run. */
+    int64_t schedule_from, schedule_steps;
 };
 
 struct train_result {
@@ -83,7 +95,7 @@ struct train_result {
 };
 
 /* Trains the parameters of g (one input, one output of logits) and writes them back into it. Meanwhile, and
- * after an error, the graph has no weights: they are in memory once. */
+ * after an error, the graph has no weights, and keeps nothing of an optimizer: they are in memory once. */
 int train_run(struct train_result *out, struct graph *g, struct crew *crew, const struct train_task *task,
               const struct train_hooks *hooks, struct err *e);
 

@@ -288,6 +288,14 @@ void channels_free(struct channels *c) {
     mem_free(c);
 }
 
+struct channel_list channels_made_by(const struct channels *c, const struct graph *g, int node) {
+    const struct node *n = &g->nodes[node];
+    for (int i = 0; i < c->n_axes; i++)
+        if (c->axes[i].role == CHANNELS_MADE && n->n_inputs > 1 && c->axes[i].value == n->inputs[1])
+            return c->axes[i].list;
+    return (struct channel_list){0};
+}
+
 int64_t channels_count(const struct channels *c, struct channel_list list) {
     int64_t n = 0;
     for (int i = 0; i < list.n; i++) {

@@ -65,6 +65,9 @@ struct channels {
 int channels_find(struct channels **out, const struct graph *g, struct err *e);
 void channels_free(struct channels *c);
 
+/* The channels that a layer's weights make; none when the node makes none of its own. */
+struct channel_list channels_made_by(const struct channels *c, const struct graph *g, int node);
+
 /* Elements along a list. */
 int64_t channels_count(const struct channels *c, struct channel_list list);
 
@@ -77,7 +80,8 @@ struct channel_map {
     const double *share; /* [size]; NULL: 1 */
 };
 
-/* A copy of the graph with other channels: maps[group], size 0 = leave the group alone. Rewrites constants,
+/* A copy of the graph with other channels, and with what an optimizer keeps of the parameters (value.memory, value.pace):
+ * maps[group], size 0 = leave the group alone. Rewrites constants,
  * the group count of depthwise convolutions and the target of reshapes; names stay. E_INVALID when
  * a fixed group is to change; E_UNSUPPORTED names the node that stands in the way. */
 int channels_resize(struct graph **out, const struct channels *c, const struct graph *g, const struct channel_map *maps,

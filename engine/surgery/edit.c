@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "engine/nn/op.h"
+#include "engine/surgery/channels.h"
 
 /* ---- who reads what ---- */
 
@@ -348,4 +349,39 @@ struct shape edit_channel_shape(int64_t channels, int axes) {
 int edit_axes(const struct graph *g, int value) {
     int rank = g->values[value].shape.rank;
     return rank < 2 ? -1 : rank - 2;
+}
+
+/* ---- numbers of channels ---- */
+
+int64_t edit_width(const struct channel_group *group, const struct morph_step *s) {
+    double wish = s->to != PARAM_ABSENT ? (double)s->to : (double)group->size * s->factor;
+    int64_t parts = (int64_t)ceil(wish / (double)group->multiple - 1e-9);
+    return (parts < 1 ? 1 : parts) * group->multiple;
+}
+
+static int check_free(const struct channels *c, const struct graph *g, struct channel_list list, struct err *e) {
+    for (int i = 0; i < list.n; i++) {
+        const struct channel_group *group = &c->groups[c->segments[list.first + i].group];
+        char reason[GRAPH_MAX_NAME + 64];
+        channels_reason(reason, sizeof reason, g, group);
+        if (group->fixed_by != CHANNELS_FREE)
+            return err_set(e, E_INVALID, "%s needs its %lld channels as they are", reason, (long long)group->size);
+    }
+    return 0;
+}
+
+int edit_channels(struct channel_list *out, struct morphing *m, int node, const struct morph_step *s, struct err *e) {
+    const struct channels *c;
+    const char *kind = morph_table[s->op]->name;
+    if ((s->to == PARAM_ABSENT) == isnan(s->factor))
+        return err_set(e, E_INVALID, "%s takes either 'to' or 'factor'", kind);
+    int status = morphing_channels(&c, m, e);
+    if (status) return status;
+    *out = channels_made_by(c, m->graph, node);
+    if (!out->n)
+        return err_set(e, E_UNSUPPORTED, "a %s makes no channels of its own: %s the layers before it",
+                       m->graph->nodes[node].op->name, kind);
+    if (out->n > 1 && s->to != PARAM_ABSENT)
+        return err_set(e, E_UNSUPPORTED, "its channels belong to %d groups, so only a factor can %s it", out->n, kind);
+    return check_free(c, m->graph, *out, e);
 }

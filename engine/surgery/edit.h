@@ -110,4 +110,15 @@ struct shape edit_channel_shape(int64_t channels, int axes);
 /* Spatial axes of a value [N,C,...]: rank - 2; -1 when its rank is not known or below 2. */
 int edit_axes(const struct graph *g, int value);
 
+/* ---- numbers of channels ---- */
+
+struct channel_group;
+struct channel_list;
+
+/* How many channels a step asks of a group, in multiples that grouped convolutions need. */
+int64_t edit_width(const struct channel_group *group, const struct morph_step *s);
+
+/* The channels that a layer makes and may change, for a step with `to` or `factor`. The reason otherwise. */
+int edit_channels(struct channel_list *out, struct morphing *m, int node, const struct morph_step *s, struct err *e);
+
 #endif

@@ -189,14 +189,21 @@ static int nothing_named(const struct graph *g, const char *layer, struct err *e
     if (!names) return err_memory(e, (size_t)g->n_nodes * sizeof *names);
     for (int i = 0; i < g->n_nodes; i++) names[i] = g->nodes[i].name;
     const char *nearest = param_nearest(layer, names, (size_t)g->n_nodes);
-    int status = nearest ? err_set(e, E_NOT_FOUND, "no layer is called '%s'; the nearest is '%s'", layer, nearest)
-                         : err_set(e, E_NOT_FOUND, "no layer is called '%s'; GET .../graph lists them", layer);
+    int status = nearest ? err_set(e, E_INVALID, "no layer is called '%s'; the nearest is '%s'", layer, nearest)
+                         : err_set(e, E_INVALID, "no layer is called '%s'; GET .../graph lists them", layer);
     mem_free(names);
     return status;
 }
 
-static void write_refused(struct json_writer *w, const struct node *n, const struct err *why) {
-    if (!w) return;
+static bool has_parameters(const struct graph *g, const struct node *n) {
+    for (int k = 0; k < n->n_inputs; k++)
+        if (n->inputs[k] != VALUE_NONE && g->values[n->inputs[k]].trainable) return true;
+    return false;
+}
+
+/* That a pattern does not mean activations and the like goes without saying. */
+static void write_refused(struct json_writer *w, const struct graph *g, const struct node *n, const struct err *why) {
+    if (!w || !has_parameters(g, n)) return;
     json_open_object(w, NULL);
     json_put_string(w, "layer", n->name);
     json_put_string(w, "reason", why->text);
@@ -215,7 +222,7 @@ static int ask(int *nodes, int *n, int *matched, struct morphing *m, const struc
         if (status == E_NOMEM) return err_set(why, status, "%s", refused.text);
         if (!status) continue;
         if (!*n && !(*matched)++) *why = refused;
-        write_refused(w, &g->nodes[i], &refused);
+        write_refused(w, g, &g->nodes[i], &refused);
     }
     return 0;
 }
@@ -237,7 +244,7 @@ int morph_find(int **nodes, int *n, struct morphing *m, const struct morph_step 
     if (status)
         err_set(e, status, "%s", why.text);
     else if (*n == 0 && !refused)
-        status = err_set(e, E_NOT_FOUND, "no layer's name matches '%s'", s->layer);
+        status = err_set(e, E_INVALID, "no layer's name matches '%s'", s->layer);
     else if (*n == 0 && pattern)
         status = err_set(e, E_INVALID, "%s can change none of the layers that match '%s'; of the first, %s", kind,
                          s->layer, why.text);
@@ -262,6 +269,14 @@ int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writ
     for (int i = 0; i < n && w; i++) json_put_string(w, NULL, m->graph->nodes[nodes[i]].name);
     if (w) json_close_array(w);
     status = k->apply(m, nodes, n, s, w, e);
+    if (!status && m->graph->training.rule >= 0) m->graph->training.changed = true;
     mem_free(nodes);
     return status;
+}
+
+/* ---- afterwards ---- */
+
+double morph_suggested_rate(const struct graph *g, double parent_rate, bool goes_on) {
+    if (goes_on && g->training.rule >= 0) return g->training.rate;
+    return parent_rate / 10;
 }

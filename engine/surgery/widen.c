@@ -19,32 +19,12 @@
 
 /* ---- which groups, and how wide ---- */
 
-/* The groups of the channels that a layer makes; 0 of them when it makes none of its own. */
-static struct channel_list made_by(const struct channels *c, const struct graph *g, int node) {
-    const struct node *n = &g->nodes[node];
-    for (int i = 0; i < c->n_axes; i++)
-        if (c->axes[i].role == CHANNELS_MADE && n->n_inputs > 1 && c->axes[i].value == n->inputs[1])
-            return c->axes[i].list;
-    return (struct channel_list){0};
+static bool is_gradmax(const struct morph_step *s) {
+    return strcmp(s->mode, "grad-max") == 0;
 }
 
-static int64_t rounded_up(double wish, int64_t multiple) {
-    return (int64_t)ceil(wish / (double)multiple - 1e-9) * multiple;
-}
-
-/* New size of a group, or its old one when nothing is asked. */
-static int64_t wished(const struct channel_group *group, const struct morph_step *s) {
-    if (s->to != PARAM_ABSENT) return rounded_up((double)s->to, group->multiple);
-    return rounded_up((double)group->size * s->factor, group->multiple);
-}
-
-static int check_group(const struct channel_group *group, const struct graph *g, const struct morph_step *s,
-                       struct err *e) {
-    char reason[GRAPH_MAX_NAME + 64];
-    channels_reason(reason, sizeof reason, g, group);
-    if (group->fixed_by != CHANNELS_FREE)
-        return err_set(e, E_INVALID, "%s needs its %lld channels as they are", reason, (long long)group->size);
-    int64_t wish = wished(group, s);
+static int check_group(const struct channel_group *group, const struct morph_step *s, struct err *e) {
+    int64_t wish = edit_width(group, s);
     if (wish < group->size)
         return err_set(e, E_INVALID, "it has %lld channels, and %lld are fewer: that is for narrow",
                        (long long)group->size, (long long)wish);
@@ -52,28 +32,16 @@ static int check_group(const struct channel_group *group, const struct graph *g,
     return 0;
 }
 
-static bool is_gradmax(const struct morph_step *s) {
-    return strcmp(s->mode, "grad-max") == 0;
-}
-
 static int widen_can(struct morphing *m, int node, const struct morph_step *s, struct err *e) {
-    const struct channels *c;
-    if ((s->to == PARAM_ABSENT) == isnan(s->factor))
-        return err_set(e, E_INVALID, "widen takes either 'to' or 'factor'");
-    int status = morphing_channels(&c, m, e);
-    if (status) return status;
-    struct channel_list list = made_by(c, m->graph, node);
-    if (!list.n)
-        return err_set(e, E_UNSUPPORTED, "a %s makes no channels of its own: widen the layers before it",
-                       m->graph->nodes[node].op->name);
-    if (list.n > 1 && s->to != PARAM_ABSENT)
-        return err_set(e, E_UNSUPPORTED, "its channels belong to %d groups, so only a factor can widen it", list.n);
+    struct channel_list list;
+    int status = edit_channels(&list, m, node, s, e);
+    const struct channels *c = m->channels;
     for (int i = 0; i < list.n && !status; i++)
-        status = check_group(&c->groups[c->segments[list.first + i].group], m->graph, s, e);
+        status = check_group(&c->groups[c->segments[list.first + i].group], s, e);
     if (status || !is_gradmax(s)) return status;
     if (s->noise > 0) return err_set(e, E_INVALID, "mode grad-max takes no noise: it would change the function");
     const struct channel_group *group = &c->groups[c->segments[list.first].group];
-    return gradmax_can(m, node, wished(group, s) - group->size, e);
+    return gradmax_can(m, node, edit_width(group, s) - group->size, e);
 }
 
 /* ---- maps ---- */
@@ -145,12 +113,12 @@ static int draw_maps(struct drawing *d, const struct channels *c, struct morphin
     if (!d->maps) return err_memory(e, (size_t)c->n_groups * sizeof *d->maps);
     d->n = c->n_groups;
     for (int i = 0; i < n; i++) {
-        struct channel_list list = made_by(c, m->graph, nodes[i]);
+        struct channel_list list = channels_made_by(c, m->graph, nodes[i]);
         for (int k = 0; k < list.n && !status; k++) {
             int group = c->segments[list.first + k].group;
             if (d->maps[group].size) continue;
             struct random r = random_split(&m->random, (uint64_t)group);
-            status = draw_map(&d->maps[group], &c->groups[group], wished(&c->groups[group], s), s, &r, e);
+            status = draw_map(&d->maps[group], &c->groups[group], edit_width(&c->groups[group], s), s, &r, e);
         }
     }
     return status;
@@ -243,9 +211,10 @@ static int solve_gradmax(struct gradmax *found, int *nodes, int *n, struct morph
     struct err why = {0};
     if (w) json_open_array(w, "directions");
     for (int i = 0; i < *n; i++) {
-        const struct channel_group *group = &c->groups[c->segments[made_by(c, m->graph, nodes[i]).first].group];
+        const struct channel_group *group =
+            &c->groups[c->segments[channels_made_by(c, m->graph, nodes[i]).first].group];
         struct err unable = {0};
-        int status = gradmax_solve(&found[kept], m, nodes[i], wished(group, s) - group->size, &unable);
+        int status = gradmax_solve(&found[kept], m, nodes[i], edit_width(group, s) - group->size, &unable);
         if (status && status != E_UNSUPPORTED) return err_set(e, status, "%s", unable.text);
         if (status) why = unable;
         if (w) json_open_object(w, NULL);
@@ -271,7 +240,7 @@ static int resize(struct morphing *m, const struct gradmax *found, const int *no
         fill_new(fresh, m, c, d.maps, s);
         for (int i = 0; i < n && is_gradmax(s); i++)
             gradmax_write(fresh, m->graph, &found[i],
-                          c->groups[c->segments[made_by(c, m->graph, nodes[i]).first].group].size);
+                          c->groups[c->segments[channels_made_by(c, m->graph, nodes[i]).first].group].size);
         write_groups(w, c, d.maps, m->graph);
         m->random = random_split(&m->random, (uint64_t)c->n_groups + (uint64_t)c->n_axes);
         morphing_replace(m, fresh);

@@ -167,6 +167,7 @@ static int apply_all(struct transformation *t, const struct morph_spec *s, const
     if (s->has_aim) {
         aimed = mem_calloc(1, sizeof *aimed);
         status = aimed ? morph_aim_step(aimed, &t->morphing, &s->aim, e) : err_memory(e, sizeof *aimed);
+        if (status && e && !e->pointer[0]) text_copy(e->pointer, sizeof e->pointer, "/auto");
         n = 1;
     }
     if (w) json_open_array(w, "steps");

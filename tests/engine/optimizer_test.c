@@ -94,4 +94,43 @@ TEST(names_are_the_table) {
     ok(!strcmp(OPTIMIZER_NAMES, "sgd adam rmsprop") && !optimizer_table[3].name, "no more and no fewer");
 }
 
+/* One step on a gradient of 1 from a state of its own, at that age. */
+static double moved(int rule, double pace, uint64_t age) {
+    struct crew *crew;
+    struct optimizer o;
+    real p = 0, g = 1;
+    if (!ok(!crew_new(&crew, 1, NULL) && !optimizer_init(&o, &optimizer_table[rule], 1, NAN, 0, NULL), "init"))
+        return 0;
+    if (!ok(!optimizer_take_pace(&o, NULL), "pace")) return 0;
+    o.pace[0] = (real)pace;
+    o.since = 1000;
+    o.steps = o.since + age - 1;
+    for (int c = 0; c < o.rule->copies; c++) o.state[c] = 1;
+    optimizer_step(&o, crew, &p, &g, 0.1, 0);
+    if (age > OPTIMIZER_YOUTH) ok(!o.pace, "given back");
+    optimizer_fini(&o);
+    crew_free(crew);
+    return (double)p;
+}
+
+TEST(paces_hold_and_then_go_to_one) {
+    for (int rule = 0; optimizer_table[rule].name; rule++) {
+        static const struct {
+            uint64_t age;
+            double factor;
+        } ages[] = {{1, 3},
+                    {OPTIMIZER_REST, 3},
+                    {(OPTIMIZER_REST + OPTIMIZER_YOUTH) / 2, 2.5},
+                    {OPTIMIZER_YOUTH, 1},
+                    {OPTIMIZER_YOUTH + 1, 1}};
+        for (size_t i = 0; i < sizeof ages / sizeof *ages; i++) {
+            double off = moved(rule, 3, ages[i].age) / moved(rule, 1, ages[i].age);
+            ok(fabs(off - ages[i].factor) < 1e-5, "%s: %g at step %d", optimizer_table[rule].name, off,
+               (int)ages[i].age);
+        }
+        ok(moved(rule, 0, 1) == 0 && moved(rule, 0, OPTIMIZER_REST) == 0, "new ones rest");
+        ok(moved(rule, 0, OPTIMIZER_REST + 100) < 0, "and then begin");
+    }
+}
+
 TEST_MAIN

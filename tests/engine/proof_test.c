@@ -74,7 +74,7 @@ TEST(the_same_function_in_other_words_is_the_same) {
     double most[PROOF_PRECISIONS] = {0}, closest = INFINITY;
     int rounded = 0;
     r = random_seed(test_seed());
-    for (unsigned long long seed = 1; seed <= 300; seed++) {
+    for (unsigned long long seed = 1; seed <= 100; seed++) {
         struct graph *f = draw(seed, &(struct random_graph_options){.with = seed % 5 ? 0 : RG_MAP}), *to = split_all(f);
         struct proof p;
         if (!prove(&p, f, to, NULL)) return;
@@ -94,7 +94,7 @@ TEST(the_same_function_in_other_words_is_the_same) {
     if (getenv("TEST_VERBOSE"))
         printf("# relative: %.2g in double, %.2g in single; tolerance in double at least %.2g times the difference\n",
                most[PROOF_DOUBLE], most[PROOF_SINGLE], closest);
-    ok(rounded > 500, "rounding differs in only %d of 600", rounded);
+    ok(rounded > 170, "rounding differs in only %d of 200", rounded);
 }
 
 /* ---- what is broken ---- */

@@ -1,6 +1,7 @@
-/* safetensors_fuzz.c - any bytes as a safetensors file, in pieces whose size the first byte says: its arrays, and as
- * weights of a small network. */
+/* safetensors_fuzz.c - any bytes as a safetensors file, in pieces whose size the first byte says: its arrays, as weights of
+ * a small network, and as what an optimizer keeps of them. */
 #include "engine/formats/safetensors.h"
+#include "engine/formats/training_memory.h"
 #include "engine/formats/weights.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -55,9 +56,38 @@ static void read_weights(const uint8_t *bytes, size_t size, size_t piece) {
     graph_free(g);
 }
 
+static int take_memory(struct graph *g, const void *bytes, size_t size, size_t piece) {
+    struct training_memory_reader *r = NULL;
+    struct err e = {0};
+    int rc = training_memory_reader_new(&r, g, &e);
+    for (size_t at = 0; !rc && at < size; at += piece)
+        rc = training_memory_reader_feed(r, (const char *)bytes + at, size - at < piece ? size - at : piece, &e);
+    if (!rc) rc = training_memory_reader_finish(r, &e);
+    must(rc == 0 || *e.text, "%d without a word", rc);
+    training_memory_reader_free(r);
+    must(rc == 0 || (g->training.rule < 0 && !g->values[0].memory[0] && !g->values[0].pace[0]), "something is kept");
+    return rc;
+}
+
+static void read_memory(const uint8_t *bytes, size_t size, size_t piece) {
+    struct graph *g = NULL;
+    must(!graph_new(&g, "g", 13, NULL), "a graph");
+    add(g, "w", &(struct shape){2, {2, 3}});
+    add(g, "b", &(struct shape){1, {3}});
+    if (!take_memory(g, bytes, size, piece)) {
+        struct text file;
+        text_init(&file, BUDGET);
+        must(!training_memory_write(byte_sink_text(&file), g, NULL), "what was taken is not written");
+        must(!take_memory(g, file.data, file.length, piece), "what was written is not taken");
+        text_free(&file);
+    }
+    graph_free(g);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     size_t piece = size && bytes[0] ? bytes[0] : 1;
     read_arrays(bytes, size, piece);
     read_weights(bytes, size, piece);
+    read_memory(bytes, size, piece);
     return 0;
 }

@@ -214,6 +214,23 @@ TEST(gc_takes_what_is_neither_named_nor_held) {
     store_close(s);
 }
 
+TEST(gc_keeps_memories_as_long_as_their_versions) {
+    struct store *s = folder_open();
+    struct err e = {0};
+    struct store_version v;
+    struct store_blob left = write_blob(s, 3 * MIB, 2, MIB, NULL), still;
+    const struct store_model_new m = {.name = "net", .blob = small_blob(s, 1), .memory = left, .training = "{}"};
+    ok(store_model_put(&v, NULL, s, &m, &e) == 0, "%s", e.text);
+    clock_now += STORE_HOLD_MS + 1;
+    ok(collect(s, false).blobs == 0 && store_blob_get(&still, s, left.id, &e) == 0, "named: %s", e.text);
+    ok(store_verify(s, &e) == 0, "%s", e.text);
+    ok(store_delete(NULL, s, STORE_MODEL, "net@1", &e) == 0, "%s", e.text);
+    struct store_gc_report report = collect(s, false);
+    ok(report.blobs == 2 && report.bytes == 3 * MIB + still.size - left.size + m.blob.size, "both went");
+    ok(store_blob_get(&still, s, left.id, NULL) == E_NOT_FOUND, "the memory too");
+    store_close(s);
+}
+
 TEST(gc_goes_on_where_its_time_ended) {
     struct store *s = folder_open();
     struct store_gc_report report;

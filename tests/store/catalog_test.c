@@ -120,6 +120,47 @@ TEST(a_model_comes_back_with_its_summary) {
     store_close(s);
 }
 
+/* What a training left beside a version, to go on from. */
+TEST(a_version_may_have_a_memory) {
+    struct store *s = folder_open();
+    struct store_version v;
+    struct store_model got;
+    struct store_name before, after;
+    struct err e = {0};
+    bool existed;
+    small_model(s, "net", 1);
+    ok(store_model_get(&got, s, "net@1", &e) == 0 && got.memory == 0 && !got.training, "none: %s", e.text);
+    store_model_fini(&got);
+    struct store_model_new m = {
+        .name = "net", .blob = small_blob(s, 2), .memory = small_blob(s, 3), .training = "{\"steps\":7}"};
+    need(store_model_put(&v, &existed, s, &m, &e) == 0 && !existed && v.number == 2, "%s", e.text);
+    ok(store_model_get(&got, s, "net", &e) == 0 && got.memory == m.memory.id && !strcmp(got.training, m.training), "%s",
+       e.text);
+    store_model_fini(&got);
+    m.memory = small_blob(s, 4);
+    m.training = NULL;
+    ok(store_name_get(&before, s, STORE_MODEL, "net", NULL) == 0 && store_model_put(&v, &existed, s, &m, &e) == 0 &&
+           existed && store_name_get(&after, s, STORE_MODEL, "net", NULL) == 0 && before.revision == after.revision,
+       "again: %s", e.text);
+    ok(store_model_get(&got, s, "net", &e) == 0 && got.memory != m.memory.id && got.training, "the first one stays");
+    store_model_fini(&got);
+    small_model(s, "net", 1);
+    m.blob = small_blob(s, 1);
+    ok(store_name_get(&before, s, STORE_MODEL, "net", NULL) == 0 && store_model_put(&v, &existed, s, &m, &e) == 0 &&
+           existed && v.number == 3 && store_name_get(&after, s, STORE_MODEL, "net", NULL) == 0 &&
+           before.revision < after.revision,
+       "a version that has none gets it: %s", e.text);
+    ok(store_model_get(&got, s, "net", &e) == 0 && got.memory == m.memory.id && !got.training, "it has it");
+    store_model_fini(&got);
+    m.blob = small_blob(s, 5);
+    m.memory.id = 99;
+    ok(store_model_put(&v, NULL, s, &m, NULL) == E_NOT_FOUND, "no such blob");
+    ok(store_resolve(&v, s, STORE_MODEL, "net", NULL) == 0 && v.number == 3, "and no version");
+    int64_t n;
+    ok(store_delete(&n, s, STORE_MODEL, "net", &e) == 0 && n == 3, "deleted: %s", e.text);
+    store_close(s);
+}
+
 TEST(lists_page_newest_first) {
     struct store *s = folder_open();
     struct store_name_page page;

@@ -97,6 +97,7 @@ static void write_one(struct shared *shared, struct store *s, int w, struct rand
             if (wrong(shared, store_lease_claim(&lease, &found, s, name, 60000, NULL), "claim") || !found) return;
             if (wrong(shared, store_blob_put(&point, s, bytes, 100, NULL), "checkpoint blob")) return;
             if (wrong(shared, store_checkpoint_put(s, &lease, 1, point.id, NULL), "checkpoint")) return;
+            m.memory = point;
             if (wrong(shared, store_lease_succeed(&v, s, &lease, &m, "{}", NULL), "succeed")) return;
             acknowledge(shared, w, v.number, lease.job, first);
             return;
@@ -348,7 +349,8 @@ TEST(power_loss) {
     }
     struct store_blob blob = small_blob(s, 9);
     ok(store_cache_put(s, "key", &blob, NULL) == 0, "cache");
-    const struct store_model_new output = {.name = "student", .blob = small_blob(s, 10)};
+    const struct store_model_new output = {
+        .name = "student", .blob = small_blob(s, 10), .memory = small_blob(s, 11), .training = "{}"};
     ok(store_lease_succeed(NULL, s, &lease, &output, "{}", NULL) == 0, "succeed");
     promised("student", true);
     ok(store_cache_delete(s, "key", NULL) == 0, "cache");

@@ -30,8 +30,13 @@ static void prepare(void) {
     clock_now += STORE_HOLD_MS + 1;
     free(bytes);
     struct store_version made;
-    const struct store_model_new first = {
-        .name = "net", .blob = small_blob(s, 1), .parameters = 7, .operators = "{}", .metrics = "{}"};
+    const struct store_model_new first = {.name = "net",
+                                          .blob = small_blob(s, 1),
+                                          .parameters = 7,
+                                          .operators = "{}",
+                                          .metrics = "{}",
+                                          .memory = small_blob(s, 5),
+                                          .training = "{}"};
     ok(store_model_put(&made, NULL, s, &first, NULL) == 0, "model");
     small_model(s, "net", 2);
     store_alias_set(&alias, s, STORE_MODEL, "net", "best", 1, 0, NULL, NULL);
@@ -257,13 +262,16 @@ static bool did_checkpoint(struct store *s) {
 }
 
 static int do_succeed(struct store *s) {
-    const struct store_model_new output = {.name = "student", .blob = spare};
+    const struct store_model_new output = {.name = "student", .blob = spare, .memory = spare, .training = "{}"};
     return store_lease_succeed(NULL, s, &lease, &output, "{}", NULL);
 }
 
 static bool did_succeed(struct store *s) {
     bool did = !strcmp(job_word(s, 1), "succeeded");
-    ok(did == resolves(s, STORE_MODEL, "student"), "job and model agree");
+    struct store_model m;
+    bool published = store_model_get(&m, s, "student", NULL) == 0;
+    ok(did == published && did == (m.memory == spare.id) && did == (m.training != NULL), "job and model agree");
+    store_model_fini(&m);
     ok(last_event(s) == (did ? 4 : 2), "and so do the events");
     return did;
 }

@@ -58,6 +58,55 @@ TEST(files_of_a_later_version_are_refused) {
     ok(store_open(&s, &options, &e) == E_UNSUPPORTED && !s, "%s", e.text);
 }
 
+#define FIXTURES "tests/fixtures/store/"
+
+/* A database from its dump, with the settings that it had. */
+static bool restore(const char *file, const char *dump, const char *pragmas) {
+    static char sql[1 << 16];
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    remove(path);
+    FILE *in = fopen(dump, "rb");
+    size_t n = in ? fread(sql, 1, sizeof sql - 1, in) : 0;
+    sql[n] = 0;
+    if (in) fclose(in);
+    return ok(n > 0 && n < sizeof sql - 1, "%s", dump) && ok(run_sql(file, pragmas) == SQLITE_OK, "pragmas") &&
+           ok(run_sql(file, sql) == SQLITE_OK, "%s", dump);
+}
+
+/* A folder as it was written when schema 1 was the newest: a model by upload and one by a job, a data set, an alias, a job with its events. */
+TEST(a_folder_of_the_first_version_is_migrated) {
+    store_close(folder_open()); /* SQLite is set up before it is used */
+    need(restore("retort.db", FIXTURES "version_1_retort.sql", "PRAGMA page_size=8192;VACUUM"), "retort.db");
+    need(restore("blobs.db", FIXTURES "version_1_blobs.sql",
+                 "PRAGMA page_size=65536;PRAGMA auto_vacuum=INCREMENTAL;VACUUM"),
+         "blobs.db");
+    ok(ask("retort.db", "SELECT MAX(version) FROM schema_version") == 1, "it is old");
+    struct store *s = folder_open();
+    struct store_model got;
+    struct store_version v;
+    struct store_job job;
+    struct err e = {0};
+    ok(ask("retort.db", "SELECT MAX(version) FROM schema_version") >= 2, "it is new");
+    ok(store_verify(s, &e) == 0, "%s", e.text);
+    ok(store_model_get(&got, s, "gemm@1", &e) == 0 && got.parameters == 9 && !got.memory && !got.training, "%s",
+       e.text);
+    ok(store_blob_verify(s, got.blob, &e) == 0, "%s", e.text);
+    store_model_fini(&got);
+    ok(store_resolve(&v, s, STORE_DATASET, "tiny", &e) == 0 && v.number == 2, "%s", e.text);
+    ok(store_job_get(&job, s, 1, &e) == 0 && !strcmp(job.method, "train"), "%s", e.text);
+    store_job_fini(&job);
+    const struct store_model_new m = {
+        .name = "old", .blob = small_blob(s, 1), .memory = small_blob(s, 2), .training = "{}"};
+    ok(store_model_put(&v, NULL, s, &m, &e) == 0 && v.number == 2, "%s", e.text);
+    clock_now += (int64_t)100 * 365 * 24 * 60 * 60 * 1000;
+    struct store_gc_report report;
+    ok(store_gc(&report, s, &(struct store_gc_options){.cache_max_bytes = -1}, &e) == 0 && store_verify(s, &e) == 0,
+       "%s", e.text);
+    ok(store_blob_verify(s, m.memory.id, &e) == 0, "what the new table names stays: %s", e.text);
+    store_close(s);
+}
+
 TEST(a_file_that_is_no_database_is_refused) {
     folder_make();
     char path[128];

@@ -1,0 +1,232 @@
+/* training_memory.c - see training_memory.h. */
+#include "engine/formats/training_memory.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/formats/safetensors.h"
+#include "engine/nn/optimizer.h"
+
+#define FORMAT "retort training 1"
+#define NAME_SIZE (GRAPH_MAX_NAME + 16)
+#define MOST_STEPS ((uint64_t)1 << 53)
+
+/* What may be kept of a value. */
+enum { SLOTS = VALUE_MEMORIES + 2 };
+static const char *const suffixes[SLOTS] = {"/0", "/1", "/pace.0", "/pace.1"};
+
+static struct array **slot_of(struct value *v, int slot) {
+    struct array **const slots[SLOTS] = {&v->memory[0], &v->memory[1], &v->pace[0], &v->pace[1]};
+    return slots[slot];
+}
+
+/* ---- out ---- */
+
+struct listing {
+    struct safetensors_tensor *tensors;
+    char (*names)[NAME_SIZE];
+    size_t n;
+};
+
+static size_t count_kept(const struct graph *g) {
+    size_t n = 0;
+    for (int i = 0; i < g->n_values; i++)
+        for (int s = 0; s < SLOTS; s++) n += *slot_of(&g->values[i], s) != NULL;
+    return n;
+}
+
+static int list_kept(struct listing *l, const struct graph *g, struct err *e) {
+    size_t room = count_kept(g) + 1;
+    if (room > SAFETENSORS_MAX_TENSORS)
+        return err_set(e, E_TOO_LARGE, "what the optimizer keeps are %zu tensors; a file has at most %d", room - 1,
+                       SAFETENSORS_MAX_TENSORS);
+    l->tensors = mem_calloc(room, sizeof *l->tensors);
+    l->names = mem_calloc(room, sizeof *l->names);
+    if (!l->tensors || !l->names) return err_memory(e, room * NAME_SIZE);
+    for (int i = 0; i < g->n_values; i++)
+        for (int s = 0; s < SLOTS; s++) {
+            const struct array *a = *slot_of(&g->values[i], s);
+            if (!a) continue;
+            text_print(l->names[l->n], NAME_SIZE, "%s%s", g->values[i].name, suffixes[s]);
+            l->tensors[l->n] = (struct safetensors_tensor){l->names[l->n], a};
+            l->n++;
+        }
+    return 0;
+}
+
+int training_memory_write(struct byte_sink sink, const struct graph *g, struct err *e) {
+    const struct graph_training *t = &g->training;
+    if (t->rule < 0) return err_set(e, E_INVALID, "the network keeps nothing of a training");
+    char steps[32], rate[32];
+    text_print(steps, sizeof steps, "%llu", (unsigned long long)t->steps);
+    text_print(rate, sizeof rate, "%.17g", t->rate);
+    const struct safetensors_note notes[] = {{"format", FORMAT},
+                                             {"rule", optimizer_table[t->rule].name},
+                                             {"steps", steps},
+                                             {"rate", rate},
+                                             {"changed", t->changed ? "yes" : "no"}};
+    struct listing l = {0};
+    int status = list_kept(&l, g, e);
+    if (!status) status = safetensors_write_notes(sink, notes, sizeof notes / sizeof *notes, l.tensors, l.n, e);
+    mem_free(l.tensors);
+    mem_free(l.names);
+    return status;
+}
+
+/* ---- in ---- */
+
+struct training_memory_reader {
+    struct graph *g;
+    struct safetensors_reader *file;
+    struct graph_training training; /* rule -1: the notes have not been read */
+    /* the tensor that is coming */
+    struct array *array;
+    int value, slot;
+    size_t filled; /* bytes */
+};
+
+static int bad_note(const char *key, const char *text, struct err *e) {
+    return err_set(e, E_INVALID, "\"%s\" in __metadata__ is %s%.40s%s", key, text ? "\"" : "missing", text ? text : "",
+                   text ? "\"" : "");
+}
+
+static bool find_rule(int *out, const char *name) {
+    for (*out = 0; name && optimizer_table[*out].name; ++*out)
+        if (!strcmp(optimizer_table[*out].name, name)) return true;
+    return false;
+}
+
+static bool read_steps(uint64_t *out, const char *text) {
+    char *end = NULL;
+    if (!text || *text < '0' || *text > '9') return false;
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    return !*end && !errno && *out <= MOST_STEPS;
+}
+
+static bool read_rate(double *out, const char *text) {
+    char *end = NULL;
+    if (!text || *text < '0' || *text > '9') return false;
+    *out = strtod(text, &end);
+    return !*end && isfinite(*out);
+}
+
+static int read_notes(struct training_memory_reader *r, struct err *e) {
+    struct graph_training t = {.rule = -1};
+    const char *keys[] = {"format", "rule", "steps", "rate", "changed"}, *texts[5];
+    for (int i = 0; i < 5; i++) texts[i] = safetensors_reader_note(r->file, keys[i]);
+    if (!texts[0] || strcmp(texts[0], FORMAT) != 0) return bad_note(keys[0], texts[0], e);
+    if (!find_rule(&t.rule, texts[1])) return bad_note(keys[1], texts[1], e);
+    if (!read_steps(&t.steps, texts[2])) return bad_note(keys[2], texts[2], e);
+    if (!read_rate(&t.rate, texts[3])) return bad_note(keys[3], texts[3], e);
+    t.changed = texts[4] && !strcmp(texts[4], "yes");
+    if (!t.changed && (!texts[4] || strcmp(texts[4], "no") != 0)) return bad_note(keys[4], texts[4], e);
+    r->training = t;
+    return 0;
+}
+
+/* The parameter and the slot that a tensor is for. */
+static bool find_place(struct training_memory_reader *r, const char *name) {
+    char value[NAME_SIZE];
+    size_t length = strlen(name);
+    if (length >= NAME_SIZE) return false;
+    for (int s = 0; s < SLOTS; s++) {
+        size_t tail = strlen(suffixes[s]);
+        if (length <= tail || strcmp(name + length - tail, suffixes[s]) != 0) continue;
+        text_print(value, sizeof value, "%.*s", (int)(length - tail), name);
+        r->slot = s;
+        r->value = graph_find_value(r->g, value);
+        return r->value != VALUE_NONE && r->g->values[r->value].constant && !r->g->values[r->value].literal &&
+               dtype_is_real(r->g->values[r->value].constant->type);
+    }
+    return false;
+}
+
+static int check_shape(const struct training_memory_reader *r, const struct shape *found, struct err *e) {
+    struct shape wanted = r->g->values[r->value].constant->shape;
+    if (r->slot >= VALUE_MEMORIES) {
+        int d = r->slot - VALUE_MEMORIES;
+        wanted = (struct shape){.rank = 1, .dim = {wanted.rank > d ? wanted.dim[d] : 1}};
+    }
+    if (shape_equal(found, &wanted)) return 0;
+    char texts[2][SHAPE_TEXT];
+    shape_print(texts[0], sizeof texts[0], found);
+    shape_print(texts[1], sizeof texts[1], &wanted);
+    return err_set(e, E_INVALID, "its shape is %s; of this parameter it must be %s", texts[0], texts[1]);
+}
+
+static int begin_array(void *context, const char *name, enum dtype type, const struct shape *shape, struct err *e) {
+    struct training_memory_reader *r = context;
+    int status = r->training.rule < 0 ? read_notes(r, e) : 0;
+    if (status) return status;
+    if (!find_place(r, name)) return err_set(e, E_INVALID, "the network has no such parameter");
+    const struct optimizer_rule *rule = &optimizer_table[r->training.rule];
+    if (r->slot < VALUE_MEMORIES && r->slot >= rule->copies)
+        return err_set(e, E_INVALID, "%s keeps %d of each parameter", rule->name, rule->copies);
+    if (type != DT_FLOAT32 && (type != DT_FLOAT64 || r->slot >= VALUE_MEMORIES))
+        return err_set(e, E_INVALID, "its elements are %s", dtype_name(type));
+    status = check_shape(r, shape, e);
+    r->filled = 0;
+    return status ? status : array_new(&r->array, type, shape, e);
+}
+
+static int take_bytes(void *context, const void *bytes, size_t size, struct err *e) {
+    struct training_memory_reader *r = context;
+    (void)e;
+    memcpy((char *)r->array->data + r->filled, bytes, size);
+    r->filled += size;
+    return 0;
+}
+
+static int end_array(void *context, struct err *e) {
+    struct training_memory_reader *r = context;
+    const struct array *a = r->array;
+    bool pace = r->slot >= VALUE_MEMORIES;
+    bool squares = !pace && optimizer_table[r->training.rule].powers[r->slot] == 2;
+    for (size_t i = 0; i < a->count; i++) {
+        double x;
+        array_to_double(&x, a, i, 1);
+        if (!isfinite(x) || (pace && x <= 0) || (squares && x < 0))
+            return err_set(e, E_INVALID, "element %zu is %g, which no training leaves behind", i, x);
+    }
+    *slot_of(&r->g->values[r->value], r->slot) = r->array;
+    r->array = NULL;
+    return 0;
+}
+
+int training_memory_reader_new(struct training_memory_reader **out, struct graph *g, struct err *e) {
+    struct training_memory_reader *r = mem_calloc(1, sizeof *r);
+    if (!r) return err_memory(e, sizeof *r);
+    const struct array_sink sink = {begin_array, take_bytes, end_array, r};
+    r->g = g;
+    r->training.rule = -1;
+    graph_forget_training(g);
+    int status = safetensors_reader_new(&r->file, sink, UINT64_MAX, e);
+    if (status)
+        training_memory_reader_free(r);
+    else
+        *out = r;
+    return status;
+}
+
+void training_memory_reader_free(struct training_memory_reader *r) {
+    if (!r) return;
+    if (r->g->training.rule < 0) graph_forget_training(r->g);
+    array_free(r->array);
+    safetensors_reader_free(r->file);
+    mem_free(r);
+}
+
+int training_memory_reader_feed(struct training_memory_reader *r, const void *bytes, size_t size, struct err *e) {
+    return safetensors_reader_feed(r->file, bytes, size, e);
+}
+
+int training_memory_reader_finish(struct training_memory_reader *r, struct err *e) {
+    int status = safetensors_reader_finish(r->file, e);
+    if (!status && r->training.rule < 0) status = read_notes(r, e);
+    if (!status) r->g->training = r->training;
+    return status;
+}

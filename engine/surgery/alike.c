@@ -1,0 +1,467 @@
+/* alike.c - finding channels that are multiples of each other, and joining what reads them. */
+#include "engine/surgery/alike.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/nn/op.h"
+
+enum { SIZE_MOST = 1 << 28 }; /* numbers of one group that are compared */
+#define ALIKE 1e-14           /* relative */
+
+static bool is_op(const struct node *n, const char *name) {
+    return strcmp(n->op->name, name) == 0;
+}
+
+static bool has_group(const struct channels *c, struct channel_list list, int group) {
+    for (int i = 0; i < list.n; i++)
+        if (c->segments[list.first + i].group == group) return true;
+    return false;
+}
+
+/* ---- whether multiples stay multiples ---- */
+
+/* Operators that make of s times their data s times their result, s > 0, channel by channel. */
+static bool is_homogeneous(const struct node *n) {
+    static const char *const names[] = {"Conv",      "Gemm",          "MatMul",      "Relu",      "LeakyRelu",
+                                        "PRelu",     "MaxPool",       "AveragePool", "Identity",  "GlobalAveragePool",
+                                        "Dropout",   "GlobalMaxPool", "Flatten",     "Reshape",   "Squeeze",
+                                        "Unsqueeze", "Concat",        "ReduceMean",  "ReduceSum", "ReduceMax",
+                                        "ReduceMin"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (is_op(n, names[i])) return true;
+    return false;
+}
+
+static bool is_claimed(const struct channels *c, int value, int group) {
+    for (int i = 0; i < c->n_axes; i++)
+        if (c->axes[i].value == value && has_group(c, c->axes[i].list, group)) return true;
+    return false;
+}
+
+/* Additions of the group's own channels, or of one constant for each of them. */
+static bool is_sum(const struct channels *c, const struct graph *g, const struct node *n, int group) {
+    if (!is_op(n, "Add")) return false;
+    for (int k = 0; k < n->n_inputs; k++) {
+        bool constant = g->values[n->inputs[k]].constant != NULL;
+        if (constant ? !is_claimed(c, n->inputs[k], group) : !has_group(c, c->values[n->inputs[k]], group))
+            return false;
+    }
+    return true;
+}
+
+/* A bias that is one number for all is no multiple of itself, and a constant with two uses may mean two things. */
+static bool has_plain_constants(const struct channels *c, const struct graph *g, const struct node *n, int group) {
+    if (n->n_inputs > 2 && n->inputs[2] != VALUE_NONE && has_group(c, c->values[n->outputs[0]], group) &&
+        (is_op(n, "Conv") || is_op(n, "Gemm")) && !is_claimed(c, n->inputs[2], group))
+        return false;
+    for (int k = 1; k < n->n_inputs; k++)
+        if (n->inputs[k] != VALUE_NONE && g->values[n->inputs[k]].constant && is_claimed(c, n->inputs[k], group))
+            for (int i = 0; i < g->n_nodes; i++)
+                for (int j = 0; j < g->nodes[i].n_inputs; j++)
+                    if (g->nodes[i].inputs[j] == n->inputs[k] && &g->nodes[i] != n) return false;
+    return true;
+}
+
+static bool keeps_multiples(const struct channels *c, const struct graph *g, int group) {
+    for (int i = 0; i < g->n_nodes; i++) {
+        const struct node *n = &g->nodes[i];
+        bool touches = false;
+        for (int k = 0; k < n->n_inputs; k++)
+            touches = touches || (n->inputs[k] != VALUE_NONE && has_group(c, c->values[n->inputs[k]], group));
+        for (int k = 0; k < n->n_outputs; k++)
+            touches = touches || (n->outputs[k] != VALUE_NONE && has_group(c, c->values[n->outputs[k]], group));
+        if (!touches) continue;
+        if (!is_homogeneous(n) && !is_sum(c, g, n, group)) return false;
+        if (!has_plain_constants(c, g, n, group)) return false;
+        for (int k = 1; k < n->n_inputs && is_op(n, "PRelu"); k++)
+            if (!g->values[n->inputs[k]].constant) return false;
+    }
+    return true;
+}
+
+/* ---- what makes a channel ---- */
+
+/* A constant's slice that belongs to a channel is multiplied with it, or has to be equal. */
+static bool is_scaled(const struct graph *g, const struct channel_axis *axis) {
+    const struct node *n = &g->nodes[axis->node];
+    if (axis->role == CHANNELS_MADE) return true;
+    return is_op(n, "Add") || (n->n_inputs > 2 && n->inputs[2] == axis->value);
+}
+
+/* Numbers of channel 0 along the axis: its part of the constant. */
+static size_t slice_size(const struct channels *c, const struct graph *g, const struct channel_axis *axis, int group) {
+    size_t each = 0, along = (size_t)g->values[axis->value].constant->shape.dim[axis->dim];
+    for (int i = 0; i < axis->list.n; i++) {
+        const struct channel_segment *s = &c->segments[axis->list.first + i];
+        if (s->group == group) each += (size_t)s->inner;
+    }
+    return along ? each * (g->values[axis->value].constant->count / along) : 0;
+}
+
+/* Visits the indices of a channel's elements along an axis: position p of the axis belongs to channel
+ * (p - start) / inner of the group's segment. Calls visit for each (element index, channel). */
+typedef void visitor(void *context, size_t element, int64_t channel);
+
+static void visit_axis(const struct channels *c, const struct graph *g, const struct channel_axis *axis, int group,
+                       visitor *visit, void *context) {
+    const struct shape *s = &g->values[axis->value].constant->shape;
+    size_t outer = 1, inner = 1, length = (size_t)s->dim[axis->dim], start = 0;
+    for (int d = 0; d < axis->dim; d++) outer *= (size_t)s->dim[d];
+    for (int d = axis->dim + 1; d < s->rank; d++) inner *= (size_t)s->dim[d];
+    for (int i = 0; i < axis->list.n; i++) {
+        const struct channel_segment *seg = &c->segments[axis->list.first + i];
+        size_t each = (size_t)seg->inner, n = (size_t)c->groups[seg->group].size * each;
+        for (size_t p = 0; p < n && start + p < length && seg->group == group; p++)
+            for (size_t o = 0; o < outer; o++)
+                for (size_t k = 0; k < inner; k++)
+                    visit(context, (o * length + start + p) * inner + k, (int64_t)(p / each));
+        start += n;
+    }
+}
+
+struct table {
+    size_t part;   /* channels of one part of a grouped convolution: each part reads other channels */
+    double *rows;  /* [channels][width]: `scaled` numbers first, then those that must be equal */
+    double *scale; /* [channels]: norm of the scaled numbers; 1 when multiples do not count */
+    size_t width, scaled, channels;
+};
+
+struct filling {
+    struct table *t;
+    const double *from;
+    size_t *used; /* per channel, of this part of the row */
+    size_t start;
+};
+
+static void fill(void *context, size_t element, int64_t channel) {
+    struct filling *f = context;
+    f->t->rows[(size_t)channel * f->t->width + f->start + f->used[channel]++] = f->from[element] + 0.0; /* no -0 */
+}
+
+static int fill_axis(struct table *t, size_t start, const struct channels *c, const struct graph *g,
+                     const struct channel_axis *axis, int group, struct err *e) {
+    const struct array *a = g->values[axis->value].constant;
+    double *from = mem_alloc(a->count * sizeof *from + 1);
+    size_t *used = mem_calloc(t->channels + 1, sizeof *used);
+    int status = from && used ? 0 : err_memory(e, a->count * sizeof *from);
+    if (!status) {
+        struct filling f = {t, from, used, start};
+        array_to_double(from, a, 0, a->count);
+        visit_axis(c, g, axis, group, fill, &f);
+    }
+    mem_free(from);
+    mem_free(used);
+    return status;
+}
+
+static bool counts(const struct channels *c, const struct channel_axis *axis, int group) {
+    return axis->role != CHANNELS_READ && has_group(c, axis->list, group);
+}
+
+static int make_table(struct table *t, const struct channels *c, const struct graph *g, int group, struct err *e) {
+    size_t at[2] = {0, 0}, total;
+    *t = (struct table){.channels = (size_t)c->groups[group].size,
+                        .part = (size_t)(c->groups[group].size / c->groups[group].multiple)};
+    for (int i = 0; i < c->n_axes; i++) {
+        if (!counts(c, &c->axes[i], group)) continue;
+        t->width += slice_size(c, g, &c->axes[i], group);
+        if (is_scaled(g, &c->axes[i])) t->scaled += slice_size(c, g, &c->axes[i], group);
+    }
+    if (!mem_mul(&total, t->width + 1, t->channels + 1) || total > SIZE_MOST)
+        return err_set(e, E_TOO_LARGE, "its channels have too many weights to be compared");
+    t->rows = mem_calloc(total, sizeof *t->rows);
+    t->scale = mem_calloc(t->channels + 1, sizeof *t->scale);
+    if (!t->rows || !t->scale) return err_memory(e, total * sizeof *t->rows);
+    int status = 0;
+    at[1] = t->scaled;
+    for (int i = 0; i < c->n_axes && !status; i++) {
+        if (!counts(c, &c->axes[i], group)) continue;
+        size_t *start = &at[!is_scaled(g, &c->axes[i])];
+        status = fill_axis(t, *start, c, g, &c->axes[i], group, e);
+        *start += slice_size(c, g, &c->axes[i], group);
+    }
+    return status;
+}
+
+static void table_fini(struct table *t) {
+    mem_free(t->rows);
+    mem_free(t->scale);
+}
+
+/* Divides the scaled numbers of each row by their norm. */
+static void normalise(struct table *t, bool multiples) {
+    for (size_t j = 0; j < t->channels; j++) {
+        double sum = 0, *row = t->rows + j * t->width;
+        t->scale[j] = 1;
+        for (size_t i = 0; i < t->scaled && multiples; i++) sum += row[i] * row[i];
+        if (!(sum > 0) || !isfinite(sum)) continue;
+        t->scale[j] = sqrt(sum);
+        for (size_t i = 0; i < t->scaled; i++) row[i] /= t->scale[j];
+    }
+}
+
+/* ---- comparing ---- */
+
+/* A number without its last digits, so that what differs by rounding sorts together. */
+static double rounded(double x) {
+    return rint(x * 68719476736.0); /* 2^36 */
+}
+
+struct sorted {
+    const struct table *t;
+    bool multiples;
+};
+
+static int compare_rows(const void *pa, const void *pb, void *context) {
+    const struct sorted *s = context;
+    int32_t i = *(const int32_t *)pa, j = *(const int32_t *)pb;
+    size_t part_i = (size_t)i / s->t->part, part_j = (size_t)j / s->t->part;
+    if (part_i != part_j) return part_i < part_j ? -1 : 1;
+    const double *a = s->t->rows + (size_t)i * s->t->width, *b = s->t->rows + (size_t)j * s->t->width;
+    for (size_t k = 0; k < s->t->width; k++) {
+        double x = s->multiples && k < s->t->scaled ? rounded(a[k]) : a[k];
+        double y = s->multiples && k < s->t->scaled ? rounded(b[k]) : b[k];
+        if (x != y) return x < y ? -1 : 1;
+    }
+    return i < j ? -1 : i > j;
+}
+
+/* Whether row b is row a, both normalised. */
+static bool same(const struct table *t, size_t a, size_t b) {
+    const double *x = t->rows + a * t->width, *y = t->rows + b * t->width;
+    if (a / t->part != b / t->part) return false;
+    for (size_t k = 0; k < t->width; k++)
+        if (k < t->scaled && t->scale[a] != t->scale[b] ? !(fabs(x[k] - y[k]) <= ALIKE) : x[k] != y[k]) return false;
+    return true;
+}
+
+/* Equal rows come in the order of the channels, so the first of them stands for all. */
+static void match(struct alike *out, const struct table *t, int32_t *order, bool multiples) {
+    struct sorted s = {t, multiples};
+    for (int64_t j = 0; j < out->size; j++) order[j] = (int32_t)j;
+    qsort_r(order, (size_t)out->size, sizeof *order, compare_rows, &s);
+    for (int64_t first = 0, j = 0; j < out->size; j++) {
+        int32_t channel = order[j], to = order[first];
+        out->like[channel] = channel;
+        out->ratio[channel] = 1;
+        if (j == first) continue;
+        if (!same(t, (size_t)to, (size_t)channel)) {
+            first = j;
+            continue;
+        }
+        out->like[channel] = to;
+        out->ratio[channel] = t->scale[channel] / t->scale[to];
+        out->n++;
+    }
+}
+
+void alike_fini(struct alike *a) {
+    mem_free(a->like);
+    mem_free(a->ratio);
+    *a = (struct alike){0};
+}
+
+int alike_find(struct alike *out, const struct channels *c, const struct graph *g, int group, struct err *e) {
+    struct table t = {0};
+    bool multiples = keeps_multiples(c, g, group);
+    size_t n = (size_t)c->groups[group].size;
+    *out = (struct alike){.size = c->groups[group].size};
+    out->like = mem_calloc(n + 1, sizeof *out->like);
+    out->ratio = mem_calloc(n + 1, sizeof *out->ratio);
+    int32_t *order = mem_calloc(n + 1, sizeof *order);
+    int status = out->like && out->ratio && order ? make_table(&t, c, g, group, e) : err_memory(e, n * sizeof *order);
+    if (!status) {
+        normalise(&t, multiples);
+        match(out, &t, order, multiples);
+    } else {
+        alike_fini(out);
+    }
+    table_fini(&t);
+    mem_free(order);
+    return status;
+}
+
+/* ---- what reads ---- */
+
+struct joining {
+    double *weights;
+    size_t *where; /* [channels][slice]: elements of each channel, in order */
+    size_t *used, slice;
+};
+
+static void note(void *context, size_t element, int64_t channel) {
+    struct joining *j = context;
+    j->where[(size_t)channel * j->slice + j->used[channel]++] = element;
+}
+
+static int note_axis(struct joining *j, const struct channels *c, const struct graph *g,
+                     const struct channel_axis *axis, int group, struct err *e) {
+    size_t n = (size_t)c->groups[group].size;
+    *j = (struct joining){.slice = slice_size(c, g, axis, group)};
+    j->where = mem_calloc(n * j->slice + 1, sizeof *j->where);
+    j->used = mem_calloc(n + 1, sizeof *j->used);
+    if (!j->where || !j->used) return err_memory(e, n * j->slice * sizeof *j->where);
+    visit_axis(c, g, axis, group, note, j);
+    return 0;
+}
+
+static void joining_fini(struct joining *j) {
+    mem_free(j->where);
+    mem_free(j->used);
+}
+
+static int join_axis(struct graph *g, const struct channels *c, const struct channel_axis *axis, int group,
+                     const int32_t *keep, const double *ratio, struct err *e) {
+    struct joining j = {0};
+    struct array *fresh = NULL;
+    const struct array *old = g->values[axis->value].constant;
+    int status = note_axis(&j, c, g, axis, group, e);
+    if (!status) status = array_new(&fresh, DT_FLOAT64, &old->shape, e);
+    if (!status) {
+        double *w = fresh->data;
+        array_to_double(w, old, 0, old->count);
+        for (int64_t k = 0; k < c->groups[group].size; k++)
+            for (size_t i = 0; i < j.slice && keep[k] != k; i++) {
+                double *from = &w[j.where[(size_t)k * j.slice + i]];
+                w[j.where[(size_t)keep[k] * j.slice + i]] += *from * (ratio ? ratio[k] : 1);
+                *from = 0;
+            }
+        graph_replace_constant_take(g, axis->value, fresh);
+    }
+    joining_fini(&j);
+    return status;
+}
+
+/* In a grouped convolution every part of the outputs reads a part of the channels of its own, which the axis holds. */
+static int join_parts(struct graph *g, const struct channels *c, const struct channel_axis *axis, int group,
+                      const int32_t *keep, const double *ratio, struct err *e) {
+    const struct array *old = g->values[axis->value].constant;
+    struct array *fresh;
+    int status = array_new(&fresh, DT_FLOAT64, &old->shape, e);
+    if (status) return status;
+    double *w = fresh->data;
+    size_t outs = (size_t)old->shape.dim[0], ins = (size_t)old->shape.dim[1], taps = old->count / (outs * ins);
+    array_to_double(w, old, 0, old->count);
+    for (size_t o = 0; o < outs; o++)
+        for (size_t i = 0; i < ins; i++) {
+            size_t first = o / (outs / (size_t)axis->parts) * ins, k = first + i;
+            if (keep[k] == (int32_t)k) continue;
+            double *from = w + (o * ins + i) * taps, *to = w + (o * ins + (size_t)keep[k] - first) * taps;
+            for (size_t t = 0; t < taps; t++) {
+                to[t] += from[t] * (ratio ? ratio[k] : 1);
+                from[t] = 0;
+            }
+        }
+    graph_replace_constant_take(g, axis->value, fresh);
+    (void)c, (void)group;
+    return 0;
+}
+
+int alike_join(struct graph *g, const struct channels *c, int group, const int32_t *keep, const double *ratio,
+               struct err *e) {
+    int status = 0;
+    for (int i = 0; i < c->n_axes && !status; i++)
+        if (c->axes[i].role == CHANNELS_READ && has_group(c, c->axes[i].list, group))
+            status = (c->axes[i].parts > 1 ? join_parts : join_axis)(g, c, &c->axes[i], group, keep, ratio, e);
+    return status;
+}
+
+int alike_unread(bool *unread, const struct channels *c, const struct graph *g, int group, struct err *e) {
+    int status = 0, readers = 0;
+    memset(unread, 1, (size_t)c->groups[group].size);
+    for (int i = 0; i < c->n_axes && !status; i++) {
+        const struct channel_axis *axis = &c->axes[i];
+        struct joining j = {0};
+        if (axis->role != CHANNELS_READ || !has_group(c, axis->list, group)) continue;
+        readers++;
+        if (axis->parts > 1) memset(unread, 0, (size_t)c->groups[group].size); /* not looked at */
+        status = note_axis(&j, c, g, axis, group, e);
+        for (int64_t k = 0; k < c->groups[group].size && !status; k++)
+            for (size_t x = 0; x < j.slice && unread[k]; x++) {
+                double weight;
+                array_to_double(&weight, g->values[axis->value].constant, j.where[(size_t)k * j.slice + x], 1);
+                unread[k] = weight == 0;
+            }
+        joining_fini(&j);
+    }
+    if (!readers) memset(unread, 0, (size_t)c->groups[group].size);
+    return status;
+}
+
+/* ---- what nothing depends on ---- */
+
+/* The channel, counted over all groups, of each position of a list; *out with mem_free. */
+static int spell(int64_t **out, const struct channels *c, struct channel_list list, const int64_t *first,
+                 struct err *e) {
+    int64_t n = channels_count(c, list), at = 0;
+    *out = mem_calloc((size_t)n + 1, sizeof **out);
+    if (!*out) return err_memory(e, (size_t)n * sizeof **out);
+    for (int i = 0; i < list.n; i++) {
+        const struct channel_segment *s = &c->segments[list.first + i];
+        for (int64_t p = 0; p < c->groups[s->group].size * s->inner; p++) (*out)[at++] = first[s->group] + p / s->inner;
+    }
+    return 0;
+}
+
+/* Brings to life what living channels read through these weights. */
+static bool revive(bool *dead, const struct array *w, const struct channel_axis *read, const int64_t *from,
+                   const struct channel_axis *made, const int64_t *to) {
+    size_t rest = 1, n[2] = {(size_t)w->shape.dim[0], (size_t)w->shape.dim[1]};
+    for (int d = 2; d < w->shape.rank; d++) rest *= (size_t)w->shape.dim[d];
+    bool changed = false;
+    for (size_t a = 0; a < n[0]; a++)
+        for (size_t b = 0; b < n[1]; b++) {
+            size_t o = made->dim ? b : a, i = read->dim ? b : a;
+            size_t part = read->parts > 1 ? o / (n[made->dim] / (size_t)read->parts) : 0;
+            bool *in = &dead[from[part * n[read->dim] + i]];
+            if (!*in || dead[to[o]]) continue;
+            for (size_t k = 0; k < rest && *in; k++) {
+                double x;
+                array_to_double(&x, w, (a * n[1] + b) * rest + k, 1);
+                *in = x == 0;
+            }
+            changed = changed || !*in;
+        }
+    return changed;
+}
+
+static int revive_readers(bool *changed, bool *dead, const struct channels *c, const struct graph *g,
+                          const int64_t *first, const struct channel_axis *read, struct err *e) {
+    const struct channel_axis *made = NULL;
+    int64_t *from = NULL, *to = NULL;
+    for (int i = 0; i < c->n_axes; i++)
+        if (c->axes[i].value == read->value && c->axes[i].role == CHANNELS_MADE) made = &c->axes[i];
+    int status = spell(&from, c, read->list, first, e);
+    if (!status && made) status = spell(&to, c, made->list, first, e);
+    if (!status && made && revive(dead, g->values[read->value].constant, read, from, made, to)) *changed = true;
+    for (int64_t p = 0; !status && !made && p < channels_count(c, read->list); p++) dead[from[p]] = false;
+    mem_free(from);
+    mem_free(to);
+    return status;
+}
+
+int alike_dead(bool **dead, const struct channels *c, const struct graph *g, struct err *e) {
+    int64_t *first = mem_calloc((size_t)c->n_groups + 2, sizeof *first);
+    *dead = NULL;
+    if (!first) return err_memory(e, (size_t)c->n_groups * sizeof *first);
+    for (int i = 0; i < c->n_groups; i++) first[i + 1] = first[i] + c->groups[i].size;
+    bool changed = true;
+    *dead = mem_calloc((size_t)first[c->n_groups] + 1, 1);
+    int status = *dead ? 0 : err_memory(e, (unsigned long long)first[c->n_groups]);
+    for (int i = 0; i < c->n_groups && !status; i++)
+        memset(*dead + first[i], c->groups[i].fixed_by == CHANNELS_FREE, (size_t)c->groups[i].size);
+    while (changed && !status) {
+        changed = false;
+        for (int i = c->n_axes - 1; i >= 0 && !status; i--) /* from the outputs to the inputs */
+            if (c->axes[i].role == CHANNELS_READ) status = revive_readers(&changed, *dead, c, g, first, &c->axes[i], e);
+    }
+    mem_free(first);
+    if (status) {
+        mem_free(*dead);
+        *dead = NULL;
+    }
+    return status;
+}
