@@ -1,150 +1,9 @@
 /* Traps of growing: what tools like this one have got wrong, one test each, on networks made so that the mistake would
- * show. Proofs are in double and single precision, in use and in training, on the border and inside of maps; what is new
- * has to learn. */
+ * show. */
 #define TEST_SECONDS 120
 #include "tests/test.h"
 
-#include "base/memory.h"
-#include "engine/nn/op.h"
-#include "engine/surgery/morph.h"
-#include "engine/surgery/proof.h"
-#include "tests/base/starve.h"
-#include "tests/engine/morph_data.h"
-#include "tests/engine/random_graph.h"
-
-/* ---- networks ---- */
-
-/* x [N,3,9,8] goes in, a map comes out, so that its border can be told from its interior. */
-static struct rg start(uint64_t seed, struct rg_value *x) {
-    static struct err e;
-    struct rg b = {.r = random_seed(seed), .e = &e};
-    struct shape shape = {.rank = 4, .dim = {DIM_BATCH, 3, 9, 8}};
-    err_clear(&e);
-    b.status = graph_new(&b.g, "trap", 17, b.e);
-    *x = (struct rg_value){.c = 3, .h = 9, .w = 8, .gain = 1};
-    if (!b.status) b.status = graph_add_value(&x->index, b.g, "x", NULL, b.e);
-    if (!b.status) b.status = graph_add_input(b.g, x->index, DT_FLOAT32, &shape, b.e);
-    return b;
-}
-
-static struct graph *finish(struct rg *b, struct rg_value x) {
-    if (!b->status) b->status = graph_add_output(b->g, x.index, b->e);
-    if (!b->status) b->status = graph_finish(b->g, b->e);
-    return ok(!b->status, "%s", b->e->text) ? b->g : NULL;
-}
-
-static struct rg_window window(int64_t kernel, int64_t stride, int64_t dilation, int64_t pad) {
-    return (struct rg_window){{kernel, kernel}, {stride, stride}, {dilation, dilation}, {pad, pad, pad, pad}, NULL};
-}
-
-/* "conv1", with a bias unless `bare`, to five channels. */
-static struct rg_value conv(struct rg *b, struct rg_value x, struct rg_window w, bool bare) {
-    b->o.with = bare ? RG_NO_BIAS : 0;
-    b->o.without = bare ? 0 : RG_NO_BIAS;
-    struct rg_value y = rg_conv(b, x, w, 5, 1, VALUE_NONE);
-    if (bare && !b->status) b->g->nodes[b->g->n_nodes - 1].n_inputs = 2;
-    return y;
-}
-
-static struct rg_value last(struct rg *b, struct rg_value x) {
-    return rg_conv(b, x, window(3, 1, 1, 1), 4, 1, VALUE_NONE);
-}
-
-/* conv1 - [norm] - activation - convN: the usual pattern. */
-static struct graph *usual(uint64_t seed, struct rg_window w, bool norm, const char *activation) {
-    struct rg_value x;
-    struct rg b = start(seed, &x);
-    x = conv(&b, x, w, norm);
-    if (norm) x = rg_norm(&b, x);
-    if (activation) x = rg_simple(&b, x, activation, "act", 1);
-    return finish(&b, last(&b, x));
-}
-
-/* ---- steps ---- */
-
-static bool parse_step(struct morph_step *s, const char *text) {
-    struct json *json;
-    struct err e = {0};
-    if (!ok(json_parse(&json, text, strlen(text), &e) == 0, "%s: %s", text, e.text)) return false;
-    int status = param_parse(s, morph_step_params, json, "", &e);
-    if (!status) status = morph_check(s, "", &e);
-    json_free(json);
-    return ok(status == 0, "%s: %s", text, e.text);
-}
-
-/* The child, NULL with the reason in *e. */
-static struct graph *grown(const struct graph *parent, const char *text, const struct morph_data *data,
-                           struct text *report, struct err *e) {
-    struct morph_step s;
-    struct morphing m;
-    struct graph *copy, *child = NULL;
-    struct json_writer w;
-    if (!parent || !parse_step(&s, text) || graph_clone(&copy, parent, e)) return NULL;
-    morphing_init(&m, copy, 5, data);
-    if (report) w = json_writer(report);
-    if (report) json_open_object(&w, NULL);
-    int status = morph_apply(&m, &s, report ? &w : NULL, e);
-    if (report) json_close_object(&w);
-    if (!status) {
-        child = m.graph;
-        m.graph = NULL;
-    }
-    morphing_fini(&m);
-    return child;
-}
-
-/* Exact everywhere, and what is new learns. */
-static void prove(const struct graph *parent, const struct graph *child, bool training, const char *what) {
-    struct proof p;
-    struct err e = {0};
-    struct proof_options o = {.seed = 3, .threads = 1, .training_expected = training};
-    need(parent && child, "%s: no network", what);
-    need(!proof_run(&p, parent, child, &o, &e), "%s: %s", what, e.text);
-    const struct deviation *d = &p.worst[PROOF_INFERENCE][PROOF_DOUBLE];
-    ok(p.exact, "%s: off by %.2g of %.2g, border %.2g, interior %.2g, single %.2g, training %.2g; at '%s'", what,
-       d->max, d->largest, d->border_max, d->interior_max, p.worst[PROOF_INFERENCE][PROOF_SINGLE].max,
-       p.worst[PROOF_TRAINING][PROOF_DOUBLE].max, p.first.node ? p.first.node : "?");
-    for (int i = 0; i < p.n_gradients; i++)
-        ok(!p.gradients[i].dead, "%s: '%s' never gets a gradient", what, p.gradients[i].parameter);
-    proof_free(&p);
-}
-
-/* Grows, proves; the child is yours. */
-static struct graph *proved(const struct graph *parent, const char *text) {
-    struct err e = {0};
-    struct graph *child = grown(parent, text, NULL, NULL, &e);
-    if (ok(child != NULL, "%s: %s", text, e.text)) prove(parent, child, true, text);
-    return child;
-}
-
-static void proves(struct graph *parent, const char *text) {
-    graph_free(proved(parent, text));
-    graph_free(parent);
-}
-
-/* Refuses, and the reason has the word. */
-static void refuses(struct graph *parent, const char *text, const struct morph_data *data, const char *word) {
-    struct err e = {0};
-    struct graph *child = grown(parent, text, data, NULL, &e);
-    ok(!child && strstr(e.text, word), "%s should be refused with '%s': %s", text, word, e.text);
-    graph_free(child);
-    graph_free(parent);
-}
-
-static const struct node *node_named(const struct graph *g, const char *name) {
-    int i = g ? graph_find_node(g, name) : -1;
-    return ok(i >= 0, "no node '%s'", name) ? &g->nodes[i] : NULL;
-}
-
-static const struct array *weights_of(const struct graph *g, const char *name) {
-    const struct node *n = node_named(g, name);
-    return n ? g->values[n->inputs[1]].constant : NULL;
-}
-
-static int64_t listed(const struct node *n, const char *name, size_t at) {
-    const struct attribute *a = n ? node_attribute(n, name) : NULL;
-    return a && at < a->count ? a->integers[at] : -1;
-}
+#include "tests/engine/morph_kit.h"
 
 /* ---- identity layers ---- */
 
@@ -225,6 +84,21 @@ TEST(activation_between_a_layer_and_its_norm_or_sum) {
         ok(deeper->inputs[0] == norm->outputs[0], "the identity is behind the norm");
         ok(graph_find_node(child, "conv3_deeper_activation") < 0, "and has no activation");
     }
+    graph_free(child);
+    graph_free(parent);
+}
+
+/* Noise differs within a kernel, and says that it is not exact. */
+TEST(one_number_of_noise_for_a_whole_kernel) {
+    struct morph_step s;
+    struct err e = {0};
+    struct graph *parent = usual(31, window(3, 1, 1, 1), false, "Relu");
+    const char *text = "{\"op\":\"deepen\",\"layer\":\"conv1\",\"noise\":0.1}";
+    struct graph *child = grown(parent, text, NULL, NULL, &e);
+    need(child && parse_step(&s, text), "%s", e.text);
+    ok(!morph_is_exact(&s), "noise is not exact");
+    const float *w = weights_of(child, "conv1_deeper")->data;
+    ok(w[0] != w[1] && w[1] != w[2] && w[0] != 0.0F, "all alike");
     graph_free(child);
     graph_free(parent);
 }
@@ -409,6 +283,17 @@ TEST(several_readers_of_one_result) {
     graph_free(parent);
 }
 
+TEST(one_of_two_readers_forgotten) {
+    struct rg_value x, y;
+    struct rg b = start(24, &x);
+    x = rg_simple(&b, conv(&b, x, window(3, 1, 1, 1), false), "Tanh", "tanh", 1);
+    y = last(&b, x);
+    x = last(&b, x);
+    x.index = rg_node(&b, "Add", "sum", (int[]){x.index, y.index}, 2);
+    refuses(finish(&b, x), "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":7,\"mode\":\"grad-max\"}", &md_data,
+            "not just one layer");
+}
+
 /* A layer whose result is the network's output keeps the output's name. */
 TEST(the_last_layer_can_grow_too) {
     struct graph *parent = usual(25, window(3, 1, 1, 1), false, "Relu");
@@ -427,19 +312,6 @@ TEST(the_last_layer_can_grow_too) {
 }
 
 /* ---- modules ---- */
-
-static struct graph *residual(void) {
-    struct rg_value x, y;
-    struct rg b = start(26, &x);
-    x = rg_simple(&b, conv(&b, x, window(3, 1, 1, 1), false), "Relu", "relu", 1);
-    for (int i = 0; i < 2; i++) {
-        y = rg_simple(&b, rg_norm(&b, conv(&b, x, window(3, 1, 1, 1), true)), "Relu", "relu", 1);
-        y = rg_norm(&b, conv(&b, y, window(3, 1, 1, 1), true));
-        x.index = rg_node(&b, "Add", i ? "sum2" : "sum1", (int[]){y.index, x.index}, 2);
-        x = rg_simple(&b, x, "Relu", "relu", 1);
-    }
-    return finish(&b, last(&b, x));
-}
 
 TEST(shortcuts_become_modules) {
     static const char *const recipes[] = {"1c1", "3c1", "3c3", "1c1_2branch"};
@@ -554,169 +426,6 @@ TEST(gradmax_has_the_largest_gradient) {
     text_free(&report);
     graph_free(child);
     graph_free(parent);
-}
-
-/* ---- everything else ---- */
-
-static bool same_graph(const struct graph *a, const struct graph *b) {
-    bool same = a->n_nodes == b->n_nodes && a->n_values == b->n_values;
-    for (int v = 0; v < a->n_values && same; v++) {
-        const struct array *x = a->values[v].constant, *y = b->values[v].constant;
-        same = strcmp(a->values[v].name, b->values[v].name) == 0 && !x == !y;
-        if (x && same) same = x->count == y->count && !memcmp(x->data, y->data, x->count * dtype_size(x->type));
-    }
-    return same;
-}
-
-/* The kinds that this file is about, in all their samples. */
-static const char *next_sample(int *kind, int *at) {
-    for (; morph_table[*kind]; (*kind)++, *at = 0)
-        if (morph_table[*kind]->samples[*at]) return morph_table[*kind]->samples[(*at)++];
-    return NULL;
-}
-
-TEST(the_parent_stays_as_it_was) {
-    struct graph *parent = residual(), *copy;
-    struct err e = {0};
-    need(parent && !graph_clone(&copy, parent, &e), "%s", e.text);
-    int kind = 0, at = 0;
-    for (const char *text; (text = next_sample(&kind, &at));) {
-        struct err why = {0};
-        graph_free(grown(parent, text, &md_data, NULL, &why));
-        ok(same_graph(parent, copy), "%s changed its parent", text);
-    }
-    graph_free(copy);
-    graph_free(parent);
-}
-
-/* On random networks every new tensor learns at once or when a step of descent has been taken. */
-TEST(what_is_new_learns) {
-    int kind = 0, at = 0, proofs = 0;
-    for (const char *text; (text = next_sample(&kind, &at));) {
-        struct morph_step s;
-        if (!parse_step(&s, text) || !morph_is_exact(&s)) continue;
-        for (uint64_t seed = 1; seed <= 4; seed++) {
-            struct random_graph r = {0};
-            struct random_graph_options o = {.with = RG_CONV, .without = RG_CLIP, .blocks = 3, .least_blocks = 2};
-            struct err e = {0};
-            need(!random_graph(&r, 100 + seed, &o, &e), "%s", e.text);
-            struct graph *child = grown(r.graph, text, NULL, NULL, &e);
-            if (child) prove(r.graph, child, morph_table[s.op]->training == NULL, text);
-            proofs += child != NULL;
-            graph_free(child);
-            graph_free(r.graph);
-        }
-    }
-    ok(proofs > 50, "%d proofs", proofs);
-}
-
-/* Noise differs within a kernel, and says that it is not exact. */
-TEST(one_number_of_noise_for_a_whole_kernel) {
-    struct morph_step s;
-    struct err e = {0};
-    struct graph *parent = usual(31, window(3, 1, 1, 1), false, "Relu");
-    const char *text = "{\"op\":\"deepen\",\"layer\":\"conv1\",\"noise\":0.1}";
-    struct graph *child = grown(parent, text, NULL, NULL, &e);
-    need(child && parse_step(&s, text), "%s", e.text);
-    ok(!morph_is_exact(&s), "noise is not exact");
-    const float *w = weights_of(child, "conv1_deeper")->data;
-    ok(w[0] != w[1] && w[1] != w[2] && w[0] != 0.0F, "all alike");
-    graph_free(child);
-    graph_free(parent);
-}
-
-TEST(the_same_seed_gives_the_same_child) {
-    struct graph *parent = residual();
-    int kind = 0, at = 0;
-    for (const char *text; (text = next_sample(&kind, &at));) {
-        struct err e = {0};
-        struct graph *a = grown(parent, text, &md_data, NULL, &e), *b = grown(parent, text, &md_data, NULL, &e);
-        ok(!a == !b && (!a || same_graph(a, b)), "%s", text);
-        graph_free(a);
-        graph_free(b);
-    }
-    graph_free(parent);
-}
-
-TEST(reports_are_json) {
-    struct graph *parent = residual();
-    int kind = 0, at = 0;
-    for (const char *text; (text = next_sample(&kind, &at));) {
-        struct err e = {0};
-        struct text report;
-        struct json *json = NULL;
-        text_init(&report, 1 << 20);
-        struct graph *child = grown(parent, text, &md_data, &report, &e);
-        if (child) ok(!json_parse(&json, report.data, report.length, &e), "%s: %s: %s", text, e.text, report.data);
-        json_free(json);
-        text_free(&report);
-        graph_free(child);
-    }
-    graph_free(parent);
-}
-
-/* ---- without memory ---- */
-
-static const struct graph *starved_parent;
-static const char *starved_step;
-static bool starved_with_data;
-
-static int grow_starved(void) {
-    struct morph_step s;
-    struct morphing m;
-    struct graph *copy;
-    struct err e = {0};
-    struct json *json;
-    int status = json_parse(&json, starved_step, strlen(starved_step), &e);
-    if (status) return status;
-    status = param_parse(&s, morph_step_params, json, "", &e);
-    if (!status) status = morph_check(&s, "", &e);
-    json_free(json);
-    if (!status) status = graph_clone(&copy, starved_parent, &e);
-    if (status) return status;
-    morphing_init(&m, copy, 5, starved_with_data ? &md_data : NULL);
-    status = morph_apply(&m, &s, NULL, &e);
-    morphing_fini(&m);
-    return status;
-}
-
-static void starved(struct graph *parent, const char *step) {
-    starved_parent = parent;
-    starved_step = step;
-    starve(step, grow_starved);
-    graph_free(parent);
-}
-
-TEST(starved_steps_leave_nothing) {
-    starved(usual(40, window(3, 1, 1, 1), false, "Relu"), "{\"op\":\"deepen\",\"layer\":\"conv1\"}");
-    starved(usual(40, window(3, 1, 1, 1), false, "Tanh"),
-            "{\"op\":\"deepen\",\"layer\":\"conv1\",\"mode\":\"netmorph\"}");
-    starved(usual(40, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":2}");
-    starved(usual(40, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"conv1\"}");
-    starved(usual(40, window(1, 1, 1, 0), false, "Relu"),
-            "{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"conv1\",\"mode\":\"concat\"}");
-    starved(usual(40, window(1, 1, 1, 0), false, NULL), "{\"op\":\"activation\",\"layer\":\"conv1\"}");
-}
-
-TEST(starved_widening_leaves_nothing) {
-    starved(usual(42, window(1, 1, 1, 0), true, "Relu"), "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":7}");
-    starved(usual(42, window(1, 1, 1, 0), true, "Relu"),
-            "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":7,\"mode\":\"random-fanin\"}");
-}
-
-TEST(starved_steps_with_data_leave_nothing) {
-    starved_with_data = true;
-    starved(usual(40, window(1, 1, 1, 0), true, "Relu"), "{\"op\":\"deepen\",\"layer\":\"conv1\"}");
-    starved(usual(40, window(1, 1, 1, 0), false, "Tanh"),
-            "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":6,\"mode\":\"grad-max\"}");
-}
-
-TEST(starved_modules_leave_nothing) {
-    starved(usual(41, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"subnet\",\"layer\":\"conv1\"}");
-    starved(usual(41, window(1, 1, 1, 0), false, "Relu"),
-            "{\"op\":\"subnet\",\"layer\":\"conv1\",\"mode\":\"stacked\"}");
-    starved(usual(41, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"module\",\"layer\":\"conv1\",\"recipe\":\"1c1\"}");
-    starved(residual(), "{\"op\":\"module\",\"layer\":\"sum1\",\"recipe\":\"1c1\"}");
 }
 
 TEST_MAIN

@@ -1,0 +1,155 @@
+/* What holds of every kind of morph step in all its samples: the parent stays, what is new learns, the same seed gives the
+ * same child, reports are JSON, and without memory nothing is left behind. */
+#define TEST_SECONDS 120
+#include "tests/test.h"
+
+#include "tests/base/starve.h"
+#include "tests/engine/morph_kit.h"
+
+static bool same_graph(const struct graph *a, const struct graph *b) {
+    bool same = a->n_nodes == b->n_nodes && a->n_values == b->n_values;
+    for (int v = 0; v < a->n_values && same; v++) {
+        const struct array *x = a->values[v].constant, *y = b->values[v].constant;
+        same = strcmp(a->values[v].name, b->values[v].name) == 0 && !x == !y;
+        if (x && same) same = x->count == y->count && !memcmp(x->data, y->data, x->count * dtype_size(x->type));
+    }
+    return same;
+}
+
+/* The kinds that this file is about, in all their samples. */
+static const char *next_sample(int *kind, int *at) {
+    for (; morph_table[*kind]; (*kind)++, *at = 0)
+        if (morph_table[*kind]->samples[*at]) return morph_table[*kind]->samples[(*at)++];
+    return NULL;
+}
+
+TEST(the_parent_stays_as_it_was) {
+    struct graph *parent = residual(), *copy;
+    struct err e = {0};
+    need(parent && !graph_clone(&copy, parent, &e), "%s", e.text);
+    int kind = 0, at = 0;
+    for (const char *text; (text = next_sample(&kind, &at));) {
+        struct err why = {0};
+        graph_free(grown(parent, text, &md_data, NULL, &why));
+        ok(same_graph(parent, copy), "%s changed its parent", text);
+    }
+    graph_free(copy);
+    graph_free(parent);
+}
+
+/* On random networks every new tensor learns at once or when a step of descent has been taken. */
+TEST(what_is_new_learns) {
+    int kind = 0, at = 0, proofs = 0;
+    for (const char *text; (text = next_sample(&kind, &at));) {
+        struct morph_step s;
+        if (!parse_step(&s, text) || !morph_is_exact(&s)) continue;
+        for (uint64_t seed = 1; seed <= 4; seed++) {
+            struct random_graph r = {0};
+            struct random_graph_options o = {.with = RG_CONV, .without = RG_CLIP, .blocks = 3, .least_blocks = 2};
+            struct err e = {0};
+            need(!random_graph(&r, 100 + seed, &o, &e), "%s", e.text);
+            struct graph *child = grown(r.graph, text, NULL, NULL, &e);
+            if (child) prove(r.graph, child, morph_table[s.op]->training == NULL, text);
+            proofs += child != NULL;
+            graph_free(child);
+            graph_free(r.graph);
+        }
+    }
+    ok(proofs > 50, "%d proofs", proofs);
+}
+
+TEST(the_same_seed_gives_the_same_child) {
+    struct graph *parent = residual();
+    int kind = 0, at = 0;
+    for (const char *text; (text = next_sample(&kind, &at));) {
+        struct err e = {0};
+        struct graph *a = grown(parent, text, &md_data, NULL, &e), *b = grown(parent, text, &md_data, NULL, &e);
+        ok(!a == !b && (!a || same_graph(a, b)), "%s", text);
+        graph_free(a);
+        graph_free(b);
+    }
+    graph_free(parent);
+}
+
+TEST(reports_are_json) {
+    struct graph *parent = residual();
+    int kind = 0, at = 0;
+    for (const char *text; (text = next_sample(&kind, &at));) {
+        struct err e = {0};
+        struct text report;
+        struct json *json = NULL;
+        text_init(&report, 1 << 20);
+        struct graph *child = grown(parent, text, &md_data, &report, &e);
+        if (child) ok(!json_parse(&json, report.data, report.length, &e), "%s: %s: %s", text, e.text, report.data);
+        json_free(json);
+        text_free(&report);
+        graph_free(child);
+    }
+    graph_free(parent);
+}
+
+/* ---- without memory ---- */
+
+static const struct graph *starved_parent;
+static const char *starved_step;
+static bool starved_with_data;
+
+static int grow_starved(void) {
+    struct morph_step s;
+    struct morphing m;
+    struct graph *copy;
+    struct err e = {0};
+    struct json *json;
+    int status = json_parse(&json, starved_step, strlen(starved_step), &e);
+    if (status) return status;
+    status = param_parse(&s, morph_step_params, json, "", &e);
+    if (!status) status = morph_check(&s, "", &e);
+    json_free(json);
+    if (!status) status = graph_clone(&copy, starved_parent, &e);
+    if (status) return status;
+    morphing_init(&m, copy, 5, starved_with_data ? &md_data : NULL);
+    status = morph_apply(&m, &s, NULL, &e);
+    morphing_fini(&m);
+    return status;
+}
+
+static void starved(struct graph *parent, const char *step) {
+    starved_parent = parent;
+    starved_step = step;
+    starve(step, grow_starved);
+    graph_free(parent);
+}
+
+TEST(starved_steps_leave_nothing) {
+    starved(usual(40, window(3, 1, 1, 1), false, "Relu"), "{\"op\":\"deepen\",\"layer\":\"conv1\"}");
+    starved(usual(40, window(3, 1, 1, 1), false, "Tanh"),
+            "{\"op\":\"deepen\",\"layer\":\"conv1\",\"mode\":\"netmorph\"}");
+    starved(usual(40, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":2}");
+    starved(usual(40, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"conv1\"}");
+    starved(usual(40, window(1, 1, 1, 0), false, "Relu"),
+            "{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"conv1\",\"mode\":\"concat\"}");
+    starved(usual(40, window(1, 1, 1, 0), false, NULL), "{\"op\":\"activation\",\"layer\":\"conv1\"}");
+}
+
+TEST(starved_widening_leaves_nothing) {
+    starved(usual(42, window(1, 1, 1, 0), true, "Relu"), "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":7}");
+    starved(usual(42, window(1, 1, 1, 0), true, "Relu"),
+            "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":7,\"mode\":\"random-fanin\"}");
+}
+
+TEST(starved_steps_with_data_leave_nothing) {
+    starved_with_data = true;
+    starved(usual(40, window(1, 1, 1, 0), true, "Relu"), "{\"op\":\"deepen\",\"layer\":\"conv1\"}");
+    starved(usual(40, window(1, 1, 1, 0), false, "Tanh"),
+            "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":6,\"mode\":\"grad-max\"}");
+}
+
+TEST(starved_modules_leave_nothing) {
+    starved(usual(41, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"subnet\",\"layer\":\"conv1\"}");
+    starved(usual(41, window(1, 1, 1, 0), false, "Relu"),
+            "{\"op\":\"subnet\",\"layer\":\"conv1\",\"mode\":\"stacked\"}");
+    starved(usual(41, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"module\",\"layer\":\"conv1\",\"recipe\":\"1c1\"}");
+    starved(residual(), "{\"op\":\"module\",\"layer\":\"sum1\",\"recipe\":\"1c1\"}");
+}
+
+TEST_MAIN
