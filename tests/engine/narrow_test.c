@@ -143,7 +143,7 @@ TEST(a_fit_to_too_little_data_is_not_kept_when_held_out_data_say_so) {
     struct text report;
     struct graph *h = narrowed(s.g, HALF, &little, &report);
     for (int k = 0; k < 3; k++) {
-        char at[8];
+        char at[16];
         snprintf(at, sizeof at, "#%d", k);
         double before = SMALL_NUMBER(report, "fits", at, "held_out_error_selected");
         double after = SMALL_NUMBER(report, "fits", at, "held_out_error");
