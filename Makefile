@@ -10,6 +10,7 @@ BUILD     ?= build
 SANITIZER ?=
 ONEDNN    ?= 1
 REAL      ?= float
+TWIN      ?= 1
 VERSION   := $(shell cat VERSION)
 COMMIT    := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
@@ -56,7 +57,7 @@ $(OUT)/gen/web.S: tools/embed $(shell find web -type f)
 $(OUT)/gen/web.o: $(OUT)/gen/web.S
 	$(CC) -c $< -o $@
 
-GENERATED_engine := $(OUT)/gen/onnx.pb-c.o
+GENERATED_engine := $(OUT)/gen/onnx.pb-c.o $(if $(filter 0,$(TWIN)),,$(OUT)/twin.o)
 GENERATED_server := $(OUT)/gen/web.o
 $(call objects_of,$(wildcard engine/formats/*.c)): $(OUT)/gen/onnx.pb-c.h
 
@@ -71,6 +72,24 @@ $(OUT)/%.o: %.c $(OUT)/flags
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(OUT)/server/version.o: CPPFLAGS += -DRETORT_VERSION='"$(VERSION)"' -DRETORT_COMMIT='"$(COMMIT)"'
+
+# ---- the twin: the engine once more, with the other `real` ------------------------------------
+# One object of the archive, made of what its one visible function needs (engine/nn/outputs.h). Names of base and of the
+# libraries stay open, so that both share them. Groups are dissolved, or the linker would keep one of two equal ones.
+TWIN_REAL    := $(if $(filter double,$(REAL)),float,double)
+TWIN_ENTRY   := outputs_$(if $(filter double,$(REAL)),single,double)
+TWIN_FLAGS   := -URETORT_REAL -DRETORT_REAL=$(TWIN_REAL) -URETORT_ONEDNN -DRETORT_ONEDNN=0
+TWIN_OBJECTS := $(patsubst %.c,$(OUT)/twin/%.o,$(foreach room,kernels nn ops,$(wildcard engine/$(room)/*.c)))
+OBJCOPY      ?= objcopy
+
+$(OUT)/twin/%.o: %.c $(OUT)/flags
+	@mkdir -p $(dir $@)
+	$(CC) $(CPPFLAGS) $(TWIN_FLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(OUT)/twin.o: $(TWIN_OBJECTS)
+	@rm -f $(OUT)/twin.a; $(AR) rcs $(OUT)/twin.a $^
+	$(LD) -r --force-group-allocation -u $(TWIN_ENTRY) $(OUT)/twin.a -o $(OUT)/twin/all.o
+	$(OBJCOPY) --keep-global-symbol=$(TWIN_ENTRY) $(OUT)/twin/all.o $@
 
 define archive
 $(OUT)/lib$1.a: $(call objects_of,$(filter-out server/main.c,$(call sources_of,$1))) $(GENERATED_$1)
@@ -112,10 +131,10 @@ DOUBLE_TESTS   := $(patsubst %,$(BUILD)/release-double/tests/engine/%_test,gradi
 PORTABLE_TESTS := $(patsubst %,$(BUILD)/release-portable/tests/engine/%_test,gradient kernels train)
 .PHONY: tests
 tests: $(TESTS) $(REPLAYS)
-	@$(MAKE) --no-print-directory REAL=double SANITIZER= $(DOUBLE_TESTS)
-	@$(MAKE) --no-print-directory ONEDNN=0 SANITIZER= $(PORTABLE_TESTS)
+	@$(MAKE) --no-print-directory REAL=double SANITIZER= TWIN=0 $(DOUBLE_TESTS)
+	@$(MAKE) --no-print-directory ONEDNN=0 SANITIZER= TWIN=0 $(PORTABLE_TESTS)
 
-$(OUT)/bench/step: $(OUT)/bench/step.o $(call archives_of,engine)
+$(OUT)/bench/%: $(OUT)/bench/%.o $(call archives_of,engine)
 	$(CC) $(LDFLAGS) $^ $(call libs_of,engine) -o $@
 
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)

@@ -1,6 +1,7 @@
 /* memory.c - the only place that calls the malloc family. */
 #include "base/memory.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,12 +40,15 @@ void *mem_resize(void *p, size_t n, size_t size) {
     return p ? moved : counted(moved);
 }
 
-void *mem_alloc_aligned(size_t size) {
+void *mem_alloc_vectors(size_t size) {
     size_t room;
     if (refused() || !mem_add(&room, size ? size : 1, MEM_ALIGN - 1)) return NULL;
-    room -= room % MEM_ALIGN;
-    void *p = counted(aligned_alloc(MEM_ALIGN, room));
-    if (p) memset(p, 0, room);
+    return counted(aligned_alloc(MEM_ALIGN, room - room % MEM_ALIGN));
+}
+
+void *mem_alloc_aligned(size_t size) {
+    void *p = mem_alloc_vectors(size);
+    if (p) memset(p, 0, size);
     return p;
 }
 
@@ -65,6 +69,11 @@ void mem_free(void *p) {
 
 void mem_free_aligned(void *p) {
     mem_free(p);
+}
+
+/* Setting the threshold also keeps glibc from raising it to 32 MiB when such a block is freed. */
+void mem_return_large(void) {
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
 }
 
 bool mem_mul(size_t *out, size_t a, size_t b) {

@@ -25,6 +25,10 @@ void *mem_resize(void *p, size_t n, size_t size) __attribute__((warn_unused_resu
 /* Zeroed bytes aligned to MEM_ALIGN, or NULL. Free with mem_free_aligned. */
 void *mem_alloc_aligned(size_t size) __attribute__((malloc, warn_unused_result));
 
+/* Uninitialised bytes aligned to MEM_ALIGN, or NULL: what will be computed with and is filled at once. Free with
+ * mem_free. */
+void *mem_alloc_vectors(size_t size) __attribute__((malloc, warn_unused_result));
+
 /* A copy of `size` bytes, or NULL. */
 void *mem_copy(const void *p, size_t size) __attribute__((malloc, warn_unused_result));
 
@@ -37,6 +41,9 @@ void mem_free_aligned(void *p);
 /* a * b or a + b into *out; false when it overflows (and *out is untouched). */
 bool mem_mul(size_t *out, size_t a, size_t b) __attribute__((warn_unused_result));
 bool mem_add(size_t *out, size_t a, size_t b) __attribute__((warn_unused_result));
+
+/* From now on large blocks go back to the system when they are freed, not when it suits the allocator. */
+void mem_return_large(void);
 
 /* Makes the nth allocation of this process from now fail (1 = the next), and every later
  * one too when `for_good`; n = 0 switches it off. For tests. */

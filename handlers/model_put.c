@@ -18,17 +18,9 @@ static int check_size(const struct request *r, uint64_t size, struct err *e) {
                    (unsigned long long)size, (unsigned long long)r->service->network_max);
 }
 
-int model_load(void **out, const struct request *r, int64_t blob, int64_t size, struct err *e) {
-    *out = NULL;
+int model_open(struct model_bytes *out, const struct request *r, int64_t blob, int64_t size, struct err *e) {
     int code = check_size(r, (uint64_t)size, e);
-    if (code) return code;
-    char *bytes = mem_alloc((size_t)size);
-    if (!bytes) return err_memory(e, (unsigned long long)size);
-    code = store_blob_read(bytes, (size_t)size, r->store, blob, 0, e);
-    if (code)
-        mem_free(bytes);
-    else
-        *out = bytes;
+    if (!code) out->origin = store_blob_origin(&out->place, r->store, blob, size);
     return code;
 }
 
@@ -58,11 +50,9 @@ static void abandon(void *state, struct store *store) {
 
 static int describe(struct network_facts *facts, const struct request *r, const struct store_blob *blob,
                     struct err *e) {
-    void *bytes = NULL;
-    int code = model_load(&bytes, r, blob->id, blob->size, e);
-    if (!code) code = blame_content(r->service->intake->network(facts, bytes, (size_t)blob->size, e), e);
-    mem_free(bytes);
-    return code;
+    struct model_bytes bytes;
+    int code = model_open(&bytes, r, blob->id, blob->size, e);
+    return code ? code : blame_content(r->service->intake->network(facts, &bytes.origin, e), e);
 }
 
 static int reply_stored(struct response *out, const struct request *r, const struct store_version *v, bool existed,

@@ -236,13 +236,11 @@ const struct route model_sha256_get = {
 
 static int get_graph(const struct request *r, struct response *out, struct err *e) {
     struct store_model m = {0};
-    void *bytes = NULL;
+    struct model_bytes bytes;
     int code = store_model_get(&m, r->store, r->captures[0], e);
-    if (!code) code = model_load(&bytes, r, m.blob, m.version.bytes, e);
-    if (!code)
-        code = r->service->intake->graph(reply_text(out, 200, "application/json"), bytes, (size_t)m.version.bytes, e);
+    if (!code) code = model_open(&bytes, r, m.blob, m.version.bytes, e);
+    if (!code) code = r->service->intake->graph(reply_text(out, 200, "application/json"), &bytes.origin, e);
     if (!code) reply_version_headers(out, r, &m.version, r->captures[0], "/graph");
-    mem_free(bytes);
     store_model_fini(&m);
     return code;
 }

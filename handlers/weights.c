@@ -30,15 +30,14 @@ static int end_writer(struct store_blob *out, struct store_writer *writer, int c
 
 static int write_weights(struct store_blob *out, const struct request *r, const struct store_model *m, struct err *e) {
     struct store_writer *writer = NULL;
-    void *bytes = NULL;
-    int code = model_load(&bytes, r, m->blob, m->version.bytes, e);
+    struct model_bytes bytes;
+    int code = model_open(&bytes, r, m->blob, m->version.bytes, e);
     if (!code) code = store_writer_open(&writer, r->store, STORE_BLOB_MAX, e);
     if (!code) {
         const struct byte_taker to = {writer, take_bytes};
-        code = r->service->intake->weights(&to, bytes, (size_t)m->version.bytes, e);
+        code = r->service->intake->weights(&to, &bytes.origin, e);
         code = end_writer(out, writer, code, e);
     }
-    mem_free(bytes);
     return code;
 }
 
@@ -150,12 +149,11 @@ static int write_network(bool *changed, struct store_blob *out, const struct req
 int weights_apply(struct store_blob *blob, const struct request *r, const char *name, struct err *e) {
     struct store_model m = {0};
     struct weights_taker *w = NULL;
-    void *bytes = NULL;
+    struct model_bytes bytes;
     bool changed = false;
     int code = store_model_get(&m, r->store, name, e);
-    if (!code) code = model_load(&bytes, r, m.blob, m.version.bytes, e);
-    if (!code) code = r->service->intake->weights_open(&w, bytes, (size_t)m.version.bytes, e);
-    mem_free(bytes);
+    if (!code) code = model_open(&bytes, r, m.blob, m.version.bytes, e);
+    if (!code) code = r->service->intake->weights_open(&w, &bytes.origin, e);
     if (!code) code = feed_blob(w, r, blob, e);
     if (!code) code = write_network(&changed, blob, r, w, e);
     r->service->intake->weights_close(w);

@@ -8,7 +8,9 @@
 #include "base/memory.h"
 #include "store/cache.h"
 
-#define SMALL_ARRAY ((size_t)32 << 20) /* larger ones are mapped from a scratch file */
+/* Arrays up to this are read into memory, or up to a share of what the job may take; others are mapped. */
+#define SMALL_ARRAYS ((size_t)32 << 20)
+#define SMALL_SHARE 16
 #define NS_PER_MS 1000000
 #define STOP_GRACE_MS 3000
 
@@ -64,6 +66,11 @@ static int load_array(struct data_array *out, struct source *source, void *conte
     return loader_array(out, source, &h->loader, reference, name, e);
 }
 
+static int take_scratch(void **out, size_t size, void *context, struct err *e) {
+    struct job_host *h = context;
+    return scratch_take(out, &h->loader.scratch, size, e);
+}
+
 /* ---- the cache ---- */
 
 static int cache_get(void *out, size_t size, void *context, const struct digest *key, struct err *e) {
@@ -90,32 +97,29 @@ static int cache_put(const void *bytes, size_t size, void *context, const struct
 
 /* ---- checkpoints ---- */
 
-/* The bytes of a checkpoint, if they are what was written. */
-static int read_checkpoint(void **out, size_t *size, struct job_host *h, int age, struct err *e) {
+static int checkpoint_read_part(void *to, size_t size, size_t offset, void *context, struct err *e) {
+    struct job_host *h = context;
+    return store_blob_read(to, size, h->store, h->found, (int64_t)offset, e);
+}
+
+/* A checkpoint whose bytes are what was written. */
+static int find_checkpoint(struct checkpoint_source *out, struct job_host *h, int age, struct err *e) {
     struct store_checkpoint c;
     int status = store_checkpoint_get(&c, h->store, h->lease.job, age, e);
+    if (!status) status = store_blob_verify(h->store, c.blob.id, e);
+    if (status == E_CORRUPT) err_set(e, status, "the checkpoint of step %lld is damaged", (long long)c.step);
     if (status) return status;
-    void *bytes = mem_alloc((size_t)c.blob.size + 1);
-    if (!bytes) return err_memory(e, (unsigned long long)c.blob.size);
-    status = store_blob_read(bytes, (size_t)c.blob.size, h->store, c.blob.id, 0, e);
-    struct digest sum = digest_of(bytes, status ? 0 : (size_t)c.blob.size);
-    if (!status && !digest_equal(&sum, &c.blob.digest))
-        status = err_set(e, E_CORRUPT, "the checkpoint of step %lld is damaged", (long long)c.step);
-    if (status) {
-        mem_free(bytes);
-        return status;
-    }
-    *out = bytes;
-    *size = (size_t)c.blob.size;
+    h->found = c.blob.id;
+    *out = (struct checkpoint_source){(size_t)c.blob.size, checkpoint_read_part, h};
     return 0;
 }
 
-static int checkpoint_load(void **out, size_t *size, void *context, struct err *e) {
+static int checkpoint_find(struct checkpoint_source *out, void *context, struct err *e) {
     struct job_host *h = context;
-    *size = 0;
+    *out = (struct checkpoint_source){0};
     for (int age = 0; age < STORE_CHECKPOINTS_KEPT; age++) {
         struct err why = {0};
-        int status = read_checkpoint(out, size, h, age, &why);
+        int status = find_checkpoint(out, h, age, &why);
         if (!status) return 0;
         if (status == E_NOMEM) return err_set(e, status, "%s", why.text);
         if (status == E_NOT_FOUND) continue;
@@ -133,13 +137,24 @@ static bool checkpoint_due(void *context) {
     return clock_monotonic_ns() - h->checkpoint_ns >= h->options.checkpoint_ms * NS_PER_MS;
 }
 
+static int put_pieces(struct store_blob *out, struct job_host *h, const struct checkpoint_part *pieces, int n,
+                      struct err *e) {
+    struct store_writer *w = NULL;
+    int status = store_writer_open(&w, h->store, STORE_BLOB_MAX, e);
+    if (status) return status;
+    for (int i = 0; i < n && !status; i++) status = store_writer_add(w, pieces[i].data, pieces[i].size, e);
+    if (!status) return store_writer_finish(out, NULL, w, NULL, e);
+    store_writer_abandon(w);
+    return status;
+}
+
 /* One that cannot be written costs steps if the worker dies, not the job. */
-static int checkpoint_save(const void *bytes, size_t size, void *context, struct err *e) {
+static int checkpoint_save(const struct checkpoint_part *pieces, int n, void *context, struct err *e) {
     struct job_host *h = context;
     struct store_blob blob;
     struct err why = {0};
     int64_t began = clock_monotonic_ns();
-    int status = store_blob_put(&blob, h->store, bytes, size, &why);
+    int status = put_pieces(&blob, h, pieces, n, &why);
     if (!status) status = store_checkpoint_put(h->store, &h->lease, h->step + 1, blob.id, &why);
     if (status && status != E_LOST) log_warn("job %lld: no checkpoint: %s", (long long)h->lease.job, why.text);
     h->checkpoint_ns = clock_monotonic_ns();
@@ -169,17 +184,22 @@ void job_host_init(struct job_host *h, struct store *s, const struct store_lease
     h->lease = *lease;
     h->options = *options;
     h->checkpoint_ns = clock_monotonic_ns();
-    struct loader_options loading = {
-        .folder = options->folder, .small = SMALL_ARRAY, .memory = options->memory, .tick = loading_tick, .context = h};
+    size_t small = options->memory / SMALL_SHARE;
+    struct loader_options loading = {.folder = options->folder,
+                                     .small = small && small < SMALL_ARRAYS ? small : SMALL_ARRAYS,
+                                     .memory = options->memory,
+                                     .tick = loading_tick,
+                                     .context = h};
     loader_init(&h->loader, s, references, &loading);
     teller_init(&h->teller, s, lease);
     h->host = (struct host){
         .context = h,
         .load_graph = load_graph,
         .load_array = load_array,
+        .scratch = take_scratch,
         .cache_get = cache_get,
         .cache_put = cache_put,
-        .checkpoint_load = checkpoint_load,
+        .checkpoint_find = checkpoint_find,
         .checkpoint_due = checkpoint_due,
         .checkpoint_save = checkpoint_save,
         .progress = progress,

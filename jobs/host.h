@@ -33,6 +33,7 @@ struct job_host {
     struct teller teller;
     int64_t checkpoint_ns; /* when the last one was made, or the run began */
     int64_t step;          /* told last */
+    int64_t found;         /* blob of the checkpoint that the run goes on from */
     int64_t stop_ns;       /* when it was noticed that the worker shall end; 0 = it shall not */
     bool stop_seen;        /* the method has been asked for a last checkpoint */
 };

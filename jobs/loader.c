@@ -1,12 +1,7 @@
 /* loader.c - bytes of blobs to graphs and arrays. */
 #include "jobs/loader.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/memory.h"
 #include "base/text.h"
@@ -14,20 +9,16 @@
 #include "store/datasets.h"
 #include "store/models.h"
 
-#define PIECE ((size_t)4 << 20) /* bytes copied to a scratch file at a time */
+#define PIECE ((size_t)4 << 20) /* bytes read at a time */
 
 void loader_init(struct loader *l, struct store *s, const struct references *references,
                  const struct loader_options *options) {
     *l = (struct loader){.store = s, .references = references, .options = *options};
-}
-
-static void drop_array(struct loaded_array *a) {
-    if (a->map) munmap(a->map, a->mapped);
-    mem_free(a->block);
+    scratch_init(&l->scratch, options->folder, options->folder ? options->small : SIZE_MAX);
 }
 
 void loader_fini(struct loader *l) {
-    for (size_t i = 0; i < l->n_arrays; i++) drop_array(&l->arrays[i]);
+    scratch_fini(&l->scratch);
     mem_free(l->arrays);
     l->arrays = NULL;
     l->n_arrays = 0;
@@ -43,21 +34,10 @@ static int version_of(const struct store_version **out, const struct loader *l, 
 
 /* ---- networks ---- */
 
-static int read_blob(void **out, size_t size, struct loader *l, int64_t blob, struct err *e) {
-    void *bytes = mem_alloc(size);
-    if (!bytes) return err_memory(e, size);
-    int status = store_blob_read(bytes, size, l->store, blob, 0, e);
-    if (status)
-        mem_free(bytes);
-    else
-        *out = bytes;
-    return status;
-}
-
 int loader_graph(struct graph **out, struct source *source, struct loader *l, const char *reference, struct err *e) {
     const struct store_version *version = NULL;
     struct store_model model = {0};
-    void *bytes = NULL;
+    struct store_blob_place place;
     int status = version_of(&version, l, STORE_MODEL, reference, e);
     if (!status) status = store_model_read(&model, l->store, version->id, e);
     if (status) return status;
@@ -65,13 +45,12 @@ int loader_graph(struct graph **out, struct source *source, struct loader *l, co
     if (l->options.memory && size > l->options.memory)
         status = err_set(e, E_TOO_LARGE, "model %s has %zu bytes, a job may take %zu (--memory)", reference, size,
                          l->options.memory);
-    if (!status) status = read_blob(&bytes, size, l, model.blob, e);
     if (!status) {
-        status = onnx_read(out, bytes, size, e);
+        struct byte_origin origin = store_blob_origin(&place, l->store, model.blob, model.version.bytes);
+        status = onnx_read_from(out, &origin, e);
         if (status) err_prefix(e, "model %s", reference);
     }
     if (!status && source) *source = (struct source){model.version.digest, (uint64_t)size};
-    mem_free(bytes);
     store_model_fini(&model);
     return status;
 }
@@ -82,70 +61,25 @@ static int tick(struct loader *l, struct err *e) {
     return l->options.tick ? l->options.tick(l->options.context, e) : 0;
 }
 
-static int io_error(struct err *e, const char *what) {
-    return err_set(e, E_IO, "%s a scratch file for a data set: %s", what, strerror(errno));
-}
-
-static int write_all(int file, const char *bytes, size_t size, struct err *e) {
-    while (size > 0) {
-        ssize_t n = write(file, bytes, size);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return io_error(e, "writing");
-        bytes += n;
-        size -= (size_t)n;
+/* Piece by piece into memory, or into a map of a file. */
+static int fetch_data(struct loaded_array *out, struct loader *l, const struct store_array *a, struct err *e) {
+    char *bytes;
+    void *block;
+    if (!l->options.folder && (size_t)a->bytes > l->options.small) return 0;
+    int status = scratch_take(&block, &l->scratch, (size_t)a->bytes + 1, e);
+    if (status) {
+        err_prefix(e, "array %s", a->name);
+        return status;
     }
-    return 0;
-}
-
-/* A file without a name in the folder: it goes with the process, however that ends. */
-static int scratch_file(int *out, const char *folder, struct err *e) {
-    *out = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (*out >= 0) return 0;
-    char path[4096];
-    if (!text_print(path, sizeof path, "%s/scratch-XXXXXX", folder)) return err_set(e, E_IO, "too long a folder name");
-    *out = mkostemp(path, O_CLOEXEC);
-    if (*out < 0) return io_error(e, "making");
-    unlink(path);
-    return 0;
-}
-
-static int copy_to_file(int file, struct loader *l, const struct store_array *a, struct err *e) {
-    char *piece = mem_alloc(PIECE);
-    if (!piece) return err_memory(e, PIECE);
-    int status = 0;
+    bytes = block;
     for (int64_t done = 0; done < a->bytes && !status; done += (int64_t)PIECE) {
         size_t size = (size_t)(a->bytes - done) < PIECE ? (size_t)(a->bytes - done) : PIECE;
-        status = store_blob_read(piece, size, l->store, a->blob, a->offset + done, e);
-        if (!status) status = write_all(file, piece, size, e);
+        status = store_blob_read(bytes + done, size, l->store, a->blob, a->offset + done, e);
         if (!status) status = tick(l, e);
     }
-    mem_free(piece);
+    scratch_seal(&l->scratch, block);
+    out->array.data = block;
     return status;
-}
-
-static int map_array(struct loaded_array *out, struct loader *l, const struct store_array *a, struct err *e) {
-    int file, status = scratch_file(&file, l->options.folder, e);
-    if (status) return status;
-    status = copy_to_file(file, l, a, e);
-    if (!status) {
-        out->mapped = (size_t)a->bytes;
-        out->map = mmap(NULL, out->mapped, PROT_READ, MAP_SHARED, file, 0);
-        if (out->map == MAP_FAILED) {
-            out->map = NULL;
-            status = io_error(e, "mapping");
-        }
-    }
-    close(file);
-    out->array.data = out->map;
-    return status;
-}
-
-static int fetch_data(struct loaded_array *out, struct loader *l, const struct store_array *a, struct err *e) {
-    if ((size_t)a->bytes > l->options.small) return l->options.folder ? map_array(out, l, a, e) : 0;
-    out->block = mem_alloc((size_t)a->bytes + 1);
-    if (!out->block) return err_memory(e, (unsigned long long)a->bytes);
-    out->array.data = out->block;
-    return store_blob_read(out->block, (size_t)a->bytes, l->store, a->blob, a->offset, e);
 }
 
 static int describe(struct loaded_array *out, const struct store_array *a, struct err *e) {
@@ -197,8 +131,6 @@ static int load(struct loaded_array **out, struct loader *l, const struct store_
         (*out)->version = version->id;
         text_copy((*out)->name, sizeof(*out)->name, name);
         l->n_arrays++;
-    } else if (a && *out) {
-        drop_array(*out);
     }
     store_dataset_fini(&d);
     return status;

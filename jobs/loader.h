@@ -8,14 +8,16 @@
 #include "base/error.h"
 #include "engine/transfer/method.h"
 #include "jobs/references.h"
+#include "jobs/scratch.h"
 #include "store/store.h"
 
 #define LOADER_MAX_ARRAYS 64
 
 struct loader_options {
-    const char *folder; /* where large arrays lie while they are mapped; NULL = only small ones are read */
-    size_t small;       /* arrays of up to so many bytes are read into memory */
-    size_t memory;      /* largest network file that is read, in bytes; 0 = no limit */
+    const char
+        *folder;   /* where scratch files lie, from which large arrays are mapped; NULL = only small ones are read */
+    size_t small;  /* bytes that arrays may take in memory: with a folder all together, else each */
+    size_t memory; /* largest network file that is read, in bytes; 0 = no limit */
     /* Called between pieces of large arrays; an error ends the loading. May be NULL. */
     int (*tick)(void *context, struct err *e);
     void *context;
@@ -27,9 +29,6 @@ struct loaded_array {
     char name[65];
     struct data_array array;
     struct source source;
-    void *block; /* from mem_alloc, or NULL */
-    void *map;   /* mapped, or NULL */
-    size_t mapped;
 };
 
 struct loader {
@@ -38,6 +37,7 @@ struct loader {
     struct loader_options options;
     struct loaded_array *arrays;
     size_t n_arrays;
+    struct scratch scratch; /* their data, and what else is as large */
 };
 
 /* Borrows store and references. */

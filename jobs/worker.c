@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/text.h"
 #include "engine/kernels/crew.h"
 #include "jobs/pulse.h"
@@ -37,6 +38,7 @@ static void take_signals(void) {
     sigemptyset(&action.sa_mask);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a file too large is an error to be told */
 }
 
 static int64_t or_standard(int64_t value, int64_t standard) {
@@ -123,6 +125,7 @@ int worker_main(const struct worker_options *options) {
     struct store *s = NULL;
     struct err e = {0};
     take_signals();
+    mem_return_large();
     if (store_open(&s, &(struct store_options){.folder = options->folder}, &e)) {
         log_error("%s", e.text);
         return 1;

@@ -22,6 +22,7 @@
 
 #include "base/digest.h"
 #include "base/error.h"
+#include "base/origin.h"
 #include "base/param.h"
 #include "base/text.h"
 
@@ -194,15 +195,15 @@ struct weights_taker;
 
 struct intake {
     /* Imports a network and describes it: free *out with network_facts_free, in any case. Errors say what is wrong with it. */
-    int (*network)(struct network_facts *out, const void *bytes, size_t size, struct err *e);
+    int (*network)(struct network_facts *out, const struct byte_origin *from, struct err *e);
     /* Appends the nodes of a network as a JSON object. */
-    int (*graph)(struct text *out, const void *bytes, size_t size, struct err *e);
+    int (*graph)(struct text *out, const struct byte_origin *from, struct err *e);
 
     /* Writes the weights of a network as a safetensors file: a tensor per float initializer, under its name. */
-    int (*weights)(const struct byte_taker *to, const void *bytes, size_t size, struct err *e);
-    /* Takes such a file, piece by piece, for the network in bytes[0..size). At its end: *changed is whether any weight
+    int (*weights)(const struct byte_taker *to, const struct byte_origin *from, struct err *e);
+    /* Takes such a file, piece by piece, for the network in `from`. At its end: *changed is whether any weight
      * differs; if so, the network with the new ones is written. After an error only weights_close is left. */
-    int (*weights_open)(struct weights_taker **out, const void *bytes, size_t size, struct err *e);
+    int (*weights_open)(struct weights_taker **out, const struct byte_origin *from, struct err *e);
     int (*weights_feed)(struct weights_taker *w, const void *bytes, size_t size, struct err *e);
     int (*weights_finish)(bool *changed, struct weights_taker *w, const struct byte_taker *to, struct err *e);
     void (*weights_close)(struct weights_taker *w);
@@ -251,7 +252,7 @@ struct service {
     int64_t started_ms; /* wall clock */
     uint64_t upload_max;
     uint64_t memory;      /* bytes a job may take; 0 = no limit */
-    uint64_t network_max; /* bytes of an ONNX file that may be looked at: importing takes a multiple */
+    uint64_t network_max; /* bytes of an ONNX file that may be looked at: importing takes as much */
     int workers, uploads, connections, streams;
     bool open;         /* no tokens: everybody may do everything */
     const char *hosts; /* names this server goes by besides localhost and its addresses; "" = none */

@@ -27,11 +27,11 @@ static void put_ports(struct json_writer *w, const char *name, const struct grap
 
 /* ---- facts ---- */
 
-int intake_network(struct network_facts *out, const void *bytes, size_t size, struct err *e) {
+int intake_network(struct network_facts *out, const struct byte_origin *from, struct err *e) {
     struct graph *g = NULL;
     struct description d = {0};
     *out = (struct network_facts){0};
-    int code = onnx_read(&g, bytes, size, e);
+    int code = onnx_read_from(&g, from, e);
     if (!code) code = describe_graph(&d, g, e);
     if (code)
         description_free(&d);
@@ -107,9 +107,9 @@ static void put_graph(struct json_writer *w, const struct graph *g) {
     json_close_object(w);
 }
 
-int intake_graph(struct text *out, const void *bytes, size_t size, struct err *e) {
+int intake_graph(struct text *out, const struct byte_origin *from, struct err *e) {
     struct graph *g = NULL;
-    int code = onnx_read(&g, bytes, size, e);
+    int code = onnx_read_from(&g, from, e);
     if (!code) {
         struct json_writer w = json_writer(out);
         put_graph(&w, g);

@@ -27,20 +27,20 @@ static struct byte_sink sink_to(struct byte_taker *to) {
     return (struct byte_sink){put, to};
 }
 
-int intake_weights(const struct byte_taker *to, const void *bytes, size_t size, struct err *e) {
+int intake_weights(const struct byte_taker *to, const struct byte_origin *from, struct err *e) {
     struct graph *g = NULL;
     struct byte_taker taker = *to;
-    int code = onnx_read_plain(&g, bytes, size, e);
+    int code = onnx_read_plain(&g, from, e);
     if (!code) code = weights_write(sink_to(&taker), g, e);
     forget(g);
     return code;
 }
 
-int intake_weights_open(struct weights_taker **out, const void *bytes, size_t size, struct err *e) {
+int intake_weights_open(struct weights_taker **out, const struct byte_origin *from, struct err *e) {
     struct weights_taker *w = mem_calloc(1, sizeof *w);
     *out = NULL;
     if (!w) return err_memory(e, sizeof *w);
-    int code = onnx_read_plain(&w->g, bytes, size, e);
+    int code = onnx_read_plain(&w->g, from, e);
     if (!code) code = weights_reader_new(&w->reader, w->g, e);
     if (code)
         intake_weights_close(w);

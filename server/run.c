@@ -28,7 +28,7 @@ static const char usage[] =
     "  -o OUT.npz    writes every output under its name\n"
     "  --export OUT  writes the network as retort gives it out\n"
     "  --threads N   0 = one per processor (the default)\n"
-    "  --time S      repeats the run for S seconds and prints the median time of one\n";
+    "  --time S      repeats the run for S seconds and prints the median time of one, and its memory\n";
 
 static bool parse_options(struct options *o, int argc, char **argv) {
     for (int i = 0; i < argc; i++) {
@@ -115,8 +115,8 @@ static int read_stream(struct array **out, const char *bytes, size_t size, struc
 }
 
 static int read_input(struct array **out, const char *path, struct err *e) {
-    char *bytes;
-    size_t size, length = strlen(path);
+    char *bytes = NULL;
+    size_t size = 0, length = strlen(path);
     int status = read_file(&bytes, &size, path, e);
     if (status) return status;
     bool tensor = length > 3 && strcmp(path + length - 3, ".pb") == 0;
@@ -126,13 +126,23 @@ static int read_input(struct array **out, const char *path, struct err *e) {
     return status;
 }
 
+static int read_piece(void *to, size_t size, uint64_t offset, void *context, struct err *e) {
+    FILE *f = context;
+    bool good = fseeko(f, (off_t)offset, SEEK_SET) == 0 && fread(to, 1, size, f) == size;
+    return good ? 0 : err_set(e, E_IO, "the file ended early");
+}
+
+/* Piece by piece: the weights are in memory once. */
 static int read_model(struct graph **out, const char *path, struct err *e) {
-    char *bytes;
-    size_t size;
-    int status = read_file(&bytes, &size, path, e);
-    if (status) return status;
-    status = onnx_read(out, bytes, size, e);
-    mem_free(bytes);
+    FILE *f = fopen(path, "rb");
+    off_t length = f && fseeko(f, 0, SEEK_END) == 0 ? ftello(f) : -1;
+    if (length < 0) {
+        if (f) fclose(f);
+        return err_set(e, E_NOT_FOUND, "cannot read %s", path);
+    }
+    struct byte_origin origin = {(uint64_t)length, read_piece, f};
+    int status = onnx_read_from(out, &origin, e);
+    fclose(f);
     if (status) err_prefix(e, "%s", path);
     return status;
 }
@@ -280,6 +290,10 @@ static int print_time(struct session *s, struct err *e) {
     printf("time: %.1f us, median of %zu runs of %zu samples, %d threads\n", times[n / 2], n, s->chunk,
            crew_threads(s->crew));
     mem_free(times);
+    struct net_memory m = net_memory(s->net);
+    const double mib = 1 << 20;
+    printf("memory: %.1f MiB of weights, %.1f MiB packed and scratch, %.1f MiB activations (%.1f MiB live)\n",
+           (double)m.parameters / mib, (double)m.workspace / mib, (double)m.activations / mib, (double)m.live / mib);
     return 0;
 }
 
@@ -325,6 +339,7 @@ static int run_session(struct session *s, struct err *e) {
 int run_main(int argc, char **argv) {
     struct session s = {0};
     struct err e = {0};
+    mem_return_large();
     if (!parse_options(&s.options, argc, argv)) {
         fputs(usage, stderr);
         return 2;

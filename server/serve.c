@@ -95,12 +95,12 @@ static void collect_garbage(struct server *s, bool at_start) {
     s->gc_due_ns = clock_monotonic_ns() + (report.more ? 1000 : GC_EVERY_MS) * NS_PER_MS;
 }
 
-/* Importing a network takes about three times its size; half of the memory may go into that, and two
- * may be looked at. */
+/* Importing a network takes a little more than its size, and one that is made to take much about four times it;
+ * half of the memory may go into that, and two may be looked at. */
 static uint64_t network_max(uint64_t memory) {
     uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     uint64_t may_take = memory && memory < machine / 2 ? memory : machine / 2;
-    return may_take / 6;
+    return may_take / 4;
 }
 
 static void describe_service(struct server *s) {

@@ -144,3 +144,13 @@ int blob_remove(bool *done, struct store *s, int64_t blob, int64_t until, struct
     }
     return 0;
 }
+
+static int read_place(void *to, size_t size, uint64_t offset, void *context, struct err *e) {
+    const struct store_blob_place *p = context;
+    return store_blob_read(to, size, p->store, p->blob, (int64_t)offset, e);
+}
+
+struct byte_origin store_blob_origin(struct store_blob_place *place, struct store *s, int64_t blob, int64_t size) {
+    *place = (struct store_blob_place){s, blob};
+    return (struct byte_origin){(uint64_t)size, read_place, place};
+}

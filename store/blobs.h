@@ -8,6 +8,7 @@
 #define STORE_BLOBS_H
 
 #include "base/digest.h"
+#include "base/origin.h"
 #include "store/store.h"
 
 #define STORE_CHUNK_SIZE (1 << 20)                       /* bytes per row */
@@ -57,6 +58,13 @@ int store_blob_find(struct store_blob *out, struct store *s, const struct digest
  * transaction; only the slice is read. E_NOT_FOUND when any of the bytes is not there (beyond the
  * end, or collected): `to` is then undefined. */
 int store_blob_read(void *to, size_t size, struct store *s, int64_t blob, int64_t offset, struct err *e);
+
+/* A blob as an origin. *place must live as long as it. */
+struct store_blob_place {
+    struct store *store;
+    int64_t blob;
+};
+struct byte_origin store_blob_origin(struct store_blob_place *place, struct store *s, int64_t blob, int64_t size);
 
 /* Keeps garbage collection away from the blob for at least `ms` from now; writes only when the
  * present hold ends before half of that, so call it as often as you like while sending. E_NOT_FOUND. */

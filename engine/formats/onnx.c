@@ -187,18 +187,18 @@ static int read_graph(struct graph *g, Onnx__GraphProto *p, size_t size, bool fo
     return rc || !fold ? rc : graph_fold(g, e);
 }
 
-static int read_model(struct graph **out, const void *bytes, size_t size, bool fold, struct err *e) {
+static int read_model(struct graph **out, const struct byte_origin *origin, bool fold, struct err *e) {
     struct proto_memory memory;
     ProtobufCMessage *message;
     struct graph *g = NULL;
     int opset = 0;
-    int rc = proto_unpack(&message, &memory, &onnx__model_proto__descriptor, bytes, size, e);
+    int rc = proto_unpack(&message, &memory, &onnx__model_proto__descriptor, origin, e);
     if (rc) return rc;
     Onnx__ModelProto *m = (Onnx__ModelProto *)message;
     rc = check_model(m, e);
     if (!rc) rc = read_opset(&opset, m, e);
     if (!rc) rc = graph_new(&g, text_or(m->graph->name, ""), opset, e);
-    if (!rc) rc = read_graph(g, m->graph, size, fold, e);
+    if (!rc) rc = read_graph(g, m->graph, origin->size, fold, e);
     proto_free(message, &memory);
     if (rc) {
         graph_free(g);
@@ -208,10 +208,15 @@ static int read_model(struct graph **out, const void *bytes, size_t size, bool f
     return 0;
 }
 
-int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e) {
-    return read_model(out, bytes, size, true, e);
+int onnx_read_from(struct graph **out, const struct byte_origin *origin, struct err *e) {
+    return read_model(out, origin, true, e);
 }
 
-int onnx_read_plain(struct graph **out, const void *bytes, size_t size, struct err *e) {
-    return read_model(out, bytes, size, false, e);
+int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e) {
+    struct byte_origin origin = byte_origin_memory(bytes, size);
+    return read_model(out, &origin, true, e);
+}
+
+int onnx_read_plain(struct graph **out, const struct byte_origin *origin, struct err *e) {
+    return read_model(out, origin, false, e);
 }

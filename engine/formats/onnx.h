@@ -12,6 +12,7 @@
 
 #include <stddef.h>
 
+#include "base/origin.h"
 #include "engine/formats/sink.h"
 #include "engine/nn/graph.h"
 
@@ -21,12 +22,17 @@
 
 /* The graph, finished (graph_finish). Names stay. Constant nodes become constants of the graph with
  * `literal` set. Graph inputs that have an initializer are constants. A first dimension without a
- * number is DIM_BATCH, others without one are free axes with their names; a number stays. Weights are copied once; `bytes` is not needed afterwards. */
+ * number is DIM_BATCH, others without one are free axes with their names; a number stays. The file is read in pieces, and
+ * weights that come as raw data straight to where they stay: they are in memory once. The origin is not needed
+ * afterwards. */
+int onnx_read_from(struct graph **out, const struct byte_origin *origin, struct err *e);
+
+/* The same for a file that is in memory. */
 int onnx_read(struct graph **out, const void *bytes, size_t size, struct err *e);
 
-/* The same without graph_fold: every initializer of the file is a constant under its own name, and what the file
+/* onnx_read_from without graph_fold: every initializer of the file is a constant under its own name, and what the file
  * computes from initializers (a transposed weight) is still a node. */
-int onnx_read_plain(struct graph **out, const void *bytes, size_t size, struct err *e);
+int onnx_read_plain(struct graph **out, const struct byte_origin *origin, struct err *e);
 
 /* Writes a finished graph without free axes; the same graph gives the same bytes. Literals become Constant nodes, other
  * constants initializers. */

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "base/origin.h"
 #include "engine/formats/sink.h"
 #include "engine/nn/array.h"
 #include "engine/nn/graph.h"
@@ -22,13 +23,11 @@ struct proto_memory {
     bool refused; /* base/memory.h had no more */
 };
 
-/* Checks the bytes against the message's description, without recursion and without memory: fields
- * within their message, at most ONNX_MAX_DEPTH messages in each other, single messages once, UTF-8. */
-int proto_check(const ProtobufCMessageDescriptor *type, const void *bytes, size_t size, struct err *e);
-
-/* Checks and unpacks. Free with proto_free. */
+/* Checks the bytes against the message's description - fields within their message, at most ONNX_MAX_DEPTH
+ * messages in each other, single messages once, UTF-8 - and unpacks. The raw data of tensors are read once and
+ * straight to where they stay; they do not count against the budget. Free with proto_free. */
 int proto_unpack(ProtobufCMessage **out, struct proto_memory *m, const ProtobufCMessageDescriptor *type,
-                 const void *bytes, size_t size, struct err *e);
+                 const struct byte_origin *origin, struct err *e);
 void proto_free(ProtobufCMessage *message, struct proto_memory *m);
 
 /* Writes a message; what it refers to is borrowed. */

@@ -165,7 +165,8 @@ void onnx_tensor_borrow(Onnx__TensorProto *t, const char *name, const struct arr
 int onnx_tensor_read(struct array **out, char *name, size_t room, const void *bytes, size_t size, struct err *e) {
     struct proto_memory memory;
     ProtobufCMessage *message;
-    int rc = proto_unpack(&message, &memory, &onnx__tensor_proto__descriptor, bytes, size, e);
+    struct byte_origin origin = byte_origin_memory(bytes, size);
+    int rc = proto_unpack(&message, &memory, &onnx__tensor_proto__descriptor, &origin, e);
     if (rc) return rc;
     Onnx__TensorProto *t = (Onnx__TensorProto *)message;
     if (name) text_copy(name, room, t->name ? t->name : "");

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "engine/kernels/gemm.h"
+#include "engine/kernels/vector.h"
 #if RETORT_ONEDNN
 #include <dnnl.h>
 #include <omp.h>
@@ -36,19 +37,10 @@ static bool try_dnnl(bool transpose_a, bool transpose_b, int m, int n, int k, co
 #endif
 }
 
-/* Whether the sums of blocks of four by four stay in registers. */
-static bool has_wide_registers(void) {
-#if defined(__x86_64__)
-    return __builtin_cpu_supports("avx512f");
-#else
-    return false;
-#endif
-}
-
 /* A few rows by a matrix that would have to be turned over: 1.4 to 4 times as fast as the libraries. */
 static bool suits_rows(bool transpose_a, bool transpose_b, int m, int k) {
     enum { ROWS_MOST = 64, LENGTH_LEAST = 128 };
-    return !transpose_a && transpose_b && k >= LENGTH_LEAST && (m < 4 || (m <= ROWS_MOST && has_wide_registers()));
+    return !transpose_a && transpose_b && k >= LENGTH_LEAST && m <= ROWS_MOST && vector_is_wide();
 }
 
 #define GEMM _Generic((real)0, float : cblas_sgemm, double : cblas_dgemm)

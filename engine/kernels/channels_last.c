@@ -1,7 +1,8 @@
 /* channels_last.c - see channels_last.h. A block of rows is walked one vector of channels at a time, so that what is
- * kept per channel stays in registers and the block in the nearest cache. */
+ * kept per channel stays in registers and the block in the nearest cache. Without wide registers: plain loops. */
 #include "engine/kernels/channels_last.h"
 
+#include "engine/kernels/loops.h"
 #include "engine/kernels/vector.h"
 
 enum { BLOCK_ROWS = 128, CHAINS = 4 };
@@ -76,7 +77,7 @@ INLINE void strip_moments(struct strip s, const real *x, size_t before, real *me
     store_some(squares, &of_squares, s.n);
 }
 
-VECTORISED void channels_moments(struct rows_of_channels s, const real *x, real *mean, real *squares) {
+VECTORISED static void wide_moments(struct rows_of_channels s, const real *x, real *mean, real *squares) {
     memset(mean, 0, s.channels * sizeof(real));
     memset(squares, 0, s.channels * sizeof(real));
     EACH_STRIP(s, strip_moments(strip, x + AT, row, mean + channel, squares + channel))
@@ -99,8 +100,8 @@ INLINE void strip_scale(struct strip s, const real *x, const real *residual, rea
     }
 }
 
-VECTORISED void channels_scale(struct rows_of_channels s, const real *x, const real *residual, real *y,
-                               const real *gain, const real *offset, bool relu) {
+VECTORISED static void wide_scale(struct rows_of_channels s, const real *x, const real *residual, real *y,
+                                  const real *gain, const real *offset, bool relu) {
     if (residual)
         EACH_STRIP(s, strip_scale(strip, x + AT, residual + AT, y + AT, gain + channel, offset + channel, relu))
     else
@@ -147,7 +148,8 @@ INLINE void strip_sums(struct strip s, const struct channels_gradient *g, size_t
     store_some(product, &all, s.n);
 }
 
-VECTORISED void channels_sums(struct rows_of_channels s, const struct channels_gradient *g, real *sum, real *product) {
+VECTORISED static void wide_sums(struct rows_of_channels s, const struct channels_gradient *g, real *sum,
+                                 real *product) {
     memset(sum, 0, s.channels * sizeof(real));
     memset(product, 0, s.channels * sizeof(real));
 #define SUMS(masks, gives) \
@@ -177,7 +179,65 @@ INLINE void strip_combine(struct strip s, const real *dy, const real *x, real *d
     }
 }
 
-VECTORISED void channels_combine(struct rows_of_channels s, const real *dy, const real *x, real *dx, const real *a,
-                                 const real *b, const real *d, bool add) {
-    EACH_STRIP(s, strip_combine(strip, dy + AT, x + AT, dx + AT, a + channel, b + channel, d + channel, add))
+VECTORISED static void wide_combine(struct rows_of_channels s, const real *dy, const real *x, real *dx, const real *a,
+                                    const real *b, const real *d, bool add){
+    EACH_STRIP(s, strip_combine(strip, dy + AT, x + AT, dx + AT, a + channel, b + channel, d + channel, add))}
+
+/* ---- plain loops ---- */
+
+VECTORISED static void plain_moments(struct rows_of_channels s, const real *x, real *mean, real *squares) {
+    loop_column_sums(mean, x, s.rows, s.channels);
+    for (size_t k = 0; k < s.channels; k++) mean[k] /= (real)s.rows, squares[k] = 0;
+    for (size_t r = 0; r < s.rows; r++, x += s.channels)
+        for (size_t k = 0; k < s.channels; k++) squares[k] += (x[k] - mean[k]) * (x[k] - mean[k]);
+}
+
+VECTORISED static void plain_scale(struct rows_of_channels s, const real *x, const real *residual, real *y,
+                                   const real *gain, const real *offset, bool relu) {
+    for (size_t r = 0; r < s.rows; r++, x += s.channels, y += s.channels) {
+        for (size_t k = 0; k < s.channels; k++) y[k] = x[k] * gain[k] + offset[k];
+        if (residual) loop_add(y, residual + r * s.channels, s.channels);
+        for (size_t k = 0; k < s.channels && relu; k++) y[k] = y[k] > 0 ? y[k] : 0;
+    }
+}
+
+VECTORISED static void plain_sums(struct rows_of_channels s, const struct channels_gradient *g, real *sum,
+                                  real *product) {
+    size_t n = s.rows * s.channels;
+    const real *x = g->x, *dy = g->dy;
+    if (g->y) loop_relu_mask(g->dy, g->y, n);
+    if (g->residual) loop_give(g->residual, g->dy, n, g->add);
+    memset(sum, 0, s.channels * sizeof(real));
+    memset(product, 0, s.channels * sizeof(real));
+    for (size_t r = 0; r < s.rows; r++, x += s.channels, dy += s.channels)
+        for (size_t k = 0; k < s.channels; k++) {
+            sum[k] += dy[k];
+            product[k] += dy[k] * (x[k] - g->mean[k]);
+        }
+}
+
+VECTORISED static void plain_combine(struct rows_of_channels s, const real *dy, const real *x, real *dx, const real *a,
+                                     const real *b, const real *d, bool add) {
+    for (size_t r = 0; r < s.rows; r++, x += s.channels, dy += s.channels, dx += s.channels)
+        for (size_t k = 0; k < s.channels; k++) dx[k] = dy[k] * a[k] + (x[k] * b[k] + d[k]) + (add ? dx[k] : 0);
+}
+
+/* ---- the choice ---- */
+
+void channels_moments(struct rows_of_channels s, const real *x, real *mean, real *squares) {
+    (vector_is_wide() ? wide_moments : plain_moments)(s, x, mean, squares);
+}
+
+void channels_scale(struct rows_of_channels s, const real *x, const real *residual, real *y, const real *gain,
+                    const real *offset, bool relu) {
+    (vector_is_wide() ? wide_scale : plain_scale)(s, x, residual, y, gain, offset, relu);
+}
+
+void channels_sums(struct rows_of_channels s, const struct channels_gradient *g, real *sum, real *product) {
+    (vector_is_wide() ? wide_sums : plain_sums)(s, g, sum, product);
+}
+
+void channels_combine(struct rows_of_channels s, const real *dy, const real *x, real *dx, const real *a, const real *b,
+                      const real *d, bool add) {
+    (vector_is_wide() ? wide_combine : plain_combine)(s, dy, x, dx, a, b, d, add);
 }

@@ -17,11 +17,11 @@ struct conv {
 };
 
 static int runs_open(struct conv **out, const struct conv_shape *shape, const struct conv_uses *uses, struct err *e) {
-    if (shape->in_channels > CHANNELS_MOST || shape->in_channels * shape->kernel_width > RUN_MOST ||
-        shape->out_channels > LANES || shape->groups != 1 || shape->dilation_width != 1 || uses->backward_weights ||
-        uses->backward_data)
-        return err_set(e, E_UNSUPPORTED, "runs are for inference from up to %d channels to up to %d", CHANNELS_MOST,
-                       LANES);
+    if (!vector_is_wide() || shape->in_channels > CHANNELS_MOST ||
+        shape->in_channels * shape->kernel_width > RUN_MOST || shape->out_channels > LANES || shape->groups != 1 ||
+        shape->dilation_width != 1 || uses->backward_weights || uses->backward_data)
+        return err_set(e, E_UNSUPPORTED, "runs are for inference from up to %d channels to up to %d, by AVX-512",
+                       CHANNELS_MOST, LANES);
     struct conv *c = mem_calloc(1, sizeof *c);
     if (!c) return err_memory(e, sizeof *c);
     *c = (struct conv){.s = *shape,

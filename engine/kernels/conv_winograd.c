@@ -451,15 +451,16 @@ static bool is_suited(const struct conv_shape *s) {
     bool filled = 2 * (int64_t)s->out_height * s->out_width >= (int64_t)rows * columns * TILE * TILE;
     bool plain = s->stride_height == 1 && s->stride_width == 1 && s->dilation_height == 1 && s->dilation_width == 1 &&
                  s->groups == 1 && s->kernel_height == 3 && s->kernel_width == 3;
-    return plain && filled && s->in_channels >= CHANNELS_LEAST && s->out_channels >= CHANNELS_LEAST &&
-           s->in_channels <= CHANNELS_MOST && s->out_channels <= CHANNELS_MOST && s->pad_top <= 2 && s->pad_left <= 2 &&
-           s->pad_bottom <= 2 && s->pad_right <= 2;
+    return vector_is_wide() && plain && filled && s->in_channels >= CHANNELS_LEAST &&
+           s->out_channels >= CHANNELS_LEAST && s->in_channels <= CHANNELS_MOST && s->out_channels <= CHANNELS_MOST &&
+           s->pad_top <= 2 && s->pad_left <= 2 && s->pad_bottom <= 2 && s->pad_right <= 2;
 }
 
 static int winograd_open(struct conv **out, const struct conv_shape *shape, const struct conv_uses *uses,
                          struct err *e) {
     if (!is_suited(shape))
-        return err_set(e, E_UNSUPPORTED, "Winograd's filtering is for 3x3 kernels of stride 1, 12 to 128 channels");
+        return err_set(e, E_UNSUPPORTED,
+                       "Winograd's filtering is for 3x3 kernels of stride 1, 12 to 128 channels, by AVX-512");
     struct conv *c = mem_calloc(1, sizeof *c);
     if (!c) return err_memory(e, sizeof *c);
     c->uses = *uses;

@@ -16,7 +16,15 @@ struct rows {
 typedef __typeof__((vec){0} > 0) lanes; /* where each number of a vector comes from: in the first or the second */
 typedef real four __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real)), may_alias));
 
+/* Numbers in runs of `run`, of a and b in turn, each the sum of two. */
 INLINE void fold(vec *out, const vec *a, const vec *b, int run) {
+#if defined(__clang__) /* only for fuzzing */
+    for (int i = 0; i < LANES; i++) {
+        const vec *from = i / run % 2 ? b : a;
+        int at = i - (i / run % 2 ? run : 0);
+        (*out)[i] = (*from)[at] + (*from)[at + run];
+    }
+#else
     lanes even, odd;
     UNROLLED
     for (int i = 0; i < LANES; i++) {
@@ -24,6 +32,7 @@ INLINE void fold(vec *out, const vec *a, const vec *b, int run) {
         odd[i] = even[i] + run;
     }
     *out = __builtin_shuffle(*a, *b, even) + __builtin_shuffle(*a, *b, odd);
+#endif
 }
 
 INLINE void four_sums(real *out, const vec v[4], bool add) {

@@ -1,8 +1,10 @@
-/* vector.h - 64 bytes of numbers at once, in the compiler's own vectors: one AVX-512 register, two of AVX2, four of
- * SSE2. For loops marked VECTORISED. */
+/* vector.h - 64 bytes of numbers at once, in the compiler's own vectors: one AVX-512 register. For loops marked
+ * VECTORISED, on machines that have such registers; elsewhere the compiler keeps these vectors in memory, which is ten
+ * times slower than plain loops. */
 #ifndef ENGINE_KERNELS_VECTOR_H
 #define ENGINE_KERNELS_VECTOR_H
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "engine/kernels/real.h"
@@ -11,6 +13,15 @@ enum { LANES = 64 / sizeof(real) }; /* numbers of one vector */
 
 typedef real vec __attribute__((vector_size(64), may_alias));
 typedef real loose __attribute__((vector_size(64), aligned(sizeof(real)), may_alias)); /* anywhere in memory */
+
+/* Whether the machine has registers of that size. */
+static inline bool vector_is_wide(void) {
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx512f");
+#else
+    return false;
+#endif
+}
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLLED _Pragma("GCC unroll 16")

@@ -19,13 +19,23 @@ struct checkpoint_part {
     size_t size;
 };
 
-/* *out is to be freed with mem_free. `identity` tells runs apart whose parts have the same sizes. */
-int checkpoint_pack(void **out, size_t *size, const struct digest *identity, const struct checkpoint_part *parts, int n,
-                    struct err *e);
+/* Where a checkpoint goes: its bytes in pieces, one behind the other, to be kept all or not at all. */
+typedef int checkpoint_put(const struct checkpoint_part *pieces, int n, void *context, struct err *e);
 
-/* Fills the parts; false, with the parts untouched, when the bytes are damaged, of another version, of
- * another run, or when the sizes differ. */
-bool checkpoint_unpack(const struct checkpoint_part *parts, int n, const struct digest *identity, const void *bytes,
-                       size_t size);
+/* Where one comes from: `read` copies bytes [offset, offset + size) out. */
+struct checkpoint_source {
+    size_t size; /* 0: there is none */
+    int (*read)(void *to, size_t size, size_t offset, void *context, struct err *e);
+    void *context;
+};
+
+/* `identity` tells runs apart whose parts have the same sizes. The parts are not copied. */
+int checkpoint_write(const struct digest *identity, const struct checkpoint_part *parts, int n, checkpoint_put *put,
+                     void *context, struct err *e);
+
+/* Fills the parts. *good is false, with the parts untouched, when the bytes are damaged, of another
+ * version, of another run, or when the sizes differ. After an error the parts hold anything. */
+int checkpoint_read(bool *good, const struct checkpoint_part *parts, int n, const struct digest *identity,
+                    const struct checkpoint_source *source, struct err *e);
 
 #endif

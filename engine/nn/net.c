@@ -23,6 +23,7 @@ int net_new(struct net **out, const struct graph *g, struct crew *crew, const st
     n->plan.graph = g;
     n->plan.crew = crew;
     n->plan.options = *options;
+    if (options->beside) n->plan.host = &options->beside->plan;
     n->plan.threads = crew_threads(crew);
     n->changed = true;
     int status = plan_build(&n->plan, e);
@@ -43,7 +44,9 @@ void net_free(struct net *n) {
 }
 
 struct net_memory net_memory(const struct net *n) {
-    return n->plan.memory;
+    struct net_memory m = n->plan.memory;
+    m.taken = n->plan.taken;
+    return m;
 }
 
 /* ---- inputs and outputs ---- */
@@ -85,10 +88,10 @@ static struct part part_for(const struct net *n, int thread) {
                          .run = &n->state};
 }
 
-/* A piece of work for the crew: steps of one segment. */
+/* A piece of work for the crew: one segment. */
 struct errand {
     struct net *net;
-    const struct steps *steps;
+    const struct steps *steps; /* of its phase */
     struct segment segment;
     bool load; /* the inputs are filled first */
 };
@@ -122,16 +125,7 @@ static void run_unit(void *context, int unit, int thread) {
     s->run(&errand->net->plan.calls[s->call], &part);
 }
 
-static void run_segments(struct net *n, enum phase phase, int which, int lanes, bool load) {
-    struct plan *p = &n->plan;
-    for (int i = 0; i < p->n_segments[which]; i++) {
-        struct errand errand = {n, &p->steps[phase], p->segments[which][i], load && i == 0};
-        int units = errand.steps->list[errand.segment.first].n_units;
-        crew_run(p->crew, units ? run_unit : run_lane, &errand, units ? units : lanes);
-    }
-}
-
-/* Units of all steps of a phase in one go. */
+/* Units of all steps of a segment in one go. */
 static void run_any_unit(void *context, int unit, int thread) {
     struct errand errand = *(struct errand *)context;
     while (unit >= errand.steps->list[errand.segment.first].n_units)
@@ -139,17 +133,37 @@ static void run_any_unit(void *context, int unit, int thread) {
     run_unit(&errand, unit, thread);
 }
 
-static void run_independent(struct net *n, enum phase phase) {
-    const struct steps *s = &n->plan.steps[phase];
-    struct errand errand = {.net = n, .steps = s};
+/* Steps that do not depend on each other; but those that give the same parameter its gradient add up in
+ * the order of calls. */
+static void run_independent(struct net *n, struct segment s) {
+    struct errand errand = {.net = n, .steps = &n->plan.steps[s.phase], .segment = s};
+    bool ordered = s.phase == PHASE_FINISH && n->plan.shares_parameters;
     int units = 0;
-    if (phase == PHASE_FINISH && n->plan.shares_parameters) {
-        for (; errand.segment.first < s->n; errand.segment.first++)
-            crew_run(n->plan.crew, run_unit, &errand, s->list[errand.segment.first].n_units);
-        return;
+    for (int i = s.first; i < s.first + s.n; i++) {
+        units += errand.steps->list[i].n_units;
+        if (!ordered) continue;
+        errand.segment.first = i;
+        crew_run(n->plan.crew, run_unit, &errand, errand.steps->list[i].n_units);
     }
-    for (int i = 0; i < s->n; i++) units += s->list[i].n_units;
-    if (units) crew_run(n->plan.crew, run_any_unit, &errand, units);
+    if (units && !ordered) crew_run(n->plan.crew, run_any_unit, &errand, units);
+}
+
+static void run_phase(struct net *n, enum phase phase) {
+    run_independent(n, (struct segment){phase, 0, n->plan.steps[phase].n});
+}
+
+static void run_segments(struct net *n, enum phase phase, int which, int lanes, bool load) {
+    struct plan *p = &n->plan;
+    for (int i = 0; i < p->n_segments[which]; i++) {
+        struct segment s = p->segments[which][i];
+        struct errand errand = {n, &p->steps[phase], s, load && s.first == 0};
+        if (s.phase != phase) {
+            run_independent(n, s);
+            continue;
+        }
+        int units = errand.steps->list[s.first].n_units;
+        crew_run(p->crew, units ? run_unit : run_lane, &errand, units ? units : lanes);
+    }
 }
 
 static void load_only(void *context, int lane, int thread) {
@@ -165,16 +179,18 @@ void net_forward(struct net *n, int samples, struct random random, net_load *loa
     n->samples = samples;
     n->load = load;
     n->load_context = context;
-    if (n->changed) run_independent(n, PHASE_PREPARE);
+    if (n->changed && !p->packs_late) {
+        run_phase(n, PHASE_PREPARE);
+        run_phase(n, PHASE_REPACK);
+    }
     n->changed = false;
-    bool lanes_first = p->n_segments[0] && !p->steps[PHASE_FORWARD].list[0].n_units;
+    bool lanes_first = p->steps[PHASE_FORWARD].n && !p->steps[PHASE_FORWARD].list[0].n_units;
     if (load && !lanes_first) crew_run(p->crew, load_only, n, lanes);
     run_segments(n, PHASE_FORWARD, 0, lanes, load && lanes_first);
 }
 
 void net_backward(struct net *n) {
     run_segments(n, PHASE_BACKWARD, 1, n->plan.lanes, false);
-    run_independent(n, PHASE_FINISH);
 }
 
 /* ---- parameters ---- */
@@ -200,9 +216,14 @@ int net_parameter_list(const struct net *n, const struct net_parameter **out) {
     return n->plan.n_parameters;
 }
 
-void net_copy_parameters(struct net *to, struct net *from) {
-    memcpy(to->plan.parameter_values, from->plan.parameter_values, from->plan.n_all * sizeof(real));
-    to->changed = true;
+void net_empty_graph(const struct net *n, struct graph *g) {
+    for (int i = 0; i < n->plan.n_parameters; i++) {
+        const struct net_parameter *k = &n->plan.parameters[i];
+        struct array *a = g->values[k->value].constant;
+        if (!k->trainable || !a) continue; /* operators may look at statistics */
+        mem_free(a->data);
+        a->data = NULL;
+    }
 }
 
 int net_store(const struct net *n, struct graph *g, struct err *e) {

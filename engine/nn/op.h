@@ -62,9 +62,11 @@ struct tensor {
     bool per_sample; /* dimension 0 is cut into lanes; else it exists once, as a whole */
     size_t row;      /* elements of one sample (per_sample), or of the whole */
     size_t samples;  /* rows: batch, or 1 */
-    bool local;      /* lives in the arena of the running thread, for one lane at a time */
-    real *base;      /* when not local */
-    size_t offset;   /* in the arena, when local */
+    size_t
+        pixels; /* above 1: a row is a flattened image, pixel by pixel, each with its channels; see op.takes_pixels */
+    bool local; /* lives in the arena of the running thread, for one lane at a time */
+    real *base; /* when not local */
+    size_t offset; /* in the arena, when local */
 };
 
 /* The part of a step that one call does: lane `index` with samples [first, first + count), or
@@ -133,10 +135,12 @@ struct plan; /* a network being planned */
 
 typedef void step_run(const struct call *call, const struct part *part);
 
-/* When a step runs. PREPARE: after parameters changed, before FORWARD. FINISH: after BACKWARD, to
- * turn what lanes gathered into gradients. Steps of PREPARE and of FINISH must not depend on
- * other steps of the same phase. BACKWARD steps run node by node, last node first. */
-enum phase { PHASE_PREPARE, PHASE_FORWARD, PHASE_BACKWARD, PHASE_FINISH, PHASES };
+/* When a step runs. PREPARE: after parameters changed, before the call's FORWARD. REPACK: the same,
+ * before its last BACKWARD step; what a call with REPACK gathers, it has gathered before that one.
+ * FINISH: after its BACKWARD, to turn what lanes gathered into gradients. Steps of these three are
+ * units, and must not depend on other steps of the same phase. BACKWARD steps run node by node, last
+ * node first. */
+enum phase { PHASE_PREPARE, PHASE_FORWARD, PHASE_REPACK, PHASE_BACKWARD, PHASE_FINISH, PHASES };
 
 /* Registers a step that runs once per lane. With `join`, every lane has finished all steps before. */
 int plan_lanes(struct plan *p, enum phase phase, step_run *run, bool join, struct err *e);
@@ -147,18 +151,33 @@ int plan_units(struct plan *p, enum phase phase, step_run *run, int n_units, str
 /* Memory that lives as long as the network: `count` reals, zeroed. */
 int plan_memory(real **out, struct plan *p, size_t count, struct err *e);
 
+/* The same for what is made of the parameters by PREPARE and read by FORWARD, or made by REPACK and read
+ * by BACKWARD (`reader`). Others may use the memory at other times; *out is known after planning. */
+int plan_packed(real **out, struct plan *p, size_t count, enum phase reader, struct err *e);
+
 /* Asks for that many reals of part.scratch during any step. */
 void plan_scratch(struct plan *p, size_t count);
 
-/* A buffer of n reals per lane in which lanes gather their share of a gradient; gathered(...) in a
- * FINISH step sums lanes in order. */
+/* A buffer of n reals per lane in which lanes gather their share of a gradient; gathering_sum in a
+ * FINISH step sums lanes in order. plan_slots: memory that lives as long as the network.
+ * plan_gathering: from the call's first BACKWARD step to its FINISH only; the slots are known after
+ * planning, and *out must stay where it is. */
 struct gathering {
     real *slots; /* [lanes][size] */
     size_t size;
 };
+int plan_slots(struct gathering *out, struct plan *p, size_t size, struct err *e);
 int plan_gathering(struct gathering *out, struct plan *p, size_t size, struct err *e);
+
+/* Large gradients are better gathered by few units of equal parts of the batch than by every lane: how
+ * many there should be, at least 1, for one of n reals; as many as lanes when it is small. And a
+ * gathering for that many instead of lanes. */
+int plan_shares(const struct plan *p, size_t n);
+int plan_gathering_of(struct gathering *out, struct plan *p, size_t size, int shares, struct err *e);
 /* Sum over lanes of elements [from, from + n) into out (added to it when `add`). */
 void gathering_sum(const struct gathering *g, int lanes, size_t from, size_t n, real *out, bool add);
+/* Sum over lanes of all elements, where those of the first lane were. */
+const real *gathering_total(const struct gathering *g, int lanes);
 
 /* ---- the record ------------------------------------------------------------------------------ */
 
@@ -206,6 +225,8 @@ struct op {
     int (*infer)(struct inference *i, struct err *e);
     int (*plan)(struct call *c, struct plan *p, struct err *e); /* NULL with OP_VIEW, OP_SHAPES_ONLY */
     void (*close)(void *state); /* frees what plan opened, other than plan_memory; may be NULL */
+    /* Whether the call of such a node can take in[0] as `pixels` when nothing is trained; NULL: never. */
+    bool (*takes_pixels)(const struct graph *g, const struct node *n);
     /* Multiply-adds for one sample; NULL = none worth counting. */
     int64_t (*macs)(const struct node *n, const struct shape *const *in, const struct shape *const *out);
     const struct op_sample *samples; /* ends with a row whose inputs are NULL */

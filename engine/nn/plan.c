@@ -51,6 +51,20 @@ static int samples_stay_apart(bool *out, const struct plan *p, struct err *e) {
     return 0;
 }
 
+/* Reals that the gradients which one call gathers may take: a twelfth of about what a network needs, with
+ * value, gradient and two copies of the optimizer. */
+enum { COPIES = 4, GATHER_SHARE = 12 };
+
+static size_t gather_room(const struct plan *p) {
+    size_t needed = 0;
+    for (int v = 0; v < p->graph->n_values; v++) {
+        const struct known *k = &p->known->values[v];
+        if (k->shape.rank < 0 || (k->constant && !k->trainable)) continue;
+        needed += count_of(&k->shape) * (k->constant ? COPIES : 1);
+    }
+    return needed / GATHER_SHARE;
+}
+
 static int find_shapes(struct plan *p, struct err *e) {
     int status = graph_infer(&p->known, p->graph, p->options.batch, e);
     if (status) return status;
@@ -59,6 +73,7 @@ static int find_shapes(struct plan *p, struct err *e) {
     if (status == E_NOMEM) return err_memory(e, 0);
     p->lane_size = status == 0 && apart ? choose_lane_size(p->options.batch) : p->options.batch;
     p->lanes = (p->options.batch + p->lane_size - 1) / p->lane_size;
+    p->gather_room = gather_room(p);
     return 0;
 }
 
@@ -153,30 +168,51 @@ static void constant_to_real(real *out, const struct array *a) {
         array_to_double((double *)(void *)out, a, 0, a->count);
 }
 
-static int load_parameters(struct plan *p, struct err *e) {
-    p->memory.parameters = p->n_all * sizeof(real) + (p->options.training ? p->n_trainable * sizeof(real) : 0);
+/* A constant as reals, where somebody computes with it: where it is, or converted. */
+static int load_constant(struct plan *p, int v, struct err *e) {
+    struct tensor *t = &p->values[v].tensor;
+    const struct array *a = p->known->values[v].constant;
+    if (t->base) return 0;
+    if (a->type == DT_FLOAT32 && sizeof(real) == sizeof(float)) {
+        t->base = a->data; /* nobody writes to a constant */
+        return 0;
+    }
+    int status = plan_memory(&t->base, p, t->row, e);
+    if (!status) constant_to_real(t->base, a);
+    return status;
+}
+
+/* The flat array: a new one, or that of the network beside. */
+static int take_parameters(struct plan *p, struct err *e) {
+    if (p->host) {
+        if (p->host->n_all != p->n_all) return err_set(e, E_INTERNAL, "two networks beside each other differ");
+        p->parameter_values = p->host->parameter_values;
+        return 0;
+    }
     int status = plan_block((void **)&p->parameter_values, p, p->n_all, sizeof(real), e);
-    if (!status && p->options.training)
-        status = plan_block((void **)&p->parameter_gradients, p, p->n_trainable, sizeof(real), e);
+    if (!status) status = plan_block((void **)&p->parameter_gradients, p, p->n_trainable, sizeof(real), e);
     for (int i = 0; i < p->n_parameters && !status; i++) {
-        const struct net_parameter *k = &p->parameters[i];
-        real *base = p->parameter_values + k->start;
-        constant_to_real(base, p->graph->values[k->value].constant);
-        p->values[k->value].tensor.base = base;
-        p->gradients[k->value] = p->values[k->value];
-        p->gradients[k->value].tensor.base =
-            k->trainable && p->options.training ? p->parameter_gradients + k->start : NULL;
-        p->wants[k->value] = k->trainable && p->options.training;
+        const struct array *a = p->graph->values[p->parameters[i].value].constant;
+        if (!a->data) return err_set(e, E_INTERNAL, "the graph's weights are in another network (net_empty_graph)");
+        constant_to_real(p->parameter_values + p->parameters[i].start, a);
     }
     return status;
 }
 
-/* Constants that are not parameters, as reals, where somebody computes with them. */
-static int load_constant(struct plan *p, int v, struct err *e) {
-    struct tensor *t = &p->values[v].tensor;
-    if (t->base) return 0;
-    int status = plan_memory(&t->base, p, t->row, e);
-    if (!status) constant_to_real(t->base, p->known->values[v].constant);
+static int load_parameters(struct plan *p, struct err *e) {
+    bool training = p->options.training, flat = training || p->host;
+    p->memory.parameters = (p->n_all + (training ? p->n_trainable : 0)) * sizeof(real);
+    int status = flat ? take_parameters(p, e) : 0;
+    for (int i = 0; i < p->n_parameters && !status; i++) {
+        const struct net_parameter *k = &p->parameters[i];
+        if (flat)
+            p->values[k->value].tensor.base = p->parameter_values + k->start;
+        else
+            status = load_constant(p, k->value, e);
+        p->gradients[k->value] = p->values[k->value];
+        p->gradients[k->value].tensor.base = k->trainable && training ? p->parameter_gradients + k->start : NULL;
+        p->wants[k->value] = k->trainable && training;
+    }
     return status;
 }
 
@@ -261,12 +297,26 @@ static int in_layout(int *out, struct plan *p, int v, enum layout wanted, struct
     return 0;
 }
 
-static int plan_view(struct plan *p, const struct node *n, struct err *e) {
+/* Pixels of a channels-last image that is flattened for a layer which takes it as it lies; else 0. */
+static size_t pixels_taken(const struct plan *p, const struct readership *r, const struct node *n) {
+    int out = n->outputs[0];
+    const struct tensor *from = &p->values[n->inputs[0]].tensor, *to = &p->values[out].tensor;
+    if (p->options.training || from->layout != LAYOUT_LAST || from->shape.rank < 3 || to->shape.rank != 2 ||
+        from->shape.dim[0] != to->shape.dim[0] || from->shape.dim[1] == 0 || r->reads[out] != 1)
+        return 0;
+    const struct node *reader = &p->graph->nodes[r->reader[out]];
+    bool takes = reader->op->takes_pixels && reader->inputs[0] == out && reader->op->takes_pixels(p->graph, reader);
+    return takes ? (size_t)(to->shape.dim[1] / from->shape.dim[1]) : 0;
+}
+
+static int plan_view(struct plan *p, const struct readership *r, const struct node *n, struct err *e) {
     int in, call, out = n->outputs[0];
-    int status = in_layout(&in, p, n->inputs[0],
-                           n->op->layout == WISH_ANY ? p->values[n->inputs[0]].tensor.layout : LAYOUT_PLAIN, e);
+    size_t pixels = pixels_taken(p, r, n);
+    bool stays = n->op->layout == WISH_ANY || pixels > 1;
+    int status = in_layout(&in, p, n->inputs[0], stays ? p->values[n->inputs[0]].tensor.layout : LAYOUT_PLAIN, e);
     if (!status) status = add_call(&call, p, &op_relayout, NULL, 1, 1, e);
     if (status) return status;
+    p->values[out].tensor.pixels = pixels;
     p->values[out].root = root_of(p, in);
     p->values[out].tensor.layout = p->values[in].tensor.layout;
     p->values[out].ready = true;
@@ -353,7 +403,7 @@ static int make_calls(struct plan *p, struct err *e) {
                            n->name, n->op->name);
         bool view = n->n_outputs == 1 && !p->values[n->inputs[0]].fixed &&
                     (n->op->traits & (p->options.training ? OP_VIEW : OP_VIEW | OP_IDLE));
-        status = view ? plan_view(p, n, e) : plan_node(p, &r, merged, n, e);
+        status = view ? plan_view(p, &r, n, e) : plan_node(p, &r, merged, n, e);
     }
     return status;
 }
@@ -388,7 +438,7 @@ static int open_calls(struct plan *p, struct err *e) {
     return 0;
 }
 
-/* Steps were registered in node order; those of backward and finish run in the opposite one. */
+/* Steps were registered in node order; those of repack, backward and finish run in the opposite one. */
 static int turn_around(struct plan *p, enum phase phase, struct err *e) {
     struct steps *s = &p->steps[phase];
     struct step *turned = mem_calloc((size_t)s->n + 1, sizeof *turned);
@@ -419,6 +469,7 @@ int plan_build(struct plan *p, struct err *e) {
     if (status) return status;
     plan_wire(p, given);
     status = open_calls(p, e);
+    if (!status) status = turn_around(p, PHASE_REPACK, e);
     if (!status) status = turn_around(p, PHASE_BACKWARD, e);
     return status ? status : turn_around(p, PHASE_FINISH, e);
 }

@@ -5,7 +5,8 @@
  *   2. calls: nodes in order, views and merged nodes left out, layout conversions put in;
  *   3. gradients: which values want one, who writes it first, who adds;
  *   4. every operator opens its call and registers steps;
- *   5. segments: runs of lane steps without a join, or one step of units (place.c);
+ *   5. segments: runs of lane steps without a join, one step of units, or the preparing and finishing of
+ *      several calls (segments.c);
  *   6. memory: what lives inside one segment goes to the arena of a thread, so that it stays in
  *      its cache; the rest is placed by liveness over segments (place.c). */
 #ifndef ENGINE_NN_PLAN_H
@@ -38,15 +39,27 @@ struct storage {
     int first, last; /* steps that touch it, over forward and backward numbered together */
 };
 
+/* Work between two meetings of the crew. */
 struct segment {
-    int first, n; /* steps */
+    enum phase phase;
+    int first, n; /* steps of that phase */
+};
+
+/* Memory that a call needs for a while: lanes' gradients, or packed parameters. */
+struct transient {
+    real **where;
+    size_t count; /* reals */
+    int call;
+    enum phase maker, reader; /* from the first step of the one to the last of the other */
 };
 
 struct plan {
     const struct graph *graph;
     struct crew *crew;
+    const struct plan *host; /* NULL, or the one whose parameters and memory this one uses */
     struct net_options options;
     int lanes, lane_size, threads;
+    size_t gather_room; /* reals; see plan_shares */
     struct inferred *known;
 
     /* storages: [0, n) values, [n, 2n) their gradients; n = graph values + converted copies. */
@@ -71,6 +84,10 @@ struct plan {
     struct steps steps[PHASES];
     struct segment *segments[2]; /* of forward and backward */
     int n_segments[2];
+    struct transient *transients;
+    int n_transients, transients_room;
+    bool packs_late; /* PREPARE and REPACK are segments, so that packed parameters come and go; else one runs
+                      * before forward, the other before backward, when parameters have changed */
 
     struct net_parameter *parameters;
     int n_parameters, parameters_room;
@@ -81,8 +98,10 @@ struct plan {
     int n_blocks, blocks_room;
     size_t taken; /* bytes */
     struct net_memory memory;
-    size_t scratch; /* reals per thread */
-    size_t arena;   /* reals per thread */
+    real *block;       /* of what lives longer than a segment */
+    size_t block_size; /* reals */
+    size_t scratch;    /* reals per thread */
+    size_t arena;      /* reals per thread */
     real **thread_arena, **thread_scratch;
 };
 
@@ -112,6 +131,11 @@ void plan_wire(struct plan *p, bool *given);
 /* Stages 1 to 4; stages 5 and 6. */
 int plan_build(struct plan *p, struct err *e);
 int plan_place(struct plan *p, struct err *e);
+
+/* Stage 5, a part of plan_place. Calls are prepared and finished in groups that hold up to `limit` reals
+ * (SIZE_MAX: all at once). Called again it begins anew. */
+int plan_segments_room(struct plan *p, struct err *e);
+int plan_segments(struct plan *p, size_t limit, struct err *e);
 void plan_fini(struct plan *p);
 
 /* The operator behind layout conversions and gradients of views (layout.c). */

@@ -49,9 +49,48 @@ void plan_scratch(struct plan *p, size_t count) {
     if (count > p->scratch) p->scratch = count;
 }
 
-int plan_gathering(struct gathering *out, struct plan *p, size_t size, struct err *e) {
+static int add_transient(struct plan *p, struct transient t, struct err *e) {
+    if (p->n_transients == p->transients_room) {
+        int room = p->transients_room ? p->transients_room * 2 : 64;
+        struct transient *moved = mem_resize(p->transients, (size_t)room, sizeof *moved);
+        if (!moved) return err_memory(e, (size_t)room * sizeof *moved);
+        p->transients = moved;
+        p->transients_room = room;
+    }
+    t.call = p->opening;
+    p->transients[p->n_transients++] = t;
+    return 0;
+}
+
+int plan_packed(real **out, struct plan *p, size_t count, enum phase reader, struct err *e) {
+    enum phase maker = reader == PHASE_FORWARD ? PHASE_PREPARE : PHASE_REPACK;
+    return add_transient(p, (struct transient){.where = out, .count = count, .maker = maker, .reader = reader}, e);
+}
+
+int plan_slots(struct gathering *out, struct plan *p, size_t size, struct err *e) {
     out->size = (size + 15) / 16 * 16;
     return plan_memory(&out->slots, p, out->size * (size_t)p->lanes, e);
+}
+
+int plan_shares(const struct plan *p, size_t n) {
+    size_t most = n ? p->gather_room / n : SIZE_MAX;
+    int shares = most > (size_t)p->lanes ? p->lanes : most < 1 ? 1 : (int)most;
+    if (shares >= p->lanes) return p->lanes;
+    while (p->options.batch % shares) shares--;
+    return shares;
+}
+
+int plan_gathering(struct gathering *out, struct plan *p, size_t size, struct err *e) {
+    return plan_gathering_of(out, p, size, p->lanes, e);
+}
+
+int plan_gathering_of(struct gathering *out, struct plan *p, size_t size, int shares, struct err *e) {
+    out->size = (size + 15) / 16 * 16;
+    return add_transient(
+        p,
+        (struct transient){
+            .where = &out->slots, .count = out->size * (size_t)shares, .maker = PHASE_BACKWARD, .reader = PHASE_FINISH},
+        e);
 }
 
 VECTORISED void gathering_sum(const struct gathering *g, int lanes, size_t from, size_t n, real *out, bool add) {
@@ -62,12 +101,22 @@ VECTORISED void gathering_sum(const struct gathering *g, int lanes, size_t from,
     }
 }
 
+VECTORISED const real *gathering_total(const struct gathering *g, int lanes) {
+    real *restrict sum = g->slots;
+    for (int l = 1; l < lanes; l++) {
+        const real *restrict slot = g->slots + (size_t)l * g->size;
+        for (size_t i = 0; i < g->size; i++) sum[i] += slot[i];
+    }
+    return sum;
+}
+
 void plan_fini(struct plan *p) {
     for (int i = 0; i < p->n_calls; i++)
         if (p->planned[i].op->close && p->calls[i].state) p->planned[i].op->close(p->calls[i].state);
     for (int i = 0; i < p->n_blocks; i++) mem_free_aligned(p->blocks[i]);
     for (int i = 0; i < PHASES; i++) mem_free(p->steps[i].list);
     mem_free(p->blocks);
+    mem_free(p->transients);
     mem_free(p->calls);
     mem_free(p->planned);
     mem_free(p->values);

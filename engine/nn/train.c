@@ -48,6 +48,7 @@ struct trainer {
     struct digest identity;
     size_t batch, classes;
     int64_t steps, steps_per_epoch, window;
+    size_t needed, taken; /* bytes; see struct train_result */
     struct progress now;
 
     uint32_t *order;            /* [train.n]: this epoch's permutation */
@@ -62,9 +63,22 @@ struct trainer {
 
 /* ---- opening ---- */
 
+static void say(const struct trainer *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(const struct trainer *t, const char *format, ...) {
+    if (!t->hooks->log) return;
+    struct text line;
+    text_init(&line, 1024);
+    va_list args;
+    va_start(args, format);
+    int status = text_vformat(&line, format, args);
+    va_end(args);
+    if (!status) t->hooks->log(t->hooks->context, line.data);
+    text_free(&line);
+}
+
 static void trainer_fini(struct trainer *t) {
-    net_free(t->net);
     net_free(t->eval);
+    net_free(t->net);
     optimizer_fini(&t->optimizer);
     mem_free(t->order);
     mem_free(t->samples);
@@ -104,37 +118,59 @@ static int open_nets(struct trainer *t, const struct graph *g, struct err *e) {
     int status = net_new(&t->net, g, t->crew, &options, e);
     if (status) return status;
     t->classes = evaluate_width(t->net);
+    t->taken = net_memory(t->net).taken;
     if (t->task->eval.n == 0) return 0;
-    struct net_memory used = net_memory(t->net);
-    size_t taken = used.parameters + used.activations + used.workspace;
     size_t batch = clamp(t->batch, EVAL_BATCH_MIN, EVAL_BATCH_MAX);
     options = (struct net_options){.batch = (int)clamp(batch, 1, t->task->eval.n),
-                                   .memory = memory ? (memory > taken ? memory - taken : 1) : 0};
-    return net_new(&t->eval, g, t->crew, &options, e);
+                                   .memory = memory ? (memory > t->taken ? memory - t->taken : 1) : 0,
+                                   .beside = t->net};
+    status = net_new(&t->eval, g, t->crew, &options, e);
+    if (!status) t->taken += net_memory(t->eval).taken;
+    return status;
+}
+
+/* Counts bytes that are about to be taken. */
+static int count_bytes(struct trainer *t, size_t bytes, struct err *e) {
+    size_t memory = t->task->memory;
+    if (!mem_add(&t->taken, t->taken, bytes)) return err_memory(e, bytes);
+    if (!memory || t->taken <= memory) return 0;
+    return err_set(e, E_TOO_LARGE,
+                   "training takes more than %zu bytes, and %zu are allowed; a smaller batch (now %zu), an optimizer "
+                   "with fewer copies than %s, or a larger --memory helps",
+                   t->taken, memory, t->batch, optimizer_table[t->spec->optimizer].name);
 }
 
 /* n * m elements of `size` bytes, zeroed, with overflow check. */
-static int take(void *out, size_t n, size_t m, size_t size, struct err *e) {
-    size_t bytes;
-    if (!mem_mul(&bytes, m, size)) return err_memory(e, n);
-    void *block = mem_calloc(n, bytes);
-    if (!block) return err_memory(e, n * bytes);
+static int take(void *out, struct trainer *t, size_t n, size_t m, size_t size, struct err *e) {
+    size_t row, bytes;
+    if (!mem_mul(&row, m, size) || !mem_mul(&bytes, n, row)) return err_memory(e, n);
+    int status = count_bytes(t, bytes, e);
+    if (status) return status;
+    void *block = mem_calloc(n, row);
+    if (!block) return err_memory(e, bytes);
     memcpy(out, &block, sizeof block);
     return 0;
+}
+
+static int open_optimizer(struct trainer *t, struct err *e) {
+    const struct optimizer_rule *rule = &optimizer_table[t->spec->optimizer];
+    size_t n = net_trainable_count(t->net);
+    int status = count_bytes(t, n * (size_t)rule->copies * sizeof(real), e);
+    return status ? status : optimizer_init(&t->optimizer, rule, n, t->spec->momentum, t->spec->weight_decay, e);
 }
 
 static int take_buffers(struct trainer *t, struct err *e) {
     const struct train_task *task = t->task;
     size_t blocks = (t->batch + LOSS_BLOCK - 1) / LOSS_BLOCK, threads = (size_t)crew_threads(t->crew);
-    int status = take(&t->order, task->train.n, 1, sizeof *t->order, e);
-    if (!status) status = take(&t->samples, t->batch, 1, sizeof *t->samples, e);
-    if (!status && task->train.data->labels.data) status = take(&t->labels, t->batch, 1, sizeof *t->labels, e);
+    int status = take(&t->order, t, task->train.n, 1, sizeof *t->order, e);
+    if (!status) status = take(&t->samples, t, t->batch, 1, sizeof *t->samples, e);
+    if (!status && task->train.data->labels.data) status = take(&t->labels, t, t->batch, 1, sizeof *t->labels, e);
     for (int m = 0; m < task->train_targets.n && !status; m++)
-        status = take(&t->targets[m], t->batch, t->classes, sizeof(real), e);
-    if (!status) status = take(&t->scratch, threads, loss_scratch(t->classes), sizeof(double), e);
-    if (!status) status = take(&t->sums, blocks, MAX_TERMS, sizeof(double), e);
-    if (!status && t->spec->has_early_stop) status = take(&t->best, net_parameter_count(t->net), 1, sizeof(real), e);
-    if (!status && t->eval) status = take(&t->eval_logits, task->eval.n, t->classes, sizeof(real), e);
+        status = take(&t->targets[m], t, t->batch, t->classes, sizeof(real), e);
+    if (!status) status = take(&t->scratch, t, threads, loss_scratch(t->classes), sizeof(double), e);
+    if (!status) status = take(&t->sums, t, blocks, MAX_TERMS, sizeof(double), e);
+    if (!status && t->spec->has_early_stop) status = take(&t->best, t, net_parameter_count(t->net), 1, sizeof(real), e);
+    if (!status && t->eval) status = take(&t->eval_logits, t, task->eval.n, t->classes, sizeof(real), e);
     return status;
 }
 
@@ -152,14 +188,37 @@ static struct digest identify(const struct trainer *t) {
     return hasher_finish(&h);
 }
 
-static int trainer_init(struct trainer *t, const struct graph *g, struct err *e) {
+struct amount {
+    char text[32];
+};
+
+static struct amount amount_of(size_t bytes) {
+    struct amount a;
+    bool large = bytes >= 1 << 20;
+    text_print(a.text, sizeof a.text, "%.1f %s", (double)bytes / (large ? 1 << 20 : 1 << 10), large ? "MiB" : "KiB");
+    return a;
+}
+
+/* What the run needs at least, and what it takes. */
+static void say_memory(struct trainer *t) {
+    struct net_memory m = net_memory(t->net);
+    const struct optimizer_rule *rule = t->optimizer.rule;
+    size_t best = t->best ? net_parameter_count(t->net) * sizeof(real) : 0;
+    size_t parameters = m.parameters + optimizer_state_count(&t->optimizer) * sizeof(real) + best;
+    t->needed = parameters + m.live;
+    say(t, "memory: needs %s for parameters (%d copies with %s%s) and %s for live activations, takes %s",
+        amount_of(parameters).text, 2 + rule->copies + (best > 0), rule->name, best ? " and early_stop" : "",
+        amount_of(m.live).text, amount_of(t->taken).text);
+}
+
+static int trainer_init(struct trainer *t, struct graph *g, struct err *e) {
     int status = plan_steps(t, e);
     if (!status) status = open_nets(t, g, e);
-    if (!status)
-        status = optimizer_init(&t->optimizer, &optimizer_table[t->spec->optimizer], net_trainable_count(t->net),
-                                t->spec->momentum, t->spec->weight_decay, e);
+    if (!status) net_empty_graph(t->net, g);
+    if (!status) status = open_optimizer(t, e);
     if (!status) status = take_buffers(t, e);
     if (status) return status;
+    say_memory(t);
     t->random = random_seed((uint64_t)t->spec->seed);
     t->identity = identify(t);
     t->now.score = t->now.best_score =
@@ -183,44 +242,26 @@ static int save_checkpoint(struct trainer *t, struct err *e) {
     struct checkpoint_part parts[PARTS];
     t->now.optimizer_steps = t->optimizer.steps;
     list_parts(parts, t);
-    void *bytes;
-    size_t size;
-    int status = checkpoint_pack(&bytes, &size, &t->identity, parts, PARTS, e);
-    if (status) return status;
-    status = t->hooks->checkpoint_save(bytes, size, t->hooks->context, e);
-    mem_free(bytes);
-    return status;
-}
-
-static void say(const struct trainer *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(const struct trainer *t, const char *format, ...) {
-    if (!t->hooks->log) return;
-    struct text line;
-    text_init(&line, 1024);
-    va_list args;
-    va_start(args, format);
-    int status = text_vformat(&line, format, args);
-    va_end(args);
-    if (!status) t->hooks->log(t->hooks->context, line.data);
-    text_free(&line);
+    return checkpoint_write(&t->identity, parts, PARTS, t->hooks->checkpoint_save, t->hooks->context, e);
 }
 
 static int resume(struct trainer *t, struct err *e) {
-    if (!t->hooks->checkpoint_load) return 0;
-    void *bytes = NULL;
-    size_t size = 0;
-    int status = t->hooks->checkpoint_load(&bytes, &size, t->hooks->context, e);
-    if (status || size == 0) return status;
+    if (!t->hooks->checkpoint_find) return 0;
+    struct checkpoint_source source = {0};
+    int status = t->hooks->checkpoint_find(&source, t->hooks->context, e);
+    if (status || source.size == 0) return status;
     struct checkpoint_part parts[PARTS];
+    bool good;
     list_parts(parts, t);
-    if (checkpoint_unpack(parts, PARTS, &t->identity, bytes, size)) {
+    status = checkpoint_read(&good, parts, PARTS, &t->identity, &source, e);
+    if (status) return status;
+    if (good) {
         t->optimizer.steps = t->now.optimizer_steps;
         net_parameters_changed(t->net);
         say(t, "resuming from the checkpoint at step %lld of %lld", (long long)t->now.step, (long long)t->steps);
     } else {
         say(t, "the checkpoint is damaged or of another run: starting from the beginning");
     }
-    mem_free(bytes);
     return 0;
 }
 
@@ -357,7 +398,7 @@ static int tick(void *context, struct err *e) {
 
 static int evaluate(struct trainer *t, struct err *e) {
     if (!t->eval) return 0;
-    net_copy_parameters(t->eval, t->net);
+    net_parameters_changed(t->eval);
     const struct selection *s = &t->task->eval;
     int status = evaluate_logits(t->eval_logits, t->eval, s, false, (struct tick){tick, t}, e);
     if (!status)
@@ -437,9 +478,18 @@ static void fill_result(struct train_result *out, const struct trainer *t) {
         .steps = t->now.step,
         .epochs = (t->now.step + t->steps_per_epoch - 1) / t->steps_per_epoch,
         .loss = loss_total(t->task->loss, last->sums, (size_t)last->rows),
+        .memory_needed = t->needed,
+        .memory_taken = t->taken,
     };
     out->best_epoch = t->now.has_best ? t->now.best_epoch : out->epochs;
     for (int i = 0; i < t->task->loss->n_terms; i++) out->terms[i] = last->sums[i] / (double)last->rows;
+}
+
+/* The optimizer goes first: its memory serves for the graph's. */
+static int store(struct trainer *t, struct graph *g, struct err *e) {
+    if (t->now.has_best) memcpy(net_parameters(t->net), t->best, net_parameter_count(t->net) * sizeof(real));
+    optimizer_fini(&t->optimizer);
+    return net_store(t->net, g, e);
 }
 
 int train_run(struct train_result *out, struct graph *g, struct crew *crew, const struct train_task *task,
@@ -455,9 +505,8 @@ int train_run(struct train_result *out, struct graph *g, struct crew *crew, cons
     if (!status) status = resume(t, e);
     if (!status) status = run_steps(t, e);
     if (!status) {
-        if (t->now.has_best) memcpy(net_parameters(t->net), t->best, net_parameter_count(t->net) * sizeof(real));
         fill_result(out, t);
-        status = net_store(t->net, g, e);
+        status = store(t, g, e);
     }
     trainer_fini(t);
     mem_free(t);

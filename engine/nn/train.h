@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/param.h"
 #include "engine/kernels/crew.h"
+#include "engine/nn/checkpoint.h"
 #include "engine/nn/evaluate.h"
 #include "engine/nn/graph.h"
 #include "engine/nn/loss.h"
@@ -55,9 +56,9 @@ struct train_hooks {
     void (*log)(void *context, const char *text);
     /* Asked after every step: whether this is the time for a checkpoint. */
     bool (*checkpoint_due)(void *context);
-    int (*checkpoint_save)(const void *bytes, size_t size, void *context, struct err *e);
-    /* *out is freed with mem_free; *size 0: there is none. One that is damaged or of another run is ignored. */
-    int (*checkpoint_load)(void **out, size_t *size, void *context, struct err *e);
+    checkpoint_put *checkpoint_save;
+    /* Looked for once, before the first step. One that is damaged or of another run is ignored. */
+    int (*checkpoint_find)(struct checkpoint_source *out, void *context, struct err *e);
 };
 
 struct train_task {
@@ -67,7 +68,7 @@ struct train_task {
     struct targets train_targets; /* of train.data */
     struct selection eval;        /* n = 0: no evaluation */
     struct targets eval_targets;  /* of eval.data */
-    size_t memory;                /* bytes for the networks, 0 = no limit */
+    size_t memory;                /* bytes for the run, data not counted; 0 = no limit */
 };
 
 struct train_result {
@@ -76,9 +77,13 @@ struct train_result {
     int64_t best_epoch;               /* whose parameters were kept (from 1); the last one without early_stop */
     double loss;                      /* mean over the last epoch */
     double terms[2 * LOSS_MAX_TERMS]; /* the same for each term of the loss, unweighted */
+    /* Bytes: of the parameters with all their copies (value, gradient, those of the optimizer and of early_stop)
+     * and the live activations (struct net_memory); of all that the run took. Logged before the first step. */
+    size_t memory_needed, memory_taken;
 };
 
-/* Trains the parameters of g (one input, one output of logits) and writes them back into it. */
+/* Trains the parameters of g (one input, one output of logits) and writes them back into it. Meanwhile, and
+ * after an error, the graph has no weights: they are in memory once. */
 int train_run(struct train_result *out, struct graph *g, struct crew *crew, const struct train_task *task,
               const struct train_hooks *hooks, struct err *e);
 

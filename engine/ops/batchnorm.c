@@ -181,7 +181,7 @@ static int norm_plan(struct call *c, struct plan *p, struct err *e) {
     plan_scratch(p, 5 * s->channels);
     int status = plan_memory(&s->mean, p, s->channels, e);
     if (!status) status = plan_memory(&s->deviation, p, s->channels, e);
-    if (!status) status = plan_gathering(&s->moments, p, 2 * s->channels, e);
+    if (!status) status = plan_slots(&s->moments, p, 2 * s->channels, e);
     if (!status) status = plan_lanes(p, PHASE_FORWARD, norm_gather, false, e);
     if (!status) status = plan_lanes(p, PHASE_FORWARD, norm_normalise, true, e);
     if (status || !c->d_out[0]) return status;

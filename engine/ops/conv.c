@@ -47,11 +47,13 @@ struct band {
 struct conv_state {
     const struct conv_backend *backend;
     struct conv *whole, *tail; /* for full lanes; for the last lane when it is shorter */
+    struct conv *share;        /* for the gradient of large weights, by shares of the batch; else NULL */
+    int shares;                /* that gather: lanes when there is no `share` */
     int tail_samples;
     size_t n_weights, n_out; /* parameters; output channels */
     real *packed, *packed_backward, *bias;
     struct gathering weights_gradient, bias_gradient;
-    size_t packed_gradient, kernel_scratch;
+    size_t kernel_scratch;
     struct band bands[BANDS]; /* of one image, instead of whole */
 };
 
@@ -103,9 +105,13 @@ static const real *fold(const struct call *c, struct conv_state *s, real *scratc
 
 static void conv_prepare(const struct call *c, const struct part *p) {
     struct conv_state *s = c->state;
-    const real *weights = fold(c, s, p->scratch);
-    s->backend->pack(s->whole, weights, s->packed);
-    if (s->packed_backward) s->backend->pack_backward(s->whole, weights, s->packed_backward);
+    s->backend->pack(s->whole, fold(c, s, p->scratch), s->packed);
+}
+
+static void conv_repack(const struct call *c, const struct part *p) {
+    struct conv_state *s = c->state;
+    (void)p;
+    s->backend->pack_backward(s->whole, c->in[WEIGHTS]->base, s->packed_backward);
 }
 
 static void conv_forward(const struct call *c, const struct part *p) {
@@ -121,31 +127,47 @@ static void conv_forward_band(const struct call *c, const struct part *p) {
                         c->residual ? c->residual->base + b->y : NULL, c->out[0]->base + b->y, p->scratch);
 }
 
-static void conv_backward(const struct call *c, const struct part *p) {
+/* Weights and bias by samples whose data and output's gradient these are, into slot `slot`. */
+static void gather(struct conv_state *s, struct conv *conv, const struct part *p, const real *x, const real *dy,
+                   int slot) {
+    real *bias = s->bias_gradient.slots ? s->bias_gradient.slots + (size_t)slot * s->bias_gradient.size : NULL;
+    s->backend->backward_weights(conv, p->thread, x, dy,
+                                 s->weights_gradient.slots + (size_t)slot * s->weights_gradient.size, bias, p->scratch);
+}
+
+static void conv_backward_lane(const struct call *c, const struct part *p) {
     struct conv_state *s = c->state;
-    struct conv *conv = conv_of(s, p);
     real *dy = tensor_at(c->d_out[0], p);
     if (c->activation == ACTIVATION_RELU) loop_relu_mask(dy, tensor_at(c->out[0], p), tensor_count(c->out[0], p));
-    if (s->weights_gradient.slots)
-        s->backend->backward_weights(
-            conv, p->thread, tensor_at(c->in[DATA], p), dy,
-            s->weights_gradient.slots + (size_t)p->index * s->weights_gradient.size,
-            s->bias_gradient.slots ? s->bias_gradient.slots + (size_t)p->index * s->bias_gradient.size : NULL,
-            p->scratch);
-    if (!c->d_in[DATA]) return;
+    if (s->weights_gradient.slots) gather(s, conv_of(s, p), p, tensor_at(c->in[DATA], p), dy, p->index);
+}
+
+/* A share of the batch. */
+static void conv_backward_share(const struct call *c, const struct part *p) {
+    struct conv_state *s = c->state;
+    size_t samples = (size_t)(c->batch / s->shares), first = (size_t)p->index * samples;
+    const struct tensor *y = c->out[0];
+    real *dy = c->d_out[0]->base + first * y->row;
+    if (c->activation == ACTIVATION_RELU) loop_relu_mask(dy, y->base + first * y->row, samples * y->row);
+    gather(s, s->share, p, c->in[DATA]->base + first * c->in[DATA]->row, dy, p->index);
+}
+
+static void conv_backward_data(const struct call *c, const struct part *p) {
+    struct conv_state *s = c->state;
+    const real *dy = tensor_at(c->d_out[0], p);
     real *dx = tensor_at(c->d_in[DATA], p), *made = c->add[DATA] ? p->scratch + s->kernel_scratch : dx;
-    s->backend->backward_data(conv, p->thread, dy, s->packed_backward, made, p->scratch);
+    s->backend->backward_data(conv_of(s, p), p->thread, dy, s->packed_backward, made, p->scratch);
     if (c->add[DATA]) loop_add(dx, made, tensor_count(c->d_in[DATA], p));
 }
 
 static void conv_finish(const struct call *c, const struct part *p) {
     struct conv_state *s = c->state;
-    if (c->d_in[WEIGHTS]) {
-        gathering_sum(&s->weights_gradient, c->lanes, 0, s->packed_gradient, p->scratch, false);
-        s->backend->unpack(s->whole, p->scratch, c->d_in[WEIGHTS]->base, c->add[WEIGHTS]);
-    }
+    (void)p;
+    if (c->d_in[WEIGHTS])
+        s->backend->unpack(s->share ? s->share : s->whole, gathering_total(&s->weights_gradient, s->shares),
+                           c->d_in[WEIGHTS]->base, c->add[WEIGHTS]);
     if (c->n_in > BIAS && c->d_in[BIAS])
-        gathering_sum(&s->bias_gradient, c->lanes, 0, s->n_out, c->d_in[BIAS]->base, c->add[BIAS]);
+        gathering_sum(&s->bias_gradient, s->shares, 0, s->n_out, c->d_in[BIAS]->base, c->add[BIAS]);
 }
 
 /* Rows [from, to) of the results as a convolution of its own. */
@@ -216,6 +238,36 @@ static int open_backend(struct call *c, struct conv_state *s, bool has_bias, boo
     return status ? status : s->backend->open(&s->tail, &tail, &uses, e);
 }
 
+static int open_share(struct call *c, struct conv_state *s, bool has_bias, struct err *e) {
+    struct window w;
+    int status = window_read(&w, c->node, &c->in[DATA]->shape, &c->in[WEIGHTS]->shape.dim[2], e);
+    if (status) return status;
+    struct conv_uses uses = {.backward_weights = true, .bias = has_bias, .threads = c->threads};
+    struct conv_shape shape = shape_of(c, &w, c->batch / s->shares);
+    return s->backend->open(&s->share, &shape, &uses, e);
+}
+
+/* What the gradient of the weights takes, and the step that gathers it. */
+static int plan_training(struct call *c, struct plan *p, bool has_bias, size_t gradient, struct err *e) {
+    struct conv_state *s = c->state;
+    int status = 0;
+    struct err refused = {0};
+    s->shares = plan_shares(p, s->n_weights);
+    if (s->shares < c->lanes) status = open_share(c, s, has_bias, &refused);
+    if (status == E_UNSUPPORTED) s->shares = c->lanes;
+    if (status && status != E_UNSUPPORTED) return err_set(e, status, "%s", refused.text);
+    if (s->share) {
+        struct conv_sizes sizes = s->backend->sizes(s->share);
+        gradient = sizes.gradient;
+        plan_scratch(p, sizes.scratch);
+    }
+    status = plan_gathering_of(&s->weights_gradient, p, gradient, s->shares, e);
+    if (!status && has_bias) status = plan_gathering_of(&s->bias_gradient, p, s->n_out, s->shares, e);
+    if (status) return status;
+    return s->share ? plan_units(p, PHASE_BACKWARD, conv_backward_share, s->shares, e)
+                    : plan_lanes(p, PHASE_BACKWARD, conv_backward_lane, false, e);
+}
+
 static int conv_plan(struct call *c, struct plan *p, struct err *e) {
     struct conv_state *s = c->state;
     if (!is_constant(c, WEIGHTS) || (c->n_in > BIAS && c->in[BIAS] && !is_constant(c, BIAS)) || is_constant(c, DATA))
@@ -226,25 +278,28 @@ static int conv_plan(struct call *c, struct plan *p, struct err *e) {
     int status = open_backend(c, s, has_bias, train, e);
     if (status) return status;
     struct conv_sizes sizes = s->backend->sizes(s->whole);
-    s->packed_gradient = sizes.gradient;
     s->kernel_scratch = (sizes.scratch + 15) / 16 * 16;
     for (int i = 0; i < BANDS && has_bands(s); i++) {
         size_t scratch = s->backend->sizes(s->bands[i].conv).scratch;
         if (scratch > s->kernel_scratch) s->kernel_scratch = scratch;
     }
-    status = plan_memory(&s->packed, p, sizes.packed, e);
+    status = plan_packed(&s->packed, p, sizes.packed, PHASE_FORWARD, e);
     if (!status && has_bias) status = plan_memory(&s->bias, p, s->n_out, e);
-    if (!status && sizes.packed_backward) status = plan_memory(&s->packed_backward, p, sizes.packed_backward, e);
-    if (!status && train) status = plan_gathering(&s->weights_gradient, p, sizes.gradient, e);
-    if (!status && train && has_bias) status = plan_gathering(&s->bias_gradient, p, s->n_out, e);
+    if (!status && sizes.packed_backward)
+        status = plan_packed(&s->packed_backward, p, sizes.packed_backward, PHASE_BACKWARD, e);
     plan_scratch(p, s->kernel_scratch + (c->add[DATA] ? lane_room(c, c->in[DATA]) : 0));
-    plan_scratch(p, s->n_weights > sizes.gradient ? s->n_weights : sizes.gradient);
+    if (c->norm) plan_scratch(p, s->n_weights);
     if (!status) status = plan_units(p, PHASE_PREPARE, conv_prepare, 1, e);
+    if (!status && sizes.packed_backward) status = plan_units(p, PHASE_REPACK, conv_repack, 1, e);
     if (!status)
         status = has_bands(s) ? plan_units(p, PHASE_FORWARD, conv_forward_band, BANDS, e)
                               : plan_lanes(p, PHASE_FORWARD, conv_forward, false, e);
     if (status || !c->d_out[0]) return status;
-    status = plan_lanes(p, PHASE_BACKWARD, conv_backward, false, e);
+    if (train)
+        status = plan_training(c, p, has_bias, sizes.gradient, e);
+    else if (c->activation == ACTIVATION_RELU)
+        status = plan_lanes(p, PHASE_BACKWARD, conv_backward_lane, false, e);
+    if (!status && c->d_in[DATA]) status = plan_lanes(p, PHASE_BACKWARD, conv_backward_data, false, e);
     return status || !train ? status : plan_units(p, PHASE_FINISH, conv_finish, 1, e);
 }
 
@@ -252,6 +307,7 @@ static void conv_close(void *state) {
     struct conv_state *s = state;
     if (s->whole) s->backend->close(s->whole);
     if (s->tail) s->backend->close(s->tail);
+    if (s->share) s->backend->close(s->share);
     for (int i = 0; i < BANDS; i++)
         if (s->bands[i].conv) s->backend->close(s->bands[i].conv);
 }

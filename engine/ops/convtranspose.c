@@ -98,7 +98,7 @@ struct transposed_state {
     size_t n_out; /* channels */
     real *packed, *packed_backward;
     struct gathering weights_gradient, bias_gradient;
-    size_t packed_gradient, kernel_scratch;
+    size_t kernel_scratch;
 };
 
 static struct conv *conv_of(const struct transposed_state *s, const struct part *p) {
@@ -112,8 +112,13 @@ static bool has_bias(const struct call *c) {
 static void transposed_prepare(const struct call *c, const struct part *p) {
     const struct transposed_state *s = c->state;
     (void)p;
-    if (s->packed) s->backend->pack(s->whole, c->in[WEIGHTS]->base, s->packed);
     s->backend->pack_backward(s->whole, c->in[WEIGHTS]->base, s->packed_backward);
+}
+
+static void transposed_repack(const struct call *c, const struct part *p) {
+    const struct transposed_state *s = c->state;
+    (void)p;
+    s->backend->pack(s->whole, c->in[WEIGHTS]->base, s->packed);
 }
 
 static void transposed_forward(const struct call *c, const struct part *p) {
@@ -146,10 +151,10 @@ static void transposed_backward(const struct call *c, const struct part *p) {
 
 static void transposed_finish(const struct call *c, const struct part *p) {
     const struct transposed_state *s = c->state;
-    if (s->weights_gradient.slots) {
-        gathering_sum(&s->weights_gradient, c->lanes, 0, s->packed_gradient, p->scratch, false);
-        s->backend->unpack(s->whole, p->scratch, c->d_in[WEIGHTS]->base, c->add[WEIGHTS]);
-    }
+    (void)p;
+    if (s->weights_gradient.slots)
+        s->backend->unpack(s->whole, gathering_total(&s->weights_gradient, c->lanes), c->d_in[WEIGHTS]->base,
+                           c->add[WEIGHTS]);
     if (s->bias_gradient.slots)
         gathering_sum(&s->bias_gradient, c->lanes, 0, s->n_out, c->d_in[BIAS]->base, c->add[BIAS]);
 }
@@ -206,12 +211,10 @@ static int open_backend(const struct call *c, struct transposed_state *s, struct
 static int plan_memories(struct call *c, struct plan *p, struct err *e) {
     struct transposed_state *s = c->state;
     struct conv_sizes sizes = s->backend->sizes(s->whole);
-    s->packed_gradient = sizes.gradient;
     s->kernel_scratch = (sizes.scratch + 15) / 16 * 16;
     plan_scratch(p, s->kernel_scratch + (c->add[DATA] ? lane_room(c, c->in[DATA]) : 0));
-    plan_scratch(p, sizes.gradient);
-    int status = plan_memory(&s->packed_backward, p, sizes.packed_backward, e);
-    if (!status && c->d_in[DATA]) status = plan_memory(&s->packed, p, sizes.packed, e);
+    int status = plan_packed(&s->packed_backward, p, sizes.packed_backward, PHASE_FORWARD, e);
+    if (!status && c->d_in[DATA]) status = plan_packed(&s->packed, p, sizes.packed, PHASE_BACKWARD, e);
     if (!status && c->d_out[0] && c->d_in[WEIGHTS]) status = plan_gathering(&s->weights_gradient, p, sizes.gradient, e);
     if (!status && c->d_out[0] && has_bias(c) && c->d_in[BIAS])
         status = plan_gathering(&s->bias_gradient, p, s->n_out, e);
@@ -227,10 +230,11 @@ static int transposed_plan(struct call *c, struct plan *p, struct err *e) {
     int status = open_backend(c, s, e);
     if (!status) status = plan_memories(c, p, e);
     if (!status) status = plan_units(p, PHASE_PREPARE, transposed_prepare, 1, e);
+    if (!status && c->d_in[DATA]) status = plan_units(p, PHASE_REPACK, transposed_repack, 1, e);
     if (!status) status = plan_lanes(p, PHASE_FORWARD, transposed_forward, false, e);
     if (status || !c->d_out[0]) return status;
     status = plan_lanes(p, PHASE_BACKWARD, transposed_backward, false, e);
-    bool gathers = s->weights_gradient.slots || s->bias_gradient.slots;
+    bool gathers = s->weights_gradient.size || s->bias_gradient.size;
     return status || !gathers ? status : plan_units(p, PHASE_FINISH, transposed_finish, 1, e);
 }
 

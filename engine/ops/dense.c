@@ -17,6 +17,8 @@ struct dense_state {
     int k, n;
     bool transposed; /* weights are [n, k], else [k, n] */
     bool has_bias, train, by_columns;
+    real *packed;           /* NULL: the weights are used as they stand */
+    bool packed_transposed; /* packed are [n, k], else [k, n] */
     int out_units, in_units, weight_units;
     struct gathering weights_gradient, bias_gradient;
 };
@@ -45,14 +47,52 @@ static int rows_in(const struct call *c, const struct part *p) {
     return (int)(tensor_count(c->in[DATA], p) / (size_t)s->k);
 }
 
+/* ---- weights made ready, for inference ---- */
+
+/* From row or column `to` of the packed weights to that of the given ones: data that is a flattened image comes pixel by
+ * pixel, and the weights have it channel by channel. */
+static size_t given_place(const struct call *c, size_t to) {
+    const struct dense_state *s = c->state;
+    size_t pixels = c->in[DATA]->pixels, channels = pixels > 1 ? (size_t)s->k / pixels : 1;
+    return pixels > 1 ? to % channels * pixels + to / channels : to;
+}
+
+static void dense_prepare(const struct call *c, const struct part *p) {
+    const struct dense_state *s = c->state;
+    const real *w = c->in[WEIGHTS]->base;
+    size_t n = (size_t)s->n, k = (size_t)s->k, in = s->transposed ? 1 : n, out = s->transposed ? k : 1;
+    (void)p;
+    for (size_t i = 0; i < k; i++) {
+        const real *from = w + given_place(c, i) * in;
+        real *to = s->packed + i * (s->packed_transposed ? 1 : n);
+        size_t step = s->packed_transposed ? k : 1;
+        for (size_t j = 0; j < n; j++) to[j * step] = from[j * out];
+    }
+}
+
+enum { PACKED_MOST = 1 << 22 };
+
+/* A copy in the order that is fastest, unless it would take too much memory: for a few rows weights that lie along the
+ * sum, for many those that lie across it. */
+static int plan_packed_weights(struct call *c, struct plan *p, struct err *e) {
+    struct dense_state *s = c->state;
+    size_t rows = c->in[DATA]->row * c->in[DATA]->samples / (size_t)s->k, count = (size_t)s->n * (size_t)s->k;
+    bool few = rows<4, turned = c->in[DATA]->pixels> 1;
+    if (c->training || (!turned && (few || !s->transposed || count > PACKED_MOST))) return 0;
+    s->packed_transposed = few;
+    int status = plan_memory(&s->packed, p, count, e);
+    return status ? status : plan_units(p, PHASE_PREPARE, dense_prepare, 1, e);
+}
+
 /* ---- the three products, for rows of one part and one block ---- */
 
 static void product(const struct call *c, const real *x, real *y, int rows, struct block b) {
     const struct dense_state *s = c->state;
-    const real *w = c->in[WEIGHTS]->base;
-    blas_gemm(false, s->transposed, rows, b.size, s->k, x, s->k,
-              s->transposed ? w + (size_t)b.from * (size_t)s->k : w + b.from, s->transposed ? s->k : s->n, y + b.from,
-              s->n, false);
+    const real *w = s->packed ? s->packed : c->in[WEIGHTS]->base;
+    bool transposed = s->packed ? s->packed_transposed : s->transposed;
+    blas_gemm(false, transposed, rows, b.size, s->k, x, s->k,
+              transposed ? w + (size_t)b.from * (size_t)s->k : w + b.from, transposed ? s->k : s->n, y + b.from, s->n,
+              false);
     const real *bias = s->has_bias ? c->in[BIAS]->base + b.from : NULL;
     if (!bias && c->activation == ACTIVATION_NONE) return;
     for (int r = 0; r < rows; r++)
@@ -165,6 +205,8 @@ static int plan_dense(struct call *c, struct plan *p, bool transposed, struct er
     s->has_bias = c->n_in > BIAS && c->in[BIAS];
     s->train = c->d_out[0] && c->d_in[WEIGHTS];
     s->by_columns = (size_t)s->n * (size_t)s->k > LARGE_WEIGHTS;
+    int status = plan_packed_weights(c, p, e);
+    if (status) return status;
     return s->by_columns ? plan_by_columns(c, p, e) : plan_by_lanes(c, p, e);
 }
 
@@ -206,15 +248,33 @@ static bool is_dense(const struct call *c) {
            c->in[WEIGHTS]->shape.rank == 2 && c->in[WEIGHTS]->row > 0;
 }
 
+/* A bias for each column, or none. */
+static bool is_per_column(const struct graph *g, const struct node *n) {
+    if (n->n_inputs <= BIAS || n->inputs[BIAS] == VALUE_NONE) return true;
+    const struct array *bias = g->values[n->inputs[BIAS]].constant;
+    int64_t columns = g->values[n->outputs[0]].shape.dim[1];
+    return bias && bias->shape.rank > 0 && (int64_t)bias->count == columns &&
+           bias->shape.dim[bias->shape.rank - 1] == columns;
+}
+
+static bool is_plain(const struct graph *g, const struct node *n) {
+    return !node_int(n, "transA", 0) && node_real(n, "alpha", 1) == 1.0 && node_real(n, "beta", 1) == 1.0 &&
+           is_per_column(g, n);
+}
+
 static int gemm_plan(struct call *c, struct plan *p, struct err *e) {
-    const struct node *n = c->node;
-    const struct tensor *bias = c->n_in > BIAS ? c->in[BIAS] : NULL;
-    bool per_column =
-        !bias || (is_constant(c, BIAS) && bias->shape.rank > 0 && bias->row == (size_t)c->out[0]->shape.dim[1] &&
-                  bias->shape.dim[bias->shape.rank - 1] == c->out[0]->shape.dim[1]);
-    bool plain = !node_int(n, "transA", 0) && node_real(n, "alpha", 1) == 1.0 && node_real(n, "beta", 1) == 1.0;
-    return plain && per_column && is_dense(c) ? plan_dense(c, p, node_int(n, "transB", 0) != 0, e)
-                                              : product_plan(c, p, e);
+    return is_plain(c->graph, c->node) && is_dense(c) ? plan_dense(c, p, node_int(c->node, "transB", 0) != 0, e)
+                                                      : product_plan(c, p, e);
+}
+
+/* Weights that it would pack. */
+static bool dense_takes_pixels(const struct graph *g, const struct node *n) {
+    const struct array *w = n->inputs[WEIGHTS] == VALUE_NONE ? NULL : g->values[n->inputs[WEIGHTS]].constant;
+    return w && w->shape.rank == 2 && w->count > 0 && w->count <= PACKED_MOST;
+}
+
+static bool gemm_takes_pixels(const struct graph *g, const struct node *n) {
+    return is_plain(g, n) && dense_takes_pixels(g, n);
 }
 
 static int64_t dense_macs(const struct node *n, const struct shape *const *in, const struct shape *const *out) {
@@ -253,6 +313,7 @@ const struct op op_Gemm = {
     .state_size = sizeof(union state),
     .infer = gemm_infer,
     .plan = gemm_plan,
+    .takes_pixels = gemm_takes_pixels,
     .macs = dense_macs,
     .samples = gemm_samples,
 };
@@ -290,6 +351,7 @@ const struct op op_MatMul = {
     .state_size = sizeof(union state),
     .infer = product_infer,
     .plan = matmul_plan,
+    .takes_pixels = dense_takes_pixels,
     .macs = dense_macs,
     .samples = matmul_samples,
 };

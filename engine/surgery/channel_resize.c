@@ -172,39 +172,87 @@ static double share_of(double weight, double share, int digits) {
     return (weight * share + large) - large;
 }
 
-/* Copy k of a weight along an axis with shares. */
-static double copy_of(double weight, const struct pick *p, int64_t k, int digits) {
-    if (p->takes[k]) return share_of(weight, p->factor[k], digits);
-    double left = weight;
-    for (int64_t other = p->next[k]; other >= 0; other = p->next[other])
-        left -= share_of(weight, p->factor[other], digits);
-    return left;
-}
-
-static double picked(double weight, const struct pick pick[2], int64_t i, int64_t k, int digits) {
-    for (int d = 0; d < 2; d++) {
-        int64_t at = d ? k : i;
-        if (pick[d].next)
-            weight = copy_of(weight, &pick[d], at, digits);
-        else if (pick[d].factor)
-            weight *= pick[d].factor[at];
+/* Numbers that follow each other, copy k of them along an axis: their share, what the others leave, or their multiple. */
+static void copy_numbers(double *out, const double *in, size_t n, const struct pick *p, int64_t k, int digits) {
+    double factor = p->factor ? p->factor[k] : 1;
+    if (!p->next) {
+        for (size_t i = 0; i < n; i++) out[i] = in[i] * factor;
+    } else if (p->takes[k]) {
+        for (size_t i = 0; i < n; i++) out[i] = share_of(in[i], factor, digits);
+    } else {
+        memcpy(out, in, n * sizeof *out);
+        for (int64_t other = p->next[k]; other >= 0; other = p->next[other])
+            for (size_t i = 0; i < n; i++) out[i] -= share_of(in[i], p->factor[other], digits);
     }
-    return weight;
 }
 
-/* out[i, k, rest] = in[pick0(i), pick1(k), rest]; `digits`: see share_of. */
-static void gather(double *out, const double *in, const struct pick pick[2], const int64_t old[2], size_t rest,
-                   int digits) {
-    for (int64_t i = 0; i < pick[0].size; i++)
-        for (int64_t k = 0; k < pick[1].size; k++, out += rest) {
-            int64_t from0 = pick[0].from ? pick[0].from[i] : i, from1 = pick[1].from ? pick[1].from[k] : k;
-            if (from0 < 0 || from1 < 0) {
-                memset(out, 0, rest * sizeof *out);
-                continue;
-            }
-            const double *row = in + (size_t)(from0 * old[1] + from1) * rest;
-            for (size_t r = 0; r < rest; r++) out[r] = picked(row[r], pick, i, k, digits);
+/* An old row with its dimension 1 picked. */
+static void pick_row(double *out, const double *row, const struct pick *p, size_t rest, int digits) {
+    for (int64_t k = 0; k < p->size; k++, out += rest) {
+        int64_t from = p->from ? p->from[k] : k;
+        if (from >= 0)
+            copy_numbers(out, row + (size_t)from * rest, rest, p, k, digits);
+        else
+            memset(out, 0, rest * sizeof *out);
+    }
+}
+
+static void put_row(struct array *to, int64_t i, const double *row, size_t n) {
+    if (to->type == DT_FLOAT64) {
+        memcpy((double *)to->data + (size_t)i * n, row, n * sizeof *row);
+        return;
+    }
+    float *out = (float *)to->data + (size_t)i * n;
+    for (size_t j = 0; j < n; j++) out[j] = (float)row[j];
+}
+
+/* Buffers for a row as it was, picked along dimension 1, and along dimension 0 as well; and which new rows each old one
+ * becomes. */
+struct rows {
+    double *old, *picked, *made;
+    int64_t *first, *next; /* [old rows], [new rows]: + 1, 0 = none */
+};
+
+static void rows_fini(struct rows *r) {
+    mem_free(r->old);
+    mem_free(r->picked);
+    mem_free(r->made);
+    mem_free(r->first);
+    mem_free(r->next);
+}
+
+static int rows_init(struct rows *r, const struct pick pick[2], const int64_t old[2], size_t rest, struct err *e) {
+    size_t before = (size_t)old[1] * rest + 1, after = (size_t)pick[1].size * rest + 1;
+    *r = (struct rows){.old = mem_calloc(before, sizeof(double)),
+                       .picked = mem_calloc(after, sizeof(double)),
+                       .made = mem_calloc(after, sizeof(double)),
+                       .first = mem_calloc((size_t)old[0] + 1, sizeof(int64_t)),
+                       .next = mem_calloc((size_t)pick[0].size + 1, sizeof(int64_t))};
+    if (!r->old || !r->picked || !r->made || !r->first || !r->next)
+        return err_memory(e, (before + 2 * after) * sizeof(double));
+    for (int64_t i = pick[0].size - 1; i >= 0; i--) {
+        int64_t from = pick[0].from ? pick[0].from[i] : i;
+        if (from < 0) continue; /* new arrays are zeros */
+        r->next[i] = r->first[from];
+        r->first[from] = i + 1;
+    }
+    return 0;
+}
+
+/* out[i, k, rest] = in[pick0(i), pick1(k), rest], old row by old row. */
+static void gather(struct array *out, const struct array *in, struct rows *r, const struct pick pick[2],
+                   const int64_t old[2], size_t rest) {
+    size_t before = (size_t)old[1] * rest, after = (size_t)pick[1].size * rest;
+    int digits = out->type == DT_FLOAT64 ? 0 : DBL_MANT_DIG - FLT_MANT_DIG;
+    for (int64_t from = 0; from < old[0]; from++) {
+        if (!r->first[from]) continue;
+        array_to_double(r->old, in, (size_t)from * before, before);
+        pick_row(r->picked, r->old, &pick[1], rest, digits);
+        for (int64_t i = r->first[from] - 1; i >= 0; i = r->next[i] - 1) {
+            copy_numbers(r->made, r->picked, after, &pick[0], i, digits);
+            put_row(out, i, r->made, after);
         }
+    }
 }
 
 /* The constant with its dimensions 0 and 1 picked. Both are there: rank 0 never has an axis, rank 1 gets a 1. */
@@ -213,29 +261,23 @@ static int gather_array(struct array **out, const struct array *a, const struct 
     int64_t old[2] = {a->shape.dim[0], rank > 1 ? a->shape.dim[1] : 1};
     struct pick pick[2] = {wish[0], wish[1]};
     struct shape shape = a->shape;
+    struct rows r = {0};
     for (int d = 0; d < 2; d++) {
         if (!pick[d].from) pick[d].size = old[d];
         if (d < rank) shape.dim[d] = pick[d].size;
     }
     size_t rest = 1;
     for (int d = 2; d < rank; d++) rest *= (size_t)a->shape.dim[d];
-    bool wide = a->type == DT_FLOAT64;
-    double *values = mem_alloc(a->count * sizeof *values + 1), *made = NULL;
     *out = NULL;
-    int status =
-        values ? array_new(out, wide ? DT_FLOAT64 : DT_FLOAT32, &shape, e) : err_memory(e, a->count * sizeof *values);
-    if (!status && !(made = wide ? (*out)->data : mem_alloc((*out)->count * sizeof *made + 1)))
-        status = err_memory(e, (*out)->count * sizeof *made);
+    int status = array_new(out, a->type == DT_FLOAT64 ? DT_FLOAT64 : DT_FLOAT32, &shape, e);
+    if (!status) status = rows_init(&r, pick, old, rest, e);
     if (!status) {
-        array_to_double(values, a, 0, a->count);
-        gather(made, values, pick, old, rest, wide ? 0 : DBL_MANT_DIG - FLT_MANT_DIG);
-        for (size_t i = 0; i < (*out)->count && !wide; i++) ((float *)(*out)->data)[i] = (float)made[i];
+        gather(*out, a, &r, pick, old, rest);
     } else {
         array_free(*out);
         *out = NULL;
     }
-    if (!wide) mem_free(made);
-    mem_free(values);
+    rows_fini(&r);
     return status;
 }
 

@@ -260,6 +260,7 @@ const struct morph_kind morph_deepen = {
     .summary = "another layer behind a layer",
     .takes = "size to noise",
     .modes = "identity netmorph",
+    .training = "an inserted BatchNormalization starts from the statistics of the data set, not of the batch",
     .samples = samples,
     .can = deepen_can,
     .apply = deepen_apply,

@@ -183,6 +183,7 @@ const struct morph_kind morph_fold = {
     .summary = "fewer layers and channels that compute the same: linear ones are merged, superfluous ones dropped",
     .takes = "",
     .modes = "exact norm chain branches identical",
+    .training = "folded statistics are fixed: they no longer follow the batch",
     .samples = samples,
     .can = fold_can,
     .apply = fold_apply,

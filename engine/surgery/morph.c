@@ -189,8 +189,8 @@ static int nothing_named(const struct graph *g, const char *layer, struct err *e
     if (!names) return err_memory(e, (size_t)g->n_nodes * sizeof *names);
     for (int i = 0; i < g->n_nodes; i++) names[i] = g->nodes[i].name;
     const char *nearest = param_nearest(layer, names, (size_t)g->n_nodes);
-    int status = nearest ? err_set(e, E_NOT_FOUND, "no layer is called '%s'; the nearest is '%s'", layer, nearest)
-                         : err_set(e, E_NOT_FOUND, "no layer is called '%s'; GET .../graph lists them", layer);
+    int status = nearest ? err_set(e, E_INVALID, "no layer is called '%s'; the nearest is '%s'", layer, nearest)
+                         : err_set(e, E_INVALID, "no layer is called '%s'; GET .../graph lists them", layer);
     mem_free(names);
     return status;
 }
@@ -237,7 +237,7 @@ int morph_find(int **nodes, int *n, struct morphing *m, const struct morph_step 
     if (status)
         err_set(e, status, "%s", why.text);
     else if (*n == 0 && !refused)
-        status = err_set(e, E_NOT_FOUND, "no layer's name matches '%s'", s->layer);
+        status = err_set(e, E_INVALID, "no layer's name matches '%s'", s->layer);
     else if (*n == 0 && pattern)
         status = err_set(e, E_INVALID, "%s can change none of the layers that match '%s'; of the first, %s", kind,
                          s->layer, why.text);

@@ -95,6 +95,7 @@ struct morph_kind {
     const char *takes;          /* fields of morph_step beside op and layer */
     const char *modes;          /* words, the first is the default; NULL: none */
     const char *inexact;        /* modes that change the function, "*": every one; NULL: none */
+    const char *training;       /* why the child may differ in training mode all the same; NULL: it does not */
     const char *const *samples; /* for tests: steps as JSON with "layer":"*", ended by NULL */
 
     /* Whether the step can change that node: 0, or E_UNSUPPORTED / E_INVALID with the reason. Changes nothing. */

@@ -317,51 +317,89 @@ static const char *way_name(enum factor_way way) {
     return way == FACTOR_GENERAL ? "general" : "practical";
 }
 
-static void tell_split(struct json_writer *w, const struct pieces *p, const struct factor_pair *pair, double residual) {
-    if (!w) return;
-    json_open_object(w, NULL);
-    json_put_string(w, "layer", p->stem);
-    json_put_string(w, "way", way_name(pair->way));
-    json_put_string(w, "solved", pair->solved_first ? "first" : "second");
-    json_put_number(w, "residual", residual);
-    json_put_int(w, "rank", pair->rank);
-    json_put_int(w, "equations", pair->equations);
-    json_put_int(w, "unknowns", pair->unknowns);
-    json_put_int(w, "sweeps", pair->sweeps);
-    json_close_object(w);
+/* The factors of all groups. */
+struct factors {
+    struct module_filters *filters; /* [groups], of two edges */
+    struct factor_pair pair;        /* what they have in common: figures, margins, offset */
+    double residual, gain;          /* the largest; gain: norms of both factors / norm of the filter */
+    bool alike;                     /* the parent's taps are in the same place in all */
+};
+
+static void factors_fini(struct factors *f, const struct edit_layer *l) {
+    for (int k = 0; k < l->group && f->filters; k++) module_filters_fini(&f->filters[k]);
+    mem_free(f->filters);
+    f->filters = NULL;
 }
 
-/* Splits every group. Groups may come out differently only in numbers, but for their margins: the windows suit all. */
-static int split_groups(struct module_filters *filters, struct factor_pair *pair, double *residual, struct graph *g,
-                        const struct edit_layer *l, const struct split *s, enum factor_way way, struct random *r,
-                        struct err *e) {
+static void take_group(struct factors *f, int k, struct factor_pair *found, double norm) {
+    double gain = filter_norm(&found->first) * filter_norm(&found->second);
+    f->residual = fmax(f->residual, found->residual);
+    f->gain = fmax(f->gain, norm > 0 ? gain / norm : 0);
+    f->filters[k].filters[0] = found->first;
+    f->filters[k].filters[1] = found->second;
+    found->first.data = found->second.data = NULL;
+    for (int i = 0; k && i < 2; i++) f->alike = f->alike && found->offset[i] == f->pair.offset[i];
+    for (int i = 0; k && i < 4; i++) { /* zeros that all groups have */
+        if (f->pair.margins1[i] < found->margins1[i]) found->margins1[i] = f->pair.margins1[i];
+        if (f->pair.margins2[i] < found->margins2[i]) found->margins2[i] = f->pair.margins2[i];
+    }
+    f->pair = *found;
+}
+
+static int split_groups(struct factors *f, struct graph *g, const struct edit_layer *l, const struct split *s,
+                        enum factor_way way, struct random *r, struct err *e) {
     struct factor_options o = {.inner = (int)(s->inner / l->group),
                                .first = {(int)l->kernel[0], (int)l->kernel[1]},
                                .second = {(int)s->second[0], (int)s->second[1]},
                                .way = way};
     int status = 0;
-    *residual = 0;
+    *f = (struct factors){.filters = mem_calloc((size_t)l->group, sizeof *f->filters), .alike = true};
+    if (!f->filters) return err_memory(e, (size_t)l->group * sizeof *f->filters);
     for (int k = 0; k < l->group && !status; k++) {
         struct filter part = {0};
         struct factor_pair found = {0};
         status = pieces_filter(&part, g, l, k, e);
         if (!status) status = factor_split(&found, &part, &o, r, e);
+        if (!status) take_group(f, k, &found, filter_norm(&part));
         filter_fini(&part);
-        if (status) return status;
-        *residual = fmax(*residual, found.residual);
-        filters[k].filters[0] = found.first;
-        filters[k].filters[1] = found.second;
-        found.first.data = found.second.data = NULL;
-        if (k && (found.offset[0] != pair->offset[0] || found.offset[1] != pair->offset[1]))
-            return err_set(e, E_UNSUPPORTED,
-                           "its groups, of an even kernel, do not split alike; grow the kernel first");
-        for (int i = 0; k && i < 4; i++) { /* zeros that all groups have */
-            if (pair->margins1[i] < found.margins1[i]) found.margins1[i] = pair->margins1[i];
-            if (pair->margins2[i] < found.margins2[i]) found.margins2[i] = pair->margins2[i];
-        }
-        *pair = found;
     }
     return status;
+}
+
+/* Dense factors of a system that is hardly determined are so large that float32 loses digits where they cancel: above
+ * this gain, or when the groups differ, the practical way is tried, whose factors are no larger than they must be. */
+#define GAIN_MOST 12
+
+static int split_well(struct factors *f, struct graph *g, const struct edit_layer *l, const struct split *s,
+                      struct random *r, struct err *e) {
+    struct factors other = {0};
+    int status = split_groups(f, g, l, s, FACTOR_ANY, r, e);
+    if (status || (f->gain <= GAIN_MOST && f->alike)) return status;
+    status = split_groups(&other, g, l, s, FACTOR_PRACTICAL, r, e);
+    if (!status && other.alike && (other.gain < f->gain || !f->alike)) {
+        struct factors swap = *f;
+        *f = other;
+        other = swap;
+    }
+    factors_fini(&other, l);
+    if (!status && !f->alike)
+        status = err_set(e, E_UNSUPPORTED, "its groups, of an even kernel, do not split alike; grow the kernel first");
+    return status;
+}
+
+static void tell_split(struct json_writer *w, const struct pieces *p, const struct factors *f) {
+    if (!w) return;
+    json_open_object(w, NULL);
+    json_put_string(w, "layer", p->stem);
+    json_put_string(w, "way", way_name(f->pair.way));
+    json_put_string(w, "solved", f->pair.solved_first ? "first" : "second");
+    json_put_number(w, "residual", f->residual);
+    json_put_number(w, "gain", f->gain);
+    json_put_int(w, "rank", f->pair.rank);
+    json_put_int(w, "equations", f->pair.equations);
+    json_put_int(w, "unknowns", f->pair.unknowns);
+    json_put_int(w, "sweeps", f->pair.sweeps);
+    json_close_object(w);
 }
 
 int pieces_split(int *second, struct graph *g, const struct edit_layer *l, const struct split *s, int activation,
@@ -369,31 +407,28 @@ int pieces_split(int *second, struct graph *g, const struct edit_layer *l, const
     struct module m = {.n_vertices = 3, .n_edges = 2, .edges = {{.from = 0, .to = 1}, {.from = 1, .to = 2}}};
     struct filter_window windows[2], parent = {.stride = {1, 1}, .dilation = {1, 1}};
     struct filter shape = {.h = (int)l->kernel[0], .w = (int)l->kernel[1]};
-    struct module_filters *filters = mem_calloc((size_t)l->group, sizeof *filters);
-    struct factor_pair pair = {0};
+    struct factors factors = {0};
     struct edit_window window;
     struct pieces p;
     char parts[5][PIECES_PART] = {""};
-    double residual;
-    int n = g->n_nodes, status = filters ? 0 : err_memory(e, (size_t)l->group * sizeof *filters);
+    int n = g->n_nodes, status = 0;
     pieces_of_layer(&p, g, l, activation);
     p.parts = parts;
     text_copy(parts[1], PIECES_PART, s->part);
     text_copy(parts[3], PIECES_PART, "between");
-    if (!status && l->axes) status = edit_window(&window, g, l, e);
+    if (l->axes) status = edit_window(&window, g, l, e);
     if (!status && l->axes) parent = pieces_window(&window);
-    if (!status) status = split_groups(filters, &pair, &residual, g, l, s, FACTOR_ANY, r, e);
+    if (!status) status = split_well(&factors, g, l, s, r, e);
     if (!status) {
         m.channels[0] = (int)(l->in / l->group);
         m.channels[1] = (int)(s->inner / l->group);
         m.channels[2] = (int)(l->out / l->group);
-        factor_windows(&windows[0], &windows[1], &pair, &shape, &parent, false);
-        status = pieces_put(&p, &m, filters, windows, e);
+        factor_windows(&windows[0], &windows[1], &factors.pair, &shape, &parent, false);
+        status = pieces_put(&p, &m, factors.filters, windows, e);
     }
-    if (!status) tell_split(w, &p, &pair, residual);
+    if (!status) tell_split(w, &p, &factors);
     for (int i = n; i < g->n_nodes && !status; i++)
         if (g->nodes[i].outputs[0] == p.sink) *second = i;
-    for (int k = 0; k < l->group && filters; k++) module_filters_fini(&filters[k]);
-    mem_free(filters);
+    factors_fini(&factors, l);
     return status;
 }

@@ -132,9 +132,9 @@ static int draw_map(struct channel_map *map, const struct channel_group *group, 
 static int draw_maps(struct drawing *d, const struct channels *c, struct morphing *m, const int *nodes, int n,
                      const struct morph_step *s, struct err *e) {
     int status = 0;
-    d->n = c->n_groups;
     d->maps = mem_calloc((size_t)c->n_groups + 1, sizeof *d->maps);
     if (!d->maps) return err_memory(e, (size_t)c->n_groups * sizeof *d->maps);
+    d->n = c->n_groups;
     for (int i = 0; i < n; i++) {
         struct channel_list list = made_by(c, m->graph, nodes[i]);
         for (int k = 0; k < list.n && !status; k++) {

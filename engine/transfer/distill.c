@@ -166,7 +166,7 @@ static int judge_teachers(struct distill_run *r, struct err *e) {
     size_t classes = (size_t)r->d.student.classes;
     double majority = 1;
     int status = teachers_score(r->teacher_scores, &r->d.teachers, m->eval.n ? targets_of_eval(r) : &r->train_targets,
-                                s, r->crew, e);
+                                s, r->host, r->crew, e);
     if (status || !s->data->labels.data) return status;
     status = evaluate_majority(&majority, s, classes, e);
     for (int i = 0; i < r->d.teachers.n && !status; i++) {
@@ -196,6 +196,7 @@ static int teach(struct distill_run *r, struct err *e) {
         .memory = r->host->memory,
     };
     struct train_hooks hooks = report_hooks(r->host);
+    for (int i = 0; i < r->d.teachers.n; i++) network_forget(&r->d.teachers.nets[i]); /* they have said everything */
     return train_run(&r->result, r->d.student.graph, r->crew, &task, &hooks, e);
 }
 
@@ -261,8 +262,6 @@ static int distill_run(struct outcome *out, const void *spec, const struct host 
         r->host = host;
         status = prepare(&r->d, s, host, false, e);
         if (!status) status = run_all(out, r, e);
-        targets_fini(&r->train_targets);
-        targets_fini(&r->eval_targets);
         crew_free(r->crew);
         distillation_fini(&r->d);
     }

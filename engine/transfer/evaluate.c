@@ -61,21 +61,20 @@ static int measure(struct score *out, const struct network *n, const struct exam
     static const struct targets none;
     struct selection all = {&x->data, NULL, x->data.samples};
     size_t width = (size_t)n->classes, batch = all.n < BATCH ? all.n : BATCH, bytes;
-    if (!mem_mul(&bytes, all.n, width * sizeof(real)) || (host->memory && bytes > host->memory / 2))
-        return err_set(e, E_TOO_LARGE,
-                       "the answers to %zu samples do not fit into the memory of a job: limit the data set", all.n);
+    void *logits;
+    if (!mem_mul(&bytes, all.n, width * sizeof(real)))
+        return err_set(e, E_TOO_LARGE, "the answers to %zu samples are too many: limit the data set", all.n);
     struct count count = {host, 0, (int64_t)((all.n + batch - 1) / batch)};
     struct crew *crew = NULL;
     struct net *net = NULL;
-    real *logits = mem_alloc(bytes);
-    int status = logits ? crew_new(&crew, host->threads, e) : err_memory(e, bytes);
+    int status = host->scratch(&logits, bytes, host->context, e);
+    if (!status) status = crew_new(&crew, host->threads, e);
     struct net_options options = {.batch = (int)batch, .memory = host->memory};
     if (!status) status = net_new(&net, n->graph, crew, &options, e);
     if (!status) status = evaluate_logits(logits, net, &all, false, (struct tick){count_batch, &count}, e);
     if (!status) status = evaluate_score(out, crew, logits, &all, &none, width, e);
     net_free(net);
     crew_free(crew);
-    mem_free(logits);
     return status;
 }
 

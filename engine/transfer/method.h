@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/param.h"
 #include "base/text.h"
+#include "engine/nn/checkpoint.h"
 #include "engine/nn/dataset.h"
 #include "engine/nn/graph.h"
 
@@ -42,17 +43,21 @@ struct host {
     int (*load_array)(struct data_array *out, struct source *source, void *context, const char *reference,
                       const char *name, struct err *e);
 
+    /* Zeroed memory for something as large as a data set, until the run ends: mapped from a file rather than
+     * taken from `memory` when it is large. */
+    int (*scratch)(void **out, size_t size, void *context, struct err *e);
+
     /* Derived data that may be thrown away and made again: a block of exactly `size` bytes under a
      * key. get: E_NOT_FOUND when it is not there. */
     int (*cache_get)(void *out, size_t size, void *context, const struct digest *key, struct err *e);
     int (*cache_put)(const void *bytes, size_t size, void *context, const struct digest *key, struct err *e);
 
-    /* The newest checkpoint of this job, if an earlier attempt left one: *out is the method's to
-     * free with mem_free; *size 0 when there is none. And a new one, replacing the last. Methods ask
-     * after every step whether one is due: enough time has passed, or the worker is about to stop. */
-    int (*checkpoint_load)(void **out, size_t *size, void *context, struct err *e);
+    /* The newest checkpoint of this job, if an earlier attempt left one; it can be read until the first
+     * checkpoint_save. And a new one, replacing the last. Methods ask after every step whether one is
+     * due: enough time has passed, or the worker is about to stop. */
+    int (*checkpoint_find)(struct checkpoint_source *out, void *context, struct err *e);
     bool (*checkpoint_due)(void *context);
-    int (*checkpoint_save)(const void *bytes, size_t size, void *context, struct err *e);
+    checkpoint_put *checkpoint_save;
 
     /* Tells how far the run is. E_CANCELLED when somebody wants it to stop, E_LOST when another
      * worker has the job: the method returns that at once. Cheap: call it after every step. */
@@ -63,7 +68,7 @@ struct host {
     void (*log)(void *context, const char *text);
 
     int threads;   /* for the crew */
-    size_t memory; /* bytes the method may take */
+    size_t memory; /* bytes the method may take, besides arrays and scratch; 0 = no limit */
 };
 
 /* What a run leaves. */

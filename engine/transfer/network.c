@@ -141,6 +141,11 @@ void network_fini(struct network *n) {
     *n = (struct network){0};
 }
 
+void network_forget(struct network *n) {
+    graph_free(n->graph);
+    n->graph = NULL;
+}
+
 struct graph *network_restore(struct network *n) {
     struct graph *g = n->graph;
     if (g) g->outputs[0] = n->answer;

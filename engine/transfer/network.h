@@ -26,6 +26,9 @@ int network_load(struct network *out, const struct host *host, const char *refer
 int network_take(struct network *out, struct graph *g, struct err *e);
 void network_fini(struct network *n);
 
+/* Frees the graph and keeps what is known of it. */
+void network_forget(struct network *n);
+
 /* Moves the graph out, with its stored output. The network is empty afterwards. */
 struct graph *network_restore(struct network *n);
 

@@ -84,7 +84,7 @@ struct train_hooks report_hooks(const struct host *host) {
         .log = host->log,
         .checkpoint_due = host->checkpoint_due,
         .checkpoint_save = host->checkpoint_save,
-        .checkpoint_load = host->checkpoint_load,
+        .checkpoint_find = host->checkpoint_find,
     };
 }
 

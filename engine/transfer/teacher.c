@@ -107,14 +107,13 @@ static int check_finite(const real *logits, size_t count, size_t classes, struct
 static int answer(real **out, const struct network *n, const struct examples *x, const struct host *host,
                   struct crew *crew, struct err *e) {
     size_t count, bytes;
-    if (!mem_mul(&count, x->data.samples, (size_t)n->classes) || !mem_mul(&bytes, count, sizeof(real)) ||
-        (host->memory && bytes > host->memory / 2))
-        return err_set(e, E_TOO_LARGE,
-                       "a teacher's outputs for %zu samples of %lld classes do not fit into the memory of a job: "
-                       "limit the data set, or allow the worker more --memory",
+    void *block;
+    if (!mem_mul(&count, x->data.samples, (size_t)n->classes) || !mem_mul(&bytes, count, sizeof(real)))
+        return err_set(e, E_TOO_LARGE, "a teacher's outputs for %zu samples of %lld classes: limit the data set",
                        x->data.samples, (long long)n->classes);
-    real *logits = mem_alloc(bytes);
-    if (!logits) return err_memory(e, bytes);
+    int status = host->scratch(&block, bytes, host->context, e);
+    if (status) return status;
+    real *logits = block;
     struct digest key = cache_key(n, x);
     struct err miss = {0};
     if (host->cache_get(logits, bytes, host->context, &key, &miss) == 0) {
@@ -123,18 +122,14 @@ static int answer(real **out, const struct network *n, const struct examples *x,
         return 0;
     }
     report_log(host, "working out the teacher's outputs for %zu samples of %s", x->data.samples, x->spec.ref);
-    int status = compute(logits, n, x, host, crew, e);
+    status = compute(logits, n, x, host, crew, e);
     if (!status) status = check_finite(logits, count, (size_t)n->classes, e);
     /* A cache that cannot be written costs time later on, not this job. */
     struct err unkept = {0};
     if (!status && host->cache_put(logits, bytes, host->context, &key, &unkept) != 0)
         report_log(host, "the teacher's outputs could not be kept: %s", unkept.text);
-    if (status) {
-        mem_free(logits);
-        return status;
-    }
-    *out = logits;
-    return 0;
+    if (!status) *out = logits;
+    return status;
 }
 
 int teachers_answer(struct targets *out, const struct teachers *t, const struct examples *examples,
@@ -149,34 +144,29 @@ int teachers_answer(struct targets *out, const struct teachers *t, const struct 
         out->share[i] = t->share[i];
         out->n++;
     }
-    if (status) targets_fini(out);
     return status;
-}
-
-void targets_fini(struct targets *t) {
-    for (int i = 0; i < t->n; i++) mem_free((void *)(uintptr_t)t->logits[i]);
-    *t = (struct targets){0};
 }
 
 /* ---- scores ---- */
 
 static int score_one(struct score *out, const real *answers, const struct selection *s, size_t classes,
-                     struct crew *crew, struct err *e) {
+                     const struct host *host, struct crew *crew, struct err *e) {
     static const struct targets none;
-    real *rows = mem_alloc(s->n * classes * sizeof *rows + 1);
-    if (!rows) return err_memory(e, s->n * classes * sizeof *rows);
+    void *block;
+    if (s->n == s->data->samples && !s->index) return evaluate_score(out, crew, answers, s, &none, classes, e);
+    int status = host->scratch(&block, s->n * classes * sizeof(real), host->context, e);
+    if (status) return status;
+    real *rows = block;
     for (size_t i = 0; i < s->n; i++)
         memcpy(rows + i * classes, answers + selection_sample(s, i) * classes, classes * sizeof *rows);
-    int status = evaluate_score(out, crew, rows, s, &none, classes, e);
-    mem_free(rows);
-    return status;
+    return evaluate_score(out, crew, rows, s, &none, classes, e);
 }
 
 int teachers_score(struct score scores[TARGETS_MAX], const struct teachers *t, const struct targets *answers,
-                   const struct selection *s, struct crew *crew, struct err *e) {
+                   const struct selection *s, const struct host *host, struct crew *crew, struct err *e) {
     int status = 0;
     for (int i = 0; i < t->n && !status; i++)
-        status = score_one(&scores[i], answers->logits[i], s, (size_t)t->nets[i].classes, crew, e);
+        status = score_one(&scores[i], answers->logits[i], s, (size_t)t->nets[i].classes, host, crew, e);
     return status;
 }
 

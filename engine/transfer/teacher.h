@@ -26,16 +26,15 @@ int teachers_load(struct teachers *out, const struct teacher_spec *specs, int n,
                   const struct host *host, struct err *e);
 void teachers_fini(struct teachers *t);
 
-/* Logits of every teacher for every sample of `examples` that is selected, in targets by sample number, to
- * be freed with targets_fini. From the host's cache where they are there - the key is made of the
+/* Logits of every teacher for every sample of `examples` that is selected, in targets by sample number, in
+ * the host's scratch. From the host's cache where they are there - the key is made of the
  * digests of network and inputs and of the preprocessing - else computed and put there. Logs what it does. */
 int teachers_answer(struct targets *out, const struct teachers *t, const struct examples *examples,
                     const struct host *host, struct crew *crew, struct err *e);
-void targets_fini(struct targets *t);
 
 /* Scores each teacher's answers on a selection. */
 int teachers_score(struct score scores[TARGETS_MAX], const struct teachers *t, const struct targets *answers,
-                   const struct selection *s, struct crew *crew, struct err *e);
+                   const struct selection *s, const struct host *host, struct crew *crew, struct err *e);
 
 /* Whether an accuracy over n samples is no better than chance: always saying the most frequent
  * class, or guessing, with three standard deviations of luck. Almost always wrong preprocessing. */

@@ -199,6 +199,7 @@ static int learn(struct outcome *out, struct course *c, const struct train_metho
                               .eval = c->material.eval,
                               .memory = host->memory};
     struct train_hooks hooks = report_hooks(host);
+    network_fini(&c->template);
     int status = crew_new(&crew, host->threads, e);
     if (!status) status = train_run(&result, c->net.graph, crew, &task, &hooks, e);
     crew_free(crew);

@@ -362,7 +362,7 @@ static int distil_once(void) {
     const struct method *method;
     memset(&s, 0, sizeof s);
     s.world = world_of_all;
-    s.world.n_cache = 0;
+    s.world.n_cache = s.world.n_scratch = 0;
     s.host = memory_host_open(&s.world, 1);
     int status = check(&spec, &method, &s, "distill",
                        "{\"teacher\":\"deep\",\"dataset\":{\"ref\":\"points\",\"limit\":40},"
@@ -372,6 +372,7 @@ static int distil_once(void) {
     free(spec);
     outcome_free(&o);
     for (int i = 0; i < s.world.n_cache; i++) mem_free(s.world.cache[i].bytes);
+    for (int i = 0; i < s.world.n_scratch; i++) mem_free(s.world.scratch[i]);
     return status;
 }
 

@@ -550,25 +550,35 @@ TEST(fewer_samples_give_the_same) {
     graph_free(g);
 }
 
-TEST(parameters_are_copied_and_stored) {
+TEST(parameters_are_shared_and_stored) {
     struct graph *g = small();
     struct crew *crew;
-    struct net *a, *b;
+    struct net *a, *b, *c;
     struct err e = {0};
+    real answers[6];
     need(!graph_finish(g, &e) && !crew_new(&crew, 1, &e), "%s", e.text);
     need(!net_new(&a, g, crew, &(struct net_options){.batch = 4, .training = true}, &e), "%s", e.text);
-    need(!net_new(&b, g, crew, &(struct net_options){.batch = 2}, &e), "%s", e.text);
+    need(!net_new(&b, g, crew, &(struct net_options){.batch = 2, .beside = a}, &e), "%s", e.text);
     ok(net_parameter_count(a) == 15 && net_trainable_count(a) == 15 && net_parameter_count(b) == 15, "15 parameters");
     for (int i = 0; i < 15; i++) net_parameters(a)[i] = (real)i;
-    net_copy_parameters(b, a);
-    ok(memcmp(net_parameters(a), net_parameters(b), 15 * sizeof(real)) == 0, "copied");
-    need(!net_store(b, g, &e), "%s", e.text);
+    ok(net_parameters(a) == net_parameters(b), "shared");
+    net_empty_graph(a, g);
+    for (int i = 0; i < 8; i++) net_input(b, 0)[i] = 1;
+    net_forward(b, 2, random_seed(1), NULL, NULL);
+    memcpy(answers, net_output(b, 0), sizeof answers);
+    need(!net_store(a, g, &e), "%s", e.text);
+    need(!net_new(&c, g, crew, &(struct net_options){.batch = 2}, &e), "%s", e.text);
+    for (int i = 0; i < 8; i++) net_input(c, 0)[i] = 1;
+    net_forward(c, 2, random_seed(1), NULL, NULL);
+    ok(memcmp(answers, net_output(c, 0), sizeof answers) == 0, "the one beside computes as one by itself");
+    ok(net_memory(c).taken < net_memory(a).taken, "and weights are read where they are");
     const struct net_parameter *list;
-    for (int k = 0; k < net_parameter_list(b, &list); k++)
+    for (int k = 0; k < net_parameter_list(a, &list); k++)
         for (size_t i = 0; i < list[k].count; i++)
             ok(((float *)g->values[list[k].value].constant->data)[i] == (float)(list[k].start + i), "stored");
-    net_free(a);
+    net_free(c);
     net_free(b);
+    net_free(a);
     crew_free(crew);
     graph_free(g);
 }

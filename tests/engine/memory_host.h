@@ -25,6 +25,8 @@ struct memory_host {
         size_t size;
     } cache[8];
     int n_cache, cache_hits;
+    void *scratch[16];
+    int n_scratch;
     void *checkpoint;
     size_t checkpoint_size;
     int64_t steps_seen, stop_at, checkpoint_every;
@@ -56,6 +58,15 @@ static int mh_load_array(struct data_array *out, struct source *source, void *co
     return err_set(e, E_NOT_FOUND, "no array %s in %s", name, reference);
 }
 
+static int mh_scratch(void **out, size_t size, void *context, struct err *e) {
+    struct memory_host *h = context;
+    if (h->n_scratch == 16) return err_set(e, E_TOO_LARGE, "scratch is full");
+    void *block = mem_calloc(size, 1);
+    if (!block) return err_memory(e, size);
+    *out = h->scratch[h->n_scratch++] = block;
+    return 0;
+}
+
 static int mh_cache_get(void *out, size_t size, void *context, const struct digest *key, struct err *e) {
     struct memory_host *h = context;
     for (int i = 0; i < h->n_cache; i++)
@@ -76,11 +87,17 @@ static int mh_cache_put(const void *bytes, size_t size, void *context, const str
     return 0;
 }
 
-static int mh_checkpoint_load(void **out, size_t *size, void *context, struct err *e) {
+static int mh_checkpoint_read(void *to, size_t size, size_t offset, void *context, struct err *e) {
     struct memory_host *h = context;
     (void)e;
-    *size = h->checkpoint_size;
-    if (h->checkpoint_size) *out = mem_copy(h->checkpoint, h->checkpoint_size);
+    memcpy(to, (char *)h->checkpoint + offset, size);
+    return 0;
+}
+
+static int mh_checkpoint_find(struct checkpoint_source *out, void *context, struct err *e) {
+    struct memory_host *h = context;
+    (void)e;
+    *out = (struct checkpoint_source){h->checkpoint_size, mh_checkpoint_read, h};
     return 0;
 }
 
@@ -89,12 +106,15 @@ static bool mh_checkpoint_due(void *context) {
     return h->checkpoint_every && (h->steps_seen + 1) % h->checkpoint_every == 0;
 }
 
-static int mh_checkpoint_save(const void *bytes, size_t size, void *context, struct err *e) {
+static int mh_checkpoint_save(const struct checkpoint_part *pieces, int n, void *context, struct err *e) {
     struct memory_host *h = context;
     (void)e;
-    mem_free(h->checkpoint);
-    h->checkpoint = mem_copy(bytes, size);
-    h->checkpoint_size = size;
+    h->checkpoint_size = 0;
+    for (int i = 0; i < n; i++) {
+        h->checkpoint = mem_resize(h->checkpoint, h->checkpoint_size + pieces[i].size, 1);
+        if (pieces[i].size) memcpy((char *)h->checkpoint + h->checkpoint_size, pieces[i].data, pieces[i].size);
+        h->checkpoint_size += pieces[i].size;
+    }
     return 0;
 }
 
@@ -124,9 +144,10 @@ static inline struct host memory_host_open(struct memory_host *h, int threads) {
     return (struct host){.context = h,
                          .load_graph = mh_load_graph,
                          .load_array = mh_load_array,
+                         .scratch = mh_scratch,
                          .cache_get = mh_cache_get,
                          .cache_put = mh_cache_put,
-                         .checkpoint_load = mh_checkpoint_load,
+                         .checkpoint_find = mh_checkpoint_find,
                          .checkpoint_due = mh_checkpoint_due,
                          .checkpoint_save = mh_checkpoint_save,
                          .progress = mh_progress,
@@ -153,6 +174,7 @@ static inline void memory_host_add_array(struct memory_host *h, const char *name
 static inline void memory_host_close(struct memory_host *h) {
     for (int i = 0; i < h->n_models; i++) graph_free(h->models[i].graph);
     for (int i = 0; i < h->n_cache; i++) mem_free(h->cache[i].bytes);
+    for (int i = 0; i < h->n_scratch; i++) mem_free(h->scratch[i]);
     mem_free(h->checkpoint);
 }
 

@@ -111,12 +111,16 @@ static int lab_run(struct lab *lab, struct train_result *result, int threads, st
                                 .log = host.log,
                                 .checkpoint_due = host.checkpoint_due,
                                 .checkpoint_save = host.checkpoint_save,
-                                .checkpoint_load = host.checkpoint_load};
+                                .checkpoint_find = host.checkpoint_find};
     int status = train_check(&lab->spec, true, false, e);
     if (!status) status = crew_new(&crew, threads, e);
     if (status) return status;
     status = train_run(result, lab->graph, crew, &lab->task, &hooks, e);
     crew_free(crew);
+    if (status) { /* the next attempt loads the network anew */
+        graph_free(lab->graph);
+        lab->graph = small_net();
+    }
     return status;
 }
 

@@ -13,7 +13,8 @@ static struct graph *model(const char *name) {
     struct err e = {0};
     text_print(path, sizeof path, MODELS "%s", name);
     struct file f = file_read(path);
-    ok(!onnx_read_plain(&g, f.bytes, f.size, &e), "%s: %s", name, e.text);
+    struct byte_origin origin = byte_origin_memory(f.bytes, f.size);
+    ok(!onnx_read_plain(&g, &origin, &e), "%s: %s", name, e.text);
     free(f.bytes);
     return g;
 }
@@ -130,8 +131,8 @@ TEST(names_are_those_of_the_file) {
          "%s", e.text);
     struct text onnx, weights;
     write_both(&onnx, &weights, g);
-    need(!onnx_read_plain(&plain, onnx.data, onnx.length, &e) && !onnx_read(&folded, onnx.data, onnx.length, &e), "%s",
-         e.text);
+    struct byte_origin origin = byte_origin_memory(onnx.data, onnx.length);
+    need(!onnx_read_plain(&plain, &origin, &e) && !onnx_read(&folded, onnx.data, onnx.length, &e), "%s", e.text);
     ok(plain->n_nodes == 2 && folded->n_nodes == 1, "%d and %d nodes", plain->n_nodes, folded->n_nodes);
     bool changed;
     ok(!put(&changed, plain, weights.data, weights.length, 10, &e) && !changed, "%s", e.text);
@@ -261,7 +262,8 @@ static int round_trip(void *context) {
     struct text weights;
     bool changed = true;
     text_init(&weights, ROOM);
-    int rc = onnx_read_plain(&g, f->bytes, f->size, NULL);
+    struct byte_origin origin = byte_origin_memory(f->bytes, f->size);
+    int rc = onnx_read_plain(&g, &origin, NULL);
     if (!rc) rc = weights_write(byte_sink_text(&weights), g, NULL);
     if (!rc) rc = put(&changed, g, weights.data, weights.length, 10, NULL);
     text_free(&weights);

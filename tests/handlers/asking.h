@@ -20,13 +20,17 @@
 
 /* ---- a stand-in for the engine: networks are "NET <parameters>", arrays are "ARR <name> <bytes>" ---- */
 
-static int fake_network(struct network_facts *out, const void *bytes, size_t size, struct err *e) {
+static int fake_network(struct network_facts *out, const struct byte_origin *from, struct err *e) {
+    char bytes[64];
+    size_t size = from->size < sizeof bytes ? (size_t)from->size : sizeof bytes;
     *out = (struct network_facts){0};
+    int status = from->read(bytes, size, 0, from->context, e);
+    if (status) return status;
     text_init(&out->operators, 1000);
     text_init(&out->inputs, 1000);
     text_init(&out->outputs, 1000);
     if (size < 5 || memcmp(bytes, "NET ", 4)) return err_set(e, E_SYNTAX, "this is no network");
-    out->parameters = ((const char *)bytes)[4] - '0';
+    out->parameters = bytes[4] - '0';
     out->macs = 12;
     text_add_string(&out->operators, "{\"Relu\":1}");
     text_add_string(&out->inputs, "[{\"name\":\"x\",\"dtype\":\"float32\",\"shape\":[\"N\",4]}]");
@@ -35,8 +39,8 @@ static int fake_network(struct network_facts *out, const void *bytes, size_t siz
     return code ? err_memory(e, 100) : 0;
 }
 
-static int fake_graph(struct text *out, const void *bytes, size_t size, struct err *e) {
-    (void)bytes, (void)size, (void)e;
+static int fake_graph(struct text *out, const struct byte_origin *from, struct err *e) {
+    (void)from, (void)e;
     text_add_string(out, "{\"name\":\"g\",\"opset\":13,\"inputs\":[],\"outputs\":[],\"nodes\":[],\"constants\":[]}");
     return 0;
 }
@@ -47,17 +51,20 @@ struct weights_taker {
     size_t n;
 };
 
-static int fake_weights(const struct byte_taker *to, const void *bytes, size_t size, struct err *e) {
-    (void)size;
-    int code = to->take(to->state, "W ", 2, e);
-    return code ? code : to->take(to->state, (const char *)bytes + 4, 1, e);
+static int fake_weights(const struct byte_taker *to, const struct byte_origin *from, struct err *e) {
+    char is;
+    int code = from->read(&is, 1, 4, from->context, e);
+    if (!code) code = to->take(to->state, "W ", 2, e);
+    return code ? code : to->take(to->state, &is, 1, e);
 }
 
-static int fake_weights_open(struct weights_taker **out, const void *bytes, size_t size, struct err *e) {
-    (void)size;
+static int fake_weights_open(struct weights_taker **out, const struct byte_origin *from, struct err *e) {
+    char is;
+    int code = from->read(&is, 1, 4, from->context, e);
+    if (code) return code;
     *out = mem_calloc(1, sizeof **out);
     if (!*out) return err_memory(e, sizeof **out);
-    (*out)->is = ((const char *)bytes)[4];
+    (*out)->is = is;
     return 0;
 }
 

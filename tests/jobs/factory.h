@@ -43,9 +43,9 @@ static inline void put_model(struct store *s, const char *name, const char *laye
     int status = param_parse(&spec, student_params, root, "", &e);
     json_free(root);
     if (!status) status = student_check(&spec, &e);
-    if (!status) status = student_chain(&g, spec.layers, spec.n_layers, &input, 1 << 20, &e);
+    if (!status) status = student_chain(&g, spec.layers, spec.n_layers, &input, 1 << 25, &e);
     if (!status) status = init_graph(g, seed, &e);
-    text_init(&bytes, 1 << 22);
+    text_init(&bytes, 1 << 27);
     if (!status) status = onnx_write(byte_sink_text(&bytes), g, &e);
     struct store_version version;
     struct store_model_new model = {.name = name, .parameters = 1};

@@ -1,8 +1,10 @@
 /* Jobs from the queue to their end, over a real store. */
 #define TEST_SECONDS 60
 #include <pthread.h>
+#include <sys/resource.h>
 
 #include "tests/jobs/factory.h"
+#include "tests/peak.h"
 
 static bool work_once(struct store *s, struct worker_options o) {
     struct err e = {0};
@@ -133,6 +135,71 @@ static void act_die(struct store *s, int64_t job) {
     struct store_checkpoint c;
     while (store_checkpoint_get(&c, s, job, 0, NULL)) clock_sleep_ms(5);
     _exit(3);
+}
+
+/* A teacher whose answers take 6.4 MB, far more than its data. */
+#define TALKATIVE \
+    "{\"method\":\"distill\",\"teacher\":\"talkative\",\"dataset\":{\"ref\":\"digits\",\"scale\":255}," \
+    "\"student\":{\"width\":0.5},\"train\":{\"epochs\":1,\"batch\":32},\"output\":\"student\"}"
+
+static struct store *factory_with_talk(void) {
+    struct store *s = factory_with_teacher();
+    put_model(s, "talkative", "{\"layers\":[{\"dense\":16},\"relu\",{\"dense\":4000}]}", 1);
+    return s;
+}
+
+/* A 16th of the memory is for arrays: it is too little for the images of the first request, which have 36
+ * bytes each, and for the answers in the second. */
+TEST(data_larger_than_the_memory_make_the_same_student) {
+    static const struct {
+        const char *request;
+        size_t memory;
+    } requests[] = {{DISTIL, 16 * SAMPLES * SIDE * SIDE - 16}, {TALKATIVE, (size_t)64 << 20}};
+    struct store *s = factory_with_talk();
+    for (int i = 0; i < 2; i++) {
+        struct digest made[2];
+        for (int limited = 0; limited < 2; limited++) {
+            struct worker_options o = options();
+            o.memory = limited ? requests[i].memory : 0;
+            int64_t id = submit(s, requests[i].request, NULL);
+            need(work_once(s, o), "a job");
+            made[limited] = made_by(s, id, STORE_JOB_SUCCEEDED);
+        }
+        ok(digest_equal(&made[0], &made[1]), "request %d: the same bytes", i);
+    }
+    store_close(s);
+}
+
+TEST(a_network_from_the_store_is_in_memory_once) {
+    enum { WIDE = 4000 };
+    const size_t size = (size_t)WIDE * WIDE * sizeof(float);
+    struct store *s = factory_with_teacher();
+    put_model(s, "wide", "{\"layers\":[{\"dense\":4000},\"relu\",{\"dense\":4000},\"relu\",{\"dense\":3}]}", 1);
+    int64_t id = submit(s, "{\"method\":\"evaluate\",\"model\":\"wide\",\"dataset\":\"digits\"}", NULL);
+    need(peak_forget(), "/proc/self/clear_refs");
+    size_t before = peak_now();
+    need(work_once(s, options()), "a job");
+    made_by(s, id, STORE_JOB_SUCCEEDED);
+    ok(!PEAK_TRUE || peak_most() - before <= size + size / 4, "%zu bytes of weights took %zu", size,
+       peak_most() - before);
+    store_close(s);
+}
+
+TEST(data_that_the_disk_cannot_take_are_an_error) {
+    struct store *s = factory_with_talk();
+    struct worker_options o = options();
+    int64_t id = submit(s, TALKATIVE, NULL);
+    o.memory = (size_t)64 << 20;
+    signal(SIGXFSZ, SIG_IGN);
+    need(setrlimit(RLIMIT_FSIZE, &(struct rlimit){6 << 20, 6 << 20}) == 0, "setrlimit");
+    need(work_once(s, o), "a job");
+    made_by(s, id, STORE_JOB_FAILED);
+    struct store_job job = {0};
+    need(store_job_get(&job, s, id, NULL) == 0, "get");
+    ok(job.error && strstr(job.error, "reserving a scratch file of 6400000 bytes in "), "%s", job.error);
+    ok(job.error && strstr(job.error, "File too large; a job keeps there what is larger"), "%s", job.error);
+    store_job_fini(&job);
+    store_close(s);
 }
 
 TEST(a_killed_worker_is_replaced) {

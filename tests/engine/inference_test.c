@@ -1,5 +1,5 @@
-/* Convolutions of one image, which are cut into bands of rows for the threads, against the same image inside a batch,
- * which is not; and against themselves with another number of threads. */
+/* What is computed in another order when nothing is trained. Convolutions of one image, which are cut into bands of rows for the threads, against the same image inside a batch,
+ * which is not; and against themselves with another number of threads. Dense layers of flattened images. */
 #include "tests/test.h"
 
 #include "base/memory.h"
@@ -104,6 +104,63 @@ TEST(one_image_gives_what_it_gives_in_a_batch) {
         mem_free(one_thread);
         mem_free(within);
         graph_free(g);
+    }
+}
+
+/* ---- flattened images in front of dense layers ---- */
+
+/* Conv, Flatten, then Gemm of either order, or MatMul. */
+static struct graph *flattening(const char *op, bool transposed) {
+    struct graph *g;
+    struct random r = random_seed(test_seed());
+    struct err e = {0};
+    struct layer conv = {3, 6, 5, 4, {3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 1};
+    int x, a, flat, y, node, k = 4 * 6 * 5, n = 37;
+    graph_new(&g, "flattening", 13, &e);
+    graph_add_value(&x, g, "x", NULL, &e);
+    graph_add_value(&a, g, "a", NULL, &e);
+    graph_add_value(&flat, g, "flat", NULL, &e);
+    graph_add_value(&y, g, "y", NULL, &e);
+    graph_add_input(g, x, DT_FLOAT32, &(struct shape){4, {DIM_BATCH, 3, 6, 5}}, &e);
+    add_conv(g, &r, &conv, x, a);
+    graph_add_node(NULL, g, "Flatten", NULL, &a, 1, &flat, 1, &e);
+    int w = constant(g, &r, 2, transposed ? (int64_t[]){n, k} : (int64_t[]){k, n});
+    graph_add_node(&node, g, op, NULL, (int[]){flat, w}, 2, &y, 1, &e);
+    if (transposed) graph_set_int(g, node, "transB", 1, &e);
+    graph_add_output(g, y, &e);
+    return ok(graph_finish(g, &e) == 0, "%s", e.text) ? g : NULL;
+}
+
+/* Training takes the image apart in ONNX's order, inference as it lies. */
+static void check_flattening(const struct graph *g, int batch, const char *what) {
+    struct net *nets[2];
+    struct crew *crew;
+    struct err e = {0};
+    struct random r = random_seed(3);
+    need(crew_new(&crew, 2, &e) == 0, "%s", e.text);
+    for (int training = 0; training < 2; training++)
+        need(net_new(&nets[training], g, crew, &(struct net_options){.batch = batch, .training = training}, &e) == 0,
+             "%s", e.text);
+    struct shape in = net_input_shape(nets[0], 0), out = net_output_shape(nets[0], 0);
+    size_t n, m;
+    shape_count(&n, &in, NULL);
+    shape_count(&m, &out, NULL);
+    for (size_t i = 0; i < n; i++) net_input(nets[0], 0)[i] = net_input(nets[1], 0)[i] = (real)(random_unit(&r) - 0.5);
+    double worst = 0;
+    for (int k = 0; k < 2; k++) net_forward(nets[k], batch, random_seed(1), NULL, NULL);
+    for (size_t i = 0; i < m; i++)
+        worst = fmax(worst, fabs((double)(net_output(nets[0], 0)[i] - net_output(nets[1], 0)[i])));
+    ok(worst < 1e-5, "%s, batch %d: off by %g", what, batch, worst);
+    for (int k = 0; k < 2; k++) net_free(nets[k]);
+    crew_free(crew);
+}
+
+TEST(flattened_images_are_taken_as_they_lie) {
+    static const int batches[] = {1, 2, 3, 4, 17, 80};
+    struct graph *all[] = {flattening("Gemm", true), flattening("Gemm", false), flattening("MatMul", false)};
+    for (int i = 0; i < 3; i++) {
+        for (int b = 0; b < 6 && all[i]; b++) check_flattening(all[i], batches[b], i < 2 ? "Gemm" : "MatMul");
+        graph_free(all[i]);
     }
 }
 

@@ -1,0 +1,24 @@
+/* calibration.h - what surgery learns from data: values of a network on samples of a data set. */
+#ifndef ENGINE_TRANSFER_CALIBRATION_H
+#define ENGINE_TRANSFER_CALIBRATION_H
+
+#include "engine/nn/evaluate.h"
+#include "engine/surgery/morph.h"
+#include "engine/transfer/method.h"
+
+#define CALIBRATION_MOST 512 /* samples */
+
+struct calibration {
+    struct morph_data data; /* for morphing.data; its context is this struct: do not move it */
+    double *inputs;         /* [samples, row], as the network takes them */
+    float *rows;            /* the same */
+    size_t samples, row;
+    int threads;
+    size_t memory;
+};
+
+/* The first samples of a selection, as many as CALIBRATION_MOST and a quarter of host->memory allow. */
+int calibration_open(struct calibration *c, const struct selection *s, const struct host *host, struct err *e);
+void calibration_fini(struct calibration *c);
+
+#endif

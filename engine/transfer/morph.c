@@ -1,0 +1,370 @@
+/* morph.c - method "morph": a network takes another shape and computes the same function, proved, and then perhaps trains
+ * on (Net2Net, Network Morphism, Modularized Morphing; the way back to smaller). */
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/text.h"
+#include "engine/nn/net.h"
+#include "engine/nn/train.h"
+#include "engine/surgery/aim.h"
+#include "engine/surgery/morph.h"
+#include "engine/surgery/proof.h"
+#include "engine/transfer/calibration.h"
+#include "engine/transfer/material.h"
+#include "engine/transfer/method.h"
+#include "engine/transfer/report.h"
+
+struct morph_spec {
+    char model[REFERENCE_SIZE];
+    struct morph_step steps[MORPH_MAX_STEPS];
+    int n_steps;
+    struct morph_aim aim;
+    bool has_aim;
+    struct dataset_spec dataset, evaluate;
+    bool has_dataset, has_evaluate;
+    double holdout;
+    struct train_spec train;
+    bool has_train;
+    int64_t seed;
+    char output[OUTPUT_SIZE];
+};
+
+static const struct param step_element[] = {
+    {.name = "step",
+     .type = PARAM_TYPE_OBJECT,
+     .size = sizeof(struct morph_step),
+     .present_offset = PARAM_NO_PRESENT,
+     .fields = morph_step_params,
+     .bare = "op",
+     .help = "one step"},
+    PARAM_END,
+};
+
+static const struct param morph_params[] = {
+    PARAM_MODEL(struct morph_spec, model, true, "the parent"),
+    PARAM_LIST(struct morph_spec, steps, n_steps, step_element, "what is done to it, in order"),
+    {.name = "auto",
+     .type = PARAM_TYPE_OBJECT,
+     .offset = offsetof(struct morph_spec, aim),
+     .size = sizeof(struct morph_aim),
+     .present_offset = offsetof(struct morph_spec, has_aim),
+     .fields = morph_aim_params,
+     .help = "a size to reach instead of steps: all layers are widened or narrowed alike"},
+    PARAM_OPTIONAL(struct morph_spec, dataset, has_dataset, dataset_params, "ref",
+                   "data to compare parent and child on, for statistics and calibration, and to train on"),
+    PARAM_OPTIONAL(struct morph_spec, evaluate, has_evaluate, dataset_params, "ref",
+                   "what to evaluate on; prepared like dataset unless it says how"),
+    PARAM_REAL(struct morph_spec, holdout, "0.1", 0, 0.9,
+               "share of dataset kept for evaluation when evaluate is not given"),
+    PARAM_OPTIONAL(struct morph_spec, train, has_train, train_params, NULL,
+                   "how to train the child on, with the parent's optimizer state; not at all when it is not given"),
+    PARAM_INT(struct morph_spec, seed, "1", 0, 1e15, "of what is drawn: which channels are copied, fresh weights"),
+    PARAM_STRING(struct morph_spec, output, NULL, "name of the child; <model>-morph when not given"),
+    PARAM_END,
+};
+
+/* ---- opening ---- */
+
+/* Everything loaded and checked, nothing changed yet. */
+struct transformation {
+    struct network parent; /* with data its answer is the logits */
+    bool fed;              /* there is data */
+    struct material material;
+    struct loss_plan loss;
+    struct calibration calibration;
+    struct morphing morphing; /* the child */
+    bool exact;               /* every step claims to be */
+    const char *training;     /* why parent and child may differ in training; NULL: they may not */
+};
+
+static void transformation_fini(struct transformation *t) {
+    morphing_fini(&t->morphing);
+    calibration_fini(&t->calibration);
+    material_fini(&t->material);
+    network_fini(&t->parent);
+}
+
+/* Any network can take another shape; data goes into one with one input and one output only. */
+static int load_parent(struct transformation *t, struct morph_spec *s, const struct host *host, struct err *e) {
+    t->fed = s->has_dataset;
+    if (t->fed) return network_load(&t->parent, host, s->model, &s->dataset, "/model", e);
+    int status = host->load_graph(&t->parent.graph, &t->parent.source, host->context, s->model, e);
+    if (status && e && !e->pointer[0]) text_copy(e->pointer, sizeof e->pointer, "/model");
+    if (!status && t->parent.graph->n_free_axes)
+        status =
+            err_set_at(e, E_INVALID, "/dataset", "the network leaves sizes open: a dataset would say which they are");
+    return status ? status : graph_measure(&t->parent.size, t->parent.graph, e);
+}
+
+static int open_data(struct transformation *t, struct morph_spec *s, const struct host *host, struct err *e) {
+    if (!t->fed) return s->has_train ? err_set_at(e, E_INVALID, "/dataset", "training needs a dataset") : 0;
+    if (s->has_evaluate) material_inherit(&s->evaluate, &s->dataset);
+    struct material_spec wish = {&s->dataset, s->has_evaluate ? &s->evaluate : NULL, s->holdout, (uint64_t)s->seed};
+    int status = material_open(&t->material, &wish, host, &t->parent.input, t->parent.classes, e);
+    if (status || !s->has_train) return status;
+    struct loss_spec ce = {.kind = LOSS_CE, .weight = 1, .temperature = 1};
+    if (!t->material.train_set.labels)
+        return err_set_at(e, E_INVALID, "/dataset", "data set %s has no array \"labels\" to train on", s->dataset.ref);
+    status = loss_plan(&t->loss, &ce, 1, true, false, e);
+    return status ? status : train_check(&s->train, t->material.evaluated->labels, false, e);
+}
+
+static int check_steps(struct morph_spec *s, struct err *e) {
+    int status = 0;
+    if ((s->n_steps > 0) == s->has_aim) return err_set_at(e, E_INVALID, "/steps", "give either steps or auto");
+    if (s->has_aim) return morph_aim_check(&s->aim, "/auto", e);
+    for (int i = 0; i < s->n_steps && !status; i++) {
+        char at[32];
+        text_print(at, sizeof at, "/steps/%d", i);
+        status = morph_check(&s->steps[i], at, e);
+    }
+    return status;
+}
+
+static int prepare(struct transformation *t, struct morph_spec *s, const struct host *host, struct err *e) {
+    struct graph *child;
+    *t = (struct transformation){.exact = true};
+    int status = check_steps(s, e);
+    if (!status) status = load_parent(t, s, host, e);
+    if (!status) status = open_data(t, s, host, e);
+    if (!status) status = graph_clone(&child, t->parent.graph, e);
+    if (status) return status;
+    report_output(s->output, sizeof s->output, s->model, "-morph");
+    morphing_init(&t->morphing, child, (uint64_t)s->seed, NULL);
+    t->morphing.memory = host->memory;
+    return 0;
+}
+
+/* ---- the steps ---- */
+
+/* What a job may hold: the child's values at least. */
+static int check_size(const struct transformation *t, const struct host *host, struct err *e) {
+    struct graph_size size;
+    int status = graph_measure(&size, t->morphing.graph, e);
+    if (status || !host->memory || (double)size.parameters * sizeof(float) <= (double)host->memory) return status;
+    return err_set(e, E_TOO_LARGE, "the network gets %lld parameters, more than the %zu bytes that a job may take hold",
+                   (long long)size.parameters, host->memory);
+}
+
+static int apply_one(struct transformation *t, const struct morph_step *step, const char *at, const struct host *host,
+                     struct json_writer *w, struct err *e) {
+    if (w) json_open_object(w, NULL);
+    int status = morph_apply(&t->morphing, step, w, e);
+    if (!status) status = check_size(t, host, e);
+    if (w) json_close_object(w);
+    if (status && e && !e->pointer[0]) text_copy(e->pointer, sizeof e->pointer, at);
+    const char *differs = morph_table[step->op]->training;
+    if (differs && !t->training) t->training = differs;
+    t->exact = t->exact && morph_is_exact(step);
+    return status;
+}
+
+static int apply_all(struct transformation *t, const struct morph_spec *s, const struct host *host,
+                     struct json_writer *w, struct err *e) {
+    struct morph_step *aimed = NULL;
+    int status = 0, n = s->n_steps;
+    if (s->has_aim) {
+        aimed = mem_calloc(1, sizeof *aimed);
+        status = aimed ? morph_aim_step(aimed, &t->morphing, &s->aim, e) : err_memory(e, sizeof *aimed);
+        if (status && e && !e->pointer[0]) text_copy(e->pointer, sizeof e->pointer, "/auto");
+        n = 1;
+    }
+    if (w) json_open_array(w, "steps");
+    for (int i = 0; i < n && !status; i++) {
+        char at[32];
+        text_print(at, sizeof at, s->has_aim ? "/auto" : "/steps/%d", i);
+        status = apply_one(t, aimed ? aimed : &s->steps[i], at, host, w, e);
+    }
+    if (w) json_close_array(w);
+    mem_free(aimed);
+    return status;
+}
+
+static int morph_check_spec(void *spec, const struct host *host, struct graph_size *student, struct err *e) {
+    struct transformation *t = mem_calloc(1, sizeof *t);
+    if (!t) return err_memory(e, sizeof *t);
+    int status = prepare(t, spec, host, e);
+    if (!status) status = apply_all(t, spec, host, NULL, e);
+    if (!status && student) status = graph_measure(student, t->morphing.graph, e);
+    transformation_fini(t);
+    mem_free(t);
+    return status;
+}
+
+/* ---- the run ---- */
+
+struct morph_run {
+    struct transformation t;
+    const struct morph_spec *spec;
+    const struct host *host;
+    struct crew *crew;
+    struct proof proof;
+    struct network child;
+    struct score before, morphed, after; /* of the parent, the child, and the child trained on */
+    struct train_result result;
+    struct json_writer w; /* of the report */
+};
+
+static int keep_alive(void *context, struct err *e) {
+    const struct host *host = context;
+    return host->progress(host->context, 0, 0, e);
+}
+
+static int prove(struct morph_run *r, struct err *e) {
+    struct transformation *t = &r->t;
+    struct proof_options options = {
+        .seed = (uint64_t)r->spec->seed,
+        .threads = r->host->threads,
+        .memory = r->host->memory,
+        .training_expected = t->exact && !t->training,
+        .training_reason = t->training,
+        .approximate = !t->exact,
+        .tick = {keep_alive, (void *)(size_t)r->host},
+    };
+    const float *data[] = {t->calibration.rows};
+    if (t->fed) {
+        options.data = data;
+        options.data_samples = t->calibration.samples;
+    }
+    int status = proof_run(&r->proof, t->parent.graph, t->morphing.graph, &options, e);
+    if (status) return status;
+    char line[512];
+    proof_describe(line, sizeof line, &r->proof);
+    report_log(r->host, "%s", line);
+    if (!t->exact || r->proof.exact) return 0;
+    const struct proof_difference *d = &r->proof.first;
+    return err_set(e, E_INTERNAL, "the child does not compute the parent's function: %s; they part at node '%s'%s%s",
+                   line, d->node ? d->node : "?", d->last_equal ? ", equal up to " : "",
+                   d->last_equal ? d->last_equal : "");
+}
+
+/* Surgery computes in double; what is stored and trained is float. */
+static int round_child(struct graph *g, const struct graph *parent, struct err *e) {
+    int status = 0;
+    for (int v = 0; v < g->n_values && !status; v++) {
+        const struct array *a = g->values[v].constant;
+        int before = graph_find_value(parent, g->values[v].name);
+        bool wide = before >= 0 && parent->values[before].constant && parent->values[before].type == DT_FLOAT64;
+        if (!a || a->type != DT_FLOAT64 || wide) continue;
+        struct array *rounded;
+        status = array_new(&rounded, DT_FLOAT32, &a->shape, e);
+        if (status) break;
+        array_to_float(rounded->data, a, 0, a->count);
+        graph_replace_constant_take(g, v, rounded);
+    }
+    return status ? status : graph_finish(g, e);
+}
+
+static int score(struct score *out, struct morph_run *r, struct graph *g, struct err *e) {
+    const struct selection *s = r->t.material.eval.n ? &r->t.material.eval : &r->t.material.train;
+    struct net *net = NULL;
+    size_t classes = (size_t)r->t.parent.classes;
+    struct net_options options = {.batch = s->n < 128 ? (int)s->n : 128, .memory = r->host->memory};
+    real *logits = mem_calloc(s->n, classes * sizeof *logits);
+    int status = logits ? net_new(&net, g, r->crew, &options, e) : err_memory(e, s->n * classes * sizeof *logits);
+    struct tick tick = {keep_alive, (void *)(size_t)r->host};
+    if (!status) status = evaluate_logits(logits, net, s, false, tick, e);
+    if (!status) status = evaluate_score(out, r->crew, logits, s, &(struct targets){.n = 0}, classes, e);
+    net_free(net);
+    mem_free(logits);
+    return status;
+}
+
+static int train_on(struct morph_run *r, struct err *e) {
+    struct train_task task = {.spec = &r->spec->train,
+                              .loss = &r->t.loss,
+                              .train = r->t.material.train,
+                              .eval = r->t.material.eval,
+                              .memory = r->host->memory};
+    struct train_hooks hooks = report_hooks(r->host);
+    int status = train_run(&r->result, r->child.graph, r->crew, &task, &hooks, e);
+    if (!status) r->after = r->result.score;
+    return status;
+}
+
+/* The child as a network that data goes into. */
+static int take_child(struct morph_run *r, struct err *e) {
+    struct graph *g = r->t.morphing.graph;
+    const char *answer = r->t.parent.graph->values[r->t.parent.answer].name;
+    r->t.morphing.graph = NULL;
+    if (!r->t.fed) {
+        r->child.graph = g;
+        r->child.answer = g->outputs[0];
+        return graph_measure(&r->child.size, g, e);
+    }
+    int status = network_take(&r->child, g, e);
+    int index = status ? VALUE_NONE : graph_find_value(g, answer);
+    if (index >= 0) r->child.answer = index;
+    return status;
+}
+
+static void write_end(struct morph_run *r) {
+    struct json_writer *w = &r->w;
+    proof_write(w, "proof", &r->proof);
+    report_network(w, "parent", r->spec->model, &r->t.parent.size, r->t.parent.source.bytes, &r->before);
+    report_network(w, "student", r->spec->output, &r->child.size, 0, &r->after);
+    if (r->spec->has_train) {
+        json_open_object(w, "restart");
+        report_number(w, "accuracy_before", r->morphed.accuracy);
+        report_number(w, "loss_before", r->morphed.loss);
+        json_close_object(w);
+        report_training(w, &r->result, &r->t.loss);
+    }
+    json_close_object(w);
+}
+
+static int run_all(struct outcome *out, struct morph_run *r, struct err *e) {
+    struct transformation *t = &r->t;
+    int status = crew_new(&r->crew, r->host->threads, e);
+    if (!status && t->fed) status = calibration_open(&t->calibration, &t->material.train, r->host, e);
+    if (!status && t->fed) t->morphing.data = &t->calibration.data;
+    if (!status && t->fed) status = score(&r->before, r, t->parent.graph, e);
+    if (!status) status = apply_all(t, r->spec, r->host, &r->w, e);
+    if (!status) status = prove(r, e);
+    if (!status) status = round_child(t->morphing.graph, t->parent.graph, e);
+    if (!status) status = take_child(r, e);
+    if (!status && t->fed) status = score(&r->morphed, r, r->child.graph, e);
+    r->after = r->morphed;
+    if (!status && r->spec->has_train) status = train_on(r, e);
+    if (status) return status;
+    report_metrics(&out->metrics, &r->child.size, &r->after, r->spec->has_train ? &r->result : NULL);
+    report_metrics(&out->teacher_metrics, &t->parent.size, &r->before, NULL);
+    write_end(r);
+    status = report_check(out, e);
+    if (!status) out->student = network_restore(&r->child);
+    return status;
+}
+
+static int morph_run_spec(struct outcome *out, const void *spec, const struct host *host, struct err *e) {
+    *out = (struct outcome){0};
+    struct morph_spec *s = mem_copy(spec, sizeof *s); /* prepare completes what is complete already */
+    struct morph_run *r = mem_calloc(1, sizeof *r);
+    int status = s && r ? 0 : err_memory(e, sizeof *s + sizeof *r);
+    if (!status) {
+        struct score unknown = {(double)NAN, (double)NAN, (double)NAN, (double)NAN};
+        *r = (struct morph_run){.spec = s, .host = host, .before = unknown, .morphed = unknown, .after = unknown};
+        text_init(&out->report, REPORT_MAX);
+        r->w = json_writer(&out->report);
+        json_open_object(&r->w, NULL);
+        status = prepare(&r->t, s, host, e);
+        if (!status) status = run_all(out, r, e);
+        proof_free(&r->proof);
+        network_fini(&r->child);
+        crew_free(r->crew);
+        transformation_fini(&r->t);
+    }
+    mem_free(r);
+    mem_free(s);
+    if (status) outcome_free(out);
+    return status;
+}
+
+const struct method method_morph = {
+    .name = "morph",
+    .summary = "a network takes another shape and computes the same function, proved, and may train on",
+    .params = morph_params,
+    .spec_size = sizeof(struct morph_spec),
+    .check = morph_check_spec,
+    .run = morph_run_spec,
+};

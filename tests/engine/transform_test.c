@@ -1,0 +1,217 @@
+/* Method morph, from a request in JSON to the outcome, in a world in memory. */
+#define TEST_SECONDS 180
+#include "base/json.h"
+#include "base/text.h"
+#include "engine/surgery/channels.h"
+#include "tests/base/starve.h"
+#include "tests/engine/memory_host.h"
+#include "tests/engine/random_graph.h"
+
+enum { SAMPLES = 200, CLASSES = 3 };
+
+struct world {
+    struct memory_host memory;
+    struct host host;
+};
+
+/* A residual network "net" with its data, and the same behind a Softmax as "answers". */
+static bool open_world(struct world *w, int threads) {
+    static float inputs[SAMPLES * 4096];
+    static int64_t labels[SAMPLES];
+    struct random_graph r = {0};
+    struct random_graph_options o = {.with = RG_ADD | RG_NORM | RG_CONV, .without = RG_VECTORS, .classes = CLASSES};
+    struct err e = {0};
+    *w = (struct world){0};
+    if (!ok(random_graph(&r, 4, &o, &e) == 0, "%s", e.text)) return false;
+    const struct shape *in = &r.graph->values[r.graph->inputs[0]].shape;
+    size_t row = (size_t)(in->dim[1] * in->dim[2] * in->dim[3]);
+    struct random random = random_seed(9);
+    for (size_t i = 0; i < SAMPLES * row; i++) inputs[i] = (float)random_normal(&random);
+    for (int i = 0; i < SAMPLES; i++) labels[i] = (int64_t)random_below(&random, CLASSES);
+    memory_host_add_model(&w->memory, "net", r.graph);
+    memory_host_add_array(&w->memory, "data", "inputs", DT_FLOAT32, inputs,
+                          (int64_t[4]){SAMPLES, in->dim[1], in->dim[2], in->dim[3]});
+    memory_host_add_array(&w->memory, "data", "labels", DT_INT64, labels, (int64_t[4]){SAMPLES});
+    w->host = memory_host_open(&w->memory, threads);
+    return true;
+}
+
+static int check(void **spec, const struct method **method, struct world *w, const char *json, struct graph_size *size,
+                 struct err *e) {
+    struct json *root;
+    *method = method_find("morph");
+    *spec = calloc(1, (*method)->spec_size);
+    int status = json_parse(&root, json, strlen(json), e);
+    if (status) return status;
+    status = param_parse(*spec, (*method)->params, root, "", e);
+    json_free(root);
+    return status ? status : (*method)->check(*spec, &w->host, size, e);
+}
+
+static int run(struct outcome *out, struct world *w, const char *json, struct graph_size *size, struct err *e) {
+    void *spec;
+    const struct method *method;
+    *out = (struct outcome){0};
+    int status = check(&spec, &method, w, json, size, e);
+    if (!status) status = method->run(out, spec, &w->host, e);
+    free(spec);
+    return status;
+}
+
+/* A member of a member of the report. */
+static bool says(const struct outcome *o, const char *part, const char *name, bool *value) {
+    struct json *root;
+    if (json_parse(&root, o->report.data, o->report.length, NULL)) return false;
+    const struct json *inner = json_get(root, part), *member = inner ? json_get(inner, name) : NULL;
+    bool there = member && json_type(member) == JSON_BOOL;
+    if (there) *value = json_bool(member);
+    json_free(root);
+    return there;
+}
+
+static const char *const requests[] = {
+    "{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":1.5}]}",
+    "{\"model\":\"net\",\"steps\":[\"widen\"],\"dataset\":\"data\"}",
+    "{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2},{\"op\":\"widen\",\"factor\":1.2,\"mode\":\"uneven\"}],"
+    "\"dataset\":\"data\",\"train\":{\"epochs\":1,\"batch\":20}}",
+    "{\"model\":\"net\",\"auto\":{\"width\":1.7}}",
+    "{\"model\":\"net\",\"auto\":{\"macs\":2}}",
+};
+
+TEST(exact_steps_are_proved) {
+    struct world w;
+    if (!open_world(&w, 2)) return;
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        struct outcome o;
+        struct graph_size foreseen = {0}, made;
+        struct err e = {0};
+        bool exact = false, trainable = false;
+        int status = run(&o, &w, requests[i], &foreseen, &e);
+        if (i == 1) {
+            ok(status == E_INVALID && strstr(e.text, "'to' or 'factor'"), "%s", e.text);
+            continue;
+        }
+        if (!ok(status == 0, "%s: %s", requests[i], e.text)) continue;
+        ok(says(&o, "proof", "exact", &exact) && exact, "%s: not exact", requests[i]);
+        ok(says(&o, "proof", "trainable", &trainable) && trainable, "%s: not trainable", requests[i]);
+        ok(graph_measure(&made, o.student, &e) == 0 && made.parameters == foreseen.parameters,
+           "%s: %lld parameters, foreseen %lld", requests[i], (long long)made.parameters,
+           (long long)foreseen.parameters);
+        outcome_free(&o);
+    }
+    memory_host_close(&w.memory);
+}
+
+TEST(a_size_to_reach_is_reached) {
+    struct world w;
+    if (!open_world(&w, 1)) return;
+    struct graph_size before, size;
+    struct err e = {0};
+    ok(graph_measure(&before, w.memory.models[0].graph, &e) == 0, "%s", e.text);
+    for (double times = 1.5; times < 9; times *= 1.4) {
+        char json[128];
+        void *spec;
+        const struct method *method;
+        text_print(json, sizeof json, "{\"model\":\"net\",\"auto\":{\"parameters\":%lld}}",
+                   (long long)((double)before.parameters * times));
+        ok(check(&spec, &method, &w, json, &size, &e) == 0, "%s: %s", json, e.text);
+        double reached = (double)size.parameters / (double)before.parameters;
+        ok(reached >= times * 0.98 && reached <= times * 1.6, "%.3g times as many parameters were asked, %.3g came",
+           times, reached);
+        free(spec);
+    }
+    memory_host_close(&w.memory);
+}
+
+static const struct {
+    const char *json, *pointer, *words;
+} refusals[] = {
+    {"{\"model\":\"net\"}", "/steps", "either steps or auto"},
+    {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2}],\"auto\":{\"width\":2}}", "/steps", "either"},
+    {"{\"model\":\"net\",\"auto\":{}}", "/auto", "exactly one"},
+    {"{\"model\":\"net\",\"auto\":{\"width\":2,\"macs\":2}}", "/auto", "exactly one"},
+    {"{\"model\":\"net\",\"auto\":{\"parameters\":1e12}}", "/auto", "cannot be reached"},
+    {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"layer\":\"conx1\",\"factor\":2}]}", "/steps/0",
+     "nearest is 'conv"},
+    {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"layer\":\"zzz*\",\"factor\":2}]}", "/steps/0",
+     "matches 'zzz*'"},
+    {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"to\":1}]}", "/steps/0", "narrow"},
+    {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2},{\"op\":\"widen\",\"mode\":\"sideways\"}]}",
+     "/steps/1/mode", "no mode 'sideways'"},
+    {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2,\"size\":3}]}", "/steps/0/size",
+     "does not take 'size'"},
+    {"{\"model\":\"net\",\"steps\":[{\"op\":\"kernel\",\"layer\":\"conv*\",\"size\":1}]}", "/steps/0", ""},
+    {"{\"model\":\"other\",\"steps\":[{\"op\":\"widen\",\"factor\":2}]}", "/model", "no model other"},
+    {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2}],\"train\":{\"epochs\":1}}", "/dataset", "dataset"},
+};
+
+TEST(what_cannot_be_done_is_refused_before_anything_runs) {
+    struct world w;
+    if (!open_world(&w, 1)) return;
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        struct err e = {0};
+        void *spec;
+        const struct method *method;
+        int status = check(&spec, &method, &w, refusals[i].json, NULL, &e);
+        ok(status != 0 && strcmp(e.pointer, refusals[i].pointer) == 0 && strstr(e.text, refusals[i].words),
+           "%s: %s at '%s'", refusals[i].json, e.text, e.pointer);
+        free(spec);
+    }
+    memory_host_close(&w.memory);
+}
+
+TEST(a_child_beyond_the_memory_is_refused) {
+    struct world w;
+    struct err e = {0};
+    void *spec;
+    const struct method *method;
+    if (!open_world(&w, 1)) return;
+    w.host.memory = 1 << 16;
+    int status =
+        check(&spec, &method, &w, "{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":20}]}", NULL, &e);
+    ok(status == E_TOO_LARGE && strstr(e.text, "parameters"), "%s", e.text);
+    free(spec);
+    memory_host_close(&w.memory);
+}
+
+TEST(the_same_job_gives_the_same_child) {
+    struct digest first = {{0}};
+    for (int threads = 1; threads <= 2; threads++) {
+        struct world w;
+        struct outcome o;
+        struct err e = {0};
+        struct hasher h;
+        if (!open_world(&w, threads)) return;
+        need(run(&o, &w, requests[2], NULL, &e) == 0, "%s", e.text);
+        hasher_init(&h);
+        for (int v = 0; v < o.student->n_values; v++) {
+            const struct array *a = o.student->values[v].constant;
+            if (a) hasher_add(&h, a->data, a->count * dtype_size(a->type));
+        }
+        struct digest d = hasher_finish(&h);
+        ok(threads == 1 || memcmp(&d, &first, sizeof d) == 0, "two threads give another child");
+        first = d;
+        outcome_free(&o);
+        memory_host_close(&w.memory);
+    }
+}
+
+static struct world starved;
+
+/* Shapes and steps only: the proof has tests of its own. */
+static int check_starved(void) {
+    struct err e = {0};
+    void *spec;
+    const struct method *method;
+    int status = check(&spec, &method, &starved, requests[0], NULL, &e);
+    free(spec);
+    return status;
+}
+
+TEST(memory_may_run_out) {
+    if (!open_world(&starved, 1)) return;
+    starve("morph", check_starved);
+    memory_host_close(&starved.memory);
+}
+
+TEST_MAIN
