@@ -218,8 +218,6 @@ struct sorted {
 static int compare_rows(const void *pa, const void *pb, void *context) {
     const struct sorted *s = context;
     int32_t i = *(const int32_t *)pa, j = *(const int32_t *)pb;
-    size_t part_i = (size_t)i / s->t->part, part_j = (size_t)j / s->t->part;
-    if (part_i != part_j) return part_i < part_j ? -1 : 1;
     const double *a = s->t->rows + (size_t)i * s->t->width, *b = s->t->rows + (size_t)j * s->t->width;
     for (size_t k = 0; k < s->t->width; k++) {
         double x = s->multiples && k < s->t->scaled ? rounded(a[k]) : a[k];
@@ -238,7 +236,7 @@ static bool same(const struct table *t, size_t a, size_t b) {
     return true;
 }
 
-/* Equal rows come in the order of the channels, so the first of them stands for all. */
+/* Equal rows come in the order of the channels, part by part, so the first of them stands for all. */
 static void match(struct alike *out, const struct table *t, int32_t *order, bool multiples) {
     struct sorted s = {t, multiples};
     for (int64_t j = 0; j < out->size; j++) order[j] = (int32_t)j;

@@ -211,6 +211,28 @@ TEST(what_does_nothing_in_between_counts_as_nothing) {
     if (small_finish(&s, small_conv(&s, y, 6, 3, 3, 1, 0, 1, true))) small_refuse(&s, CHAIN, "is no linear layer");
 }
 
+TEST(a_layer_that_is_read_elsewhere_is_no_link_of_a_chain) {
+    struct small s = small_new(4, 9, 7);
+    int x = small_conv(&s, s.x, 4, 4, 3, 1, 1, 1, true), y = small_conv(&s, x, 4, 4, 1, 1, 0, 1, true);
+    if (small_finish(&s, small_concat(&s, x, y)))
+        small_refuse(&s, CHAIN, "what 'conv1' before it makes is read elsewhere");
+}
+
+TEST(convolutions_of_one_axis) {
+    struct small s = small_new(4, 0, 0);
+    struct shape shape = {.rank = 3, .dim = {DIM_BATCH, 4, 9}};
+    s.g->values[s.x].shape = shape;
+    int y = small_norm(&s, s.x, 4);
+    for (int k = 0; k < 2; k++) {
+        int w = small_constant(&s, (struct shape){3, {4, 4, 3}}, 0, 1);
+        y = small_node(&s, "Conv", (int[]){y, w}, 2);
+        small_ints(&s, "kernel_shape", (int64_t[]){3}, 1);
+        if (!k) small_ints(&s, "pads", (int64_t[]){1, 2}, 2);
+        y = small_norm(&s, y, 4);
+    }
+    if (small_finish(&s, y)) small_expect(&s, FOLD, NORM_OP, 0);
+}
+
 TEST(nothing_goes_wherever_it_stands) {
     struct small s = small_new(4, 9, 7);
     int x = small_act(&s, s.x, "Identity"), y = small_act(&s, small_conv(&s, x, 4, 4, 3, 1, 1, 1, true), "Tanh");
@@ -417,6 +439,18 @@ TEST(constant_units_go_into_a_bias_but_not_through_padding) {
         else
             small_refuse(&s, IDENTICAL, "none repeats");
     }
+}
+
+/* What reads constants through padding is not constant itself, even beside a unit that is. */
+TEST(constants_behind_padding_are_none) {
+    struct small s = small_new(2, 7, 6);
+    int y = small_conv(&s, s.x, 2, 3, 3, 1, 1, 1, true);
+    struct array *w = s.g->values[s.g->nodes[0].inputs[1]].constant;
+    memset(w->data, 0, w->count * sizeof(float));
+    y = small_conv(&s, y, 3, 4, 3, 1, 1, 1, true);
+    make_constant(s.g, small_last(&s), 0.4);
+    y = small_act(&s, small_conv(&s, small_act(&s, y, "Tanh"), 4, 3, 3, 1, 0, 1, true), "Relu");
+    if (small_finish(&s, y)) small_expect(&s, IDENTICAL, "Conv", 3);
 }
 
 TEST(units_of_the_output_and_of_grouped_convolutions_stay) {

@@ -3,6 +3,7 @@
 #define TEST_SECONDS 120
 #include "tests/engine/small_net.h"
 
+#include "engine/surgery/alike.h"
 #include "engine/surgery/channels.h"
 #include "tests/base/starve.h"
 #include "tests/engine/random_graph.h"
@@ -135,6 +136,24 @@ TEST(removed_channels_in_the_span_of_the_others_cost_nothing) {
     graph_free(s.g);
 }
 
+/* Whatever the window and the group: the patches that are fitted are those that the convolution sees. */
+TEST(windows_and_groups_are_fitted_where_they_read) {
+    for (int k = 0; k < 4; k++) {
+        struct small s = small_new(3, 9, 8);
+        int y = small_conv(&s, s.x, 3, 8, 1, 1, 0, 1, false); /* any three of eight channels span the others */
+        y = small_conv_full(&s, y, 8, 4, 3, 2, 1 + k % 2, 1 + k / 2, 1, k == 3 ? 1 : 2, k % 2);
+        small_ints(&s, "pads", (int64_t[]){2, 0, 1, 1}, 4);
+        if (!small_finish(&s, small_act(&s, y, "Tanh"))) continue;
+        struct graph *h = narrowed(s.g, "{\"op\":\"narrow\",\"layer\":\"conv1\",\"to\":6}", &data, NULL);
+        if (h) {
+            double off = small_error(s.g, h, 77);
+            ok(off < (sizeof(real) == 8 ? 1e-7 : 1e-4), "case %d: off by %g", k, off);
+        }
+        graph_free(h);
+        graph_free(s.g);
+    }
+}
+
 /* Twenty times as many weights as samples: whatever fits the calibration data need not hold elsewhere. */
 TEST(a_fit_to_too_little_data_is_not_kept_when_held_out_data_say_so) {
     static struct small_data few = {.seed = 5, .n = 8};
@@ -143,7 +162,7 @@ TEST(a_fit_to_too_little_data_is_not_kept_when_held_out_data_say_so) {
     struct text report;
     struct graph *h = narrowed(s.g, HALF, &little, &report);
     for (int k = 0; k < 3; k++) {
-        char at[8];
+        char at[16];
         snprintf(at, sizeof at, "#%d", k);
         double before = SMALL_NUMBER(report, "fits", at, "held_out_error_selected");
         double after = SMALL_NUMBER(report, "fits", at, "held_out_error");
@@ -270,6 +289,17 @@ TEST(equal_weights_in_different_parts_are_not_the_same_channel) {
     struct array *w = s.g->values[s.g->nodes[0].inputs[1]].constant;
     memcpy((float *)w->data + 36, w->data, 36 * sizeof(float));
     need(small_finish(&s, small_conv(&s, y, 4, 3, 1, 1, 0, 1, true)), "no graph");
+    struct channels *c;
+    struct alike alike;
+    struct err e = {0};
+    need(channels_find(&c, s.g, &e) == 0, "%s", e.text);
+    for (int i = 0; i < c->n_groups; i++) {
+        if (c->groups[i].fixed_by != CHANNELS_FREE) continue;
+        need(alike_find(&alike, c, s.g, i, &e) == 0, "%s", e.text);
+        ok(alike.n == 0, "%lld channels are like others", (long long)alike.n);
+        alike_fini(&alike);
+    }
+    channels_free(c);
     struct text report;
     struct graph *h = narrowed(s.g, HALF, NULL, &report);
     ok(SMALL_NUMBER(report, "groups", "#0", "without_loss") == 0, "%s", report.data);

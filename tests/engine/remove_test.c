@@ -43,6 +43,20 @@ TEST(identity_convolutions_go_and_nearly_identical_ones_stay) {
     }
 }
 
+TEST(the_identity_is_where_the_padding_puts_it) {
+    for (int tap = 0; tap <= 4; tap += 4) {
+        struct small s = small_new(4, 7, 6);
+        int y = small_conv(&s, small_act(&s, s.x, "Relu"), 4, 4, 3, 1, 0, 1, false);
+        small_ints(&s, "pads", (int64_t[]){0, 0, 2, 2}, 4);
+        make_identity(s.g, small_last(&s), tap, 1);
+        if (!small_finish(&s, small_act(&s, y, "Tanh"))) continue;
+        if (tap)
+            small_refuse(&s, REMOVE, "not those of the identity");
+        else
+            small_expect(&s, REMOVE, "Conv", 0);
+    }
+}
+
 TEST(a_bias_on_the_identity_is_no_identity) {
     struct small s = small_new(4, 7, 6);
     int y = small_conv(&s, small_act(&s, s.x, "Relu"), 4, 4, 1, 1, 0, 1, true);
@@ -76,8 +90,9 @@ TEST(residual_blocks_whose_branch_is_zero_go_as_a_whole) {
         int x = small_act(&s, small_conv(&s, s.x, 3, 4, 3, 1, 1, 1, true), "Tanh");
         int y = small_act(&s, small_conv(&s, x, 4, 5, 3, 1, 1, 1, true), "Relu");
         y = small_conv(&s, y, 5, 4, 3, 1, 1, 1, false);
-        if (how == 0) fill(s.g, small_last(&s), 1, 0);
+        if (how == 0 || how == 3) fill(s.g, small_last(&s), 1, 0);
         y = small_norm(&s, y, 4);
+        /* 3: constant, but not zero */
         if (how != 3) fill(s.g, small_last(&s), 2, 0); /* no shift */
         if (how == 0) fill(s.g, small_last(&s), 3, 0); /* nor mean */
         if (how == 1) fill(s.g, small_last(&s), 1, 0); /* no scale */
