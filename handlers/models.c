@@ -32,6 +32,7 @@ void put_model_version(struct json_writer *w, const struct store_model *m) {
     put_json(w, "operators", m->operators);
     put_json(w, "lineage", m->lineage);
     put_json(w, "metrics", m->metrics);
+    put_json(w, "training", m->training);
     put_id(w, "job", m->version.job);
     put_time(w, "created_at", m->version.created_at);
 }

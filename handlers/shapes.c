@@ -57,10 +57,13 @@ ITEM(a_port, port);
 
 ROWS(short_version, VERSION_ROWS);
 ITEM(a_short_version, short_version);
+ROWS(training, TEXT("optimizer", "the rule"), WHOLE("steps", "it has taken"), REAL_("learning_rate", "of the last one"),
+     WHOLE("bytes", "of its state in the store"));
 ROWS(model, VERSION_ROWS, MAYBE_LIST("inputs", &a_port, "what it takes"),
      MAYBE_LIST("outputs", &a_port, "what it gives"), MAYBE_OBJECT("operators", NULL, "how many of each"),
      MAYBE_OBJECT("lineage", NULL, "teacher, data set, job"),
      MAYBE_OBJECT("metrics", NULL, "measured when it was made"),
+     MAYBE_OBJECT("training", training, "what training left to go on from, null when nothing"),
      MAYBE_OBJECT("aliases", NULL, "alias: version; of the bare name"), MAYBE_LIST("tags", &a_text, "of the bare name"),
      MAYBE_LIST("versions", &a_short_version, "newest first; of the bare name"),
      MAYBE_WHOLE("version_count", "how many there are"), MAYBE_TEXT("changed_at", "time of the last change"));

@@ -60,6 +60,11 @@ static int load_graph(struct graph **out, struct source *source, void *context, 
     return loader_graph(out, source, &h->loader, reference, e);
 }
 
+static int load_memory(struct graph *g, void *context, const char *reference, struct err *e) {
+    struct job_host *h = context;
+    return loader_memory(g, &h->loader, reference, e);
+}
+
 static int load_array(struct data_array *out, struct source *source, void *context, const char *reference,
                       const char *name, struct err *e) {
     struct job_host *h = context;
@@ -195,6 +200,7 @@ void job_host_init(struct job_host *h, struct store *s, const struct store_lease
     h->host = (struct host){
         .context = h,
         .load_graph = load_graph,
+        .load_memory = load_memory,
         .load_array = load_array,
         .scratch = take_scratch,
         .cache_get = cache_get,

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "engine/formats/onnx.h"
+#include "engine/formats/training_memory.h"
 #include "store/datasets.h"
 #include "store/models.h"
 
@@ -55,11 +56,55 @@ int loader_graph(struct graph **out, struct source *source, struct loader *l, co
     return status;
 }
 
-/* ---- arrays ---- */
-
 static int tick(struct loader *l, struct err *e) {
     return l->options.tick ? l->options.tick(l->options.context, e) : 0;
 }
+
+/* ---- what a training left ---- */
+
+static int feed_blob(struct training_memory_reader *r, struct loader *l, int64_t blob, size_t size, struct err *e) {
+    char *piece = mem_alloc(PIECE);
+    int status = piece ? 0 : err_memory(e, PIECE);
+    for (size_t done = 0; done < size && !status; done += PIECE) {
+        size_t n = size - done < PIECE ? size - done : PIECE;
+        status = store_blob_read(piece, n, l->store, blob, (int64_t)done, e);
+        if (!status) status = training_memory_reader_feed(r, piece, n, e);
+        if (!status) status = tick(l, e);
+    }
+    mem_free(piece);
+    return status;
+}
+
+static int read_memory(struct graph *g, struct loader *l, int64_t blob, struct err *e) {
+    struct training_memory_reader *r = NULL;
+    struct store_blob b;
+    int status = store_blob_get(&b, l->store, blob, e);
+    if (!status && l->options.memory && (size_t)b.size > l->options.memory)
+        status = err_set(e, E_TOO_LARGE, "it has %lld bytes, a job may take %zu (--memory)", (long long)b.size,
+                         l->options.memory);
+    if (!status) status = training_memory_reader_new(&r, g, e);
+    if (!status) status = feed_blob(r, l, blob, (size_t)b.size, e);
+    if (!status) status = training_memory_reader_finish(r, e);
+    training_memory_reader_free(r);
+    return status;
+}
+
+int loader_memory(struct graph *g, struct loader *l, const char *reference, struct err *e) {
+    const struct store_version *version = NULL;
+    struct store_model model = {0};
+    int status = version_of(&version, l, STORE_MODEL, reference, e);
+    if (!status) status = store_model_read(&model, l->store, version->id, e);
+    if (!status && !model.memory)
+        status = err_set(e, E_NOT_FOUND,
+                         "model %s has no optimizer's state: it was uploaded, or trained with \"keep_optimizer\":false",
+                         reference);
+    else if (!status && (status = read_memory(g, l, model.memory, e)))
+        err_prefix(e, "the optimizer's state of model %s", reference);
+    store_model_fini(&model);
+    return status;
+}
+
+/* ---- arrays ---- */
 
 /* Piece by piece into memory, or into a map of a file. */
 static int fetch_data(struct loaded_array *out, struct loader *l, const struct store_array *a, struct err *e) {

@@ -45,9 +45,10 @@ void loader_init(struct loader *l, struct store *s, const struct references *ref
                  const struct loader_options *options);
 void loader_fini(struct loader *l);
 
-/* As load_graph and load_array of struct host. Without a folder, arrays that are not small have no
+/* As load_graph, load_memory and load_array of struct host. Without a folder, arrays that are not small have no
  * data: enough to check shapes. */
 int loader_graph(struct graph **out, struct source *source, struct loader *l, const char *reference, struct err *e);
+int loader_memory(struct graph *g, struct loader *l, const char *reference, struct err *e);
 int loader_array(struct data_array *out, struct source *source, struct loader *l, const char *reference,
                  const char *name, struct err *e);
 

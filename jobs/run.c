@@ -8,6 +8,8 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "engine/formats/onnx.h"
+#include "engine/formats/training_memory.h"
+#include "engine/nn/optimizer.h"
 #include "jobs/describe.h"
 #include "jobs/spec.h"
 #include "store/models.h"
@@ -51,16 +53,41 @@ static int put_bytes(void *context, const void *bytes, size_t size, struct err *
     return store_writer_add(context, bytes, size, e);
 }
 
-static int write_student(struct store_blob *out, struct running *r, struct err *e) {
+static int write_blob(struct store_blob *out, struct running *r, int64_t most,
+                      int (*write)(struct byte_sink sink, const struct graph *g, struct err *e), struct err *e) {
     struct store_writer *writer = NULL;
-    int status = store_writer_open(&writer, r->store, INT32_MAX, e);
+    int status = store_writer_open(&writer, r->store, most, e);
     if (status) return status;
-    status = onnx_write((struct byte_sink){put_bytes, writer}, r->outcome.student, e);
+    status = write((struct byte_sink){put_bytes, writer}, r->outcome.student, e);
     if (status) {
         store_writer_abandon(writer);
         return status;
     }
     return store_writer_finish(out, NULL, writer, NULL, e);
+}
+
+/* {"optimizer":"adam","steps":1200,"learning_rate":0.001,"bytes":1000000} */
+static void write_training(struct text *out, const struct graph_training *t, const struct store_blob *memory) {
+    struct json_writer w = json_writer(out);
+    json_open_object(&w, NULL);
+    json_put_string(&w, "optimizer", optimizer_table[t->rule].name);
+    json_put_int(&w, "steps", (int64_t)t->steps);
+    json_put_number(&w, "learning_rate", t->rate);
+    json_put_int(&w, "bytes", memory->size);
+    json_close_object(&w);
+}
+
+/* What the student keeps of its training, if anything. That it is too large is no reason to lose the student. */
+static int write_memory(struct store_blob *out, struct text *training, struct running *r, struct err *e) {
+    const struct graph *g = r->outcome.student;
+    struct err why = {0};
+    *out = (struct store_blob){0};
+    if (g->training.rule < 0) return 0;
+    int status = write_blob(out, r, STORE_BLOB_MAX, training_memory_write, &why);
+    if (status) *out = (struct store_blob){0};
+    if (!status) write_training(training, &g->training, out);
+    if (status == E_TOO_LARGE) log_warn("job %lld: no optimizer's state: %s", (long long)r->lease->job, why.text);
+    return !status || status == E_TOO_LARGE ? 0 : err_set(e, status, "%s", why.text);
 }
 
 /* {"teacher":[...],"dataset":[...],"job":7}, with the versions that were used. */
@@ -120,18 +147,21 @@ static int succeed(struct running *r, const struct store_model_new *output, cons
 }
 
 static int publish(struct running *r, struct err *e) {
-    struct store_blob blob;
+    struct store_blob blob, memory = {0};
     struct description description = {0};
-    struct text lineage, result;
+    struct text lineage, result, training;
     text_init(&lineage, STORE_JSON_MAX);
+    text_init(&training, STORE_JSON_MAX);
     text_init(&result, RESULT_MAX);
     bool student = r->outcome.student != NULL;
     int status = student ? describe_graph(&description, r->outcome.student, e) : 0;
-    if (!status && student) status = write_student(&blob, r, e);
+    if (!status && student) status = write_blob(&blob, r, INT32_MAX, onnx_write, e);
+    if (!status && student) status = write_memory(&memory, &training, r, e);
     if (!status) {
         write_lineage(&lineage, r);
         write_result(&result, r, student ? &blob : NULL);
-        if (lineage.failed || result.failed) status = err_set(e, E_TOO_LARGE, "the result's description is too long");
+        if (lineage.failed || result.failed || training.failed)
+            status = err_set(e, E_TOO_LARGE, "the result's description is too long");
     }
     if (!status) {
         struct store_model_new output = {.name = r->output,
@@ -142,11 +172,14 @@ static int publish(struct running *r, struct err *e) {
                                          .inputs = or_null(&description.inputs),
                                          .outputs = or_null(&description.outputs),
                                          .lineage = lineage.data,
-                                         .metrics = or_null(&r->outcome.metrics)};
+                                         .metrics = or_null(&r->outcome.metrics),
+                                         .memory = memory,
+                                         .training = or_null(&training)};
         status = succeed(r, student ? &output : NULL, result.data, e);
     }
     description_free(&description);
     text_free(&lineage);
+    text_free(&training);
     text_free(&result);
     return status;
 }

@@ -14,6 +14,10 @@ static int load_graph(struct graph **out, struct source *source, void *context, 
     return loader_graph(out, source, context, reference, e);
 }
 
+static int load_memory(struct graph *g, void *context, const char *reference, struct err *e) {
+    return loader_memory(g, context, reference, e);
+}
+
 static int load_array(struct data_array *out, struct source *source, void *context, const char *reference,
                       const char *name, struct err *e) {
     return loader_array(out, source, context, reference, name, e);
@@ -23,7 +27,11 @@ static int load_array(struct data_array *out, struct source *source, void *conte
 static int check_spec(struct submission *out, void *spec, struct store *s, size_t memory, struct err *e) {
     struct loader loader;
     loader_init(&loader, s, &out->references, &(struct loader_options){.small = SMALL_ARRAY, .memory = memory});
-    const struct host host = {.context = &loader, .load_graph = load_graph, .load_array = load_array, .memory = memory};
+    const struct host host = {.context = &loader,
+                              .load_graph = load_graph,
+                              .load_memory = load_memory,
+                              .load_array = load_array,
+                              .memory = memory};
     int status = out->method->check(spec, &host, &out->student, e);
     loader_fini(&loader);
     malloc_trim(0); /* the server that called may not see another network for days */

@@ -39,6 +39,7 @@ struct train_spec {
     double clip_norm; /* NaN: never */
     struct early_stop early_stop;
     bool has_early_stop;
+    bool keep_optimizer; /* for the methods: task.keep_memory */
     int64_t seed;
 };
 extern const struct param train_params[];

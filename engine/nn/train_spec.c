@@ -27,6 +27,10 @@ const struct param train_params[] = {
     PARAM_REAL(struct train_spec, clip_norm, NULL, 1e-9, 1e9, "longest gradient; longer ones are scaled down to it"),
     PARAM_OPTIONAL(struct train_spec, early_stop, has_early_stop, early_stop_params, "metric",
                    "ends the run when it no longer gets better, and keeps the best epoch"),
+    PARAM_BOOL(
+        struct train_spec, keep_optimizer, "true",
+        "stores the optimizer's state beside the result, one or two times the size of its weights, so that training "
+        "can go on; with early_stop only when the last epoch is the best"),
     PARAM_INT(struct train_spec, seed, "1", 0, 9007199254740991, "of the order of samples, dropout and new weights"),
     PARAM_END,
 };

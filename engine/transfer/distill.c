@@ -194,6 +194,7 @@ static int teach(struct distill_run *r, struct err *e) {
         .eval = r->d.material.eval,
         .eval_targets = *targets_of_eval(r),
         .memory = r->host->memory,
+        .keep_memory = r->spec->train.keep_optimizer,
     };
     struct train_hooks hooks = report_hooks(r->host);
     for (int i = 0; i < r->d.teachers.n; i++) network_forget(&r->d.teachers.nets[i]); /* they have said everything */

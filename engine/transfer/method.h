@@ -38,6 +38,11 @@ struct host {
      * and to free. */
     int (*load_graph)(struct graph **out, struct source *source, void *context, const char *reference, struct err *e);
 
+    /* What a training left beside the network of a reference, for going on: fills value.memory, value.pace and
+     * graph.training of that network, loaded before and perhaps with other weights since. E_NOT_FOUND when it left
+     * nothing. After an error the graph keeps nothing, but is as good as before. */
+    int (*load_memory)(struct graph *g, void *context, const char *reference, struct err *e);
+
     /* An array of a data set ("inputs", "labels", "targets"), or E_NOT_FOUND with the names it has;
      * *source may be NULL. The bytes are borrowed; large ones are mapped, not read. */
     int (*load_array)(struct data_array *out, struct source *source, void *context, const char *reference,
@@ -73,7 +78,8 @@ struct host {
 
 /* What a run leaves. */
 struct outcome {
-    struct graph *student;       /* NULL for methods that only measure; owned by the caller */
+    struct graph *student;       /* NULL for methods that only measure; owned by the caller. What it keeps of a training
+                                  * (graph.training.rule >= 0) is stored beside it */
     struct text metrics;         /* JSON object of the result's numbers: {"accuracy":0.93,...} */
     struct text teacher_metrics; /* the same for the teacher, "" without one */
     struct text report;          /* JSON object: what a reader wants to know beside the numbers */
@@ -88,7 +94,7 @@ struct method {
     /* Checks what the table cannot: how fields fit together, shapes, sizes; loads graphs and looks
      * at arrays through the host, trains nothing. Fills in defaults that depend on other fields; `run`
      * is given such a completed spec. Fills `student` (may be NULL) with the student's size when the
-     * method makes one, zeros otherwise. Only load_graph and load_array of the host are called. */
+     * method makes one, zeros otherwise. Only the first three functions of the host, which load, are called. */
     int (*check)(void *spec, const struct host *host, struct graph_size *student, struct err *e);
 
     /* Runs to the end. */

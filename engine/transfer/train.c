@@ -197,7 +197,8 @@ static int learn(struct outcome *out, struct course *c, const struct train_metho
                               .loss = &c->plan,
                               .train = c->material.train,
                               .eval = c->material.eval,
-                              .memory = host->memory};
+                              .memory = host->memory,
+                              .keep_memory = s->train.keep_optimizer};
     struct train_hooks hooks = report_hooks(host);
     network_fini(&c->template);
     int status = crew_new(&crew, host->threads, e);

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "base/random.h"
+#include "engine/formats/training_memory.h"
 #include "engine/nn/net.h"
 #include "engine/transfer/method.h"
 #include "tests/test.h"
@@ -12,7 +13,7 @@
 struct memory_host {
     struct {
         const char *name;
-        struct graph *graph;
+        struct graph *graph; /* with what it keeps of a training; load_graph leaves that out */
     } models[8];
     struct {
         const char *name, *array;
@@ -41,9 +42,29 @@ static int mh_load_graph(struct graph **out, struct source *source, void *contex
     for (int i = 0; i < h->n_models; i++)
         if (!strcmp(h->models[i].name, reference)) {
             if (source) *source = (struct source){.digest = digest_of(reference, strlen(reference)), .bytes = 1000};
-            return graph_clone(out, h->models[i].graph, e);
+            int status = graph_clone(out, h->models[i].graph, e);
+            if (!status) graph_forget_training(*out);
+            return status;
         }
     return err_set(e, E_NOT_FOUND, "no model %s", reference);
+}
+
+static int mh_load_memory(struct graph *g, void *context, const char *reference, struct err *e) {
+    struct memory_host *h = context;
+    struct training_memory_reader *r = NULL;
+    struct text file;
+    int i = 0;
+    while (i < h->n_models && strcmp(h->models[i].name, reference) != 0) i++;
+    if (i == h->n_models || h->models[i].graph->training.rule < 0)
+        return err_set(e, E_NOT_FOUND, "model %s has no optimizer's state", reference);
+    text_init(&file, (size_t)1 << 30);
+    int status = training_memory_write(byte_sink_text(&file), h->models[i].graph, e);
+    if (!status) status = training_memory_reader_new(&r, g, e);
+    if (!status) status = training_memory_reader_feed(r, file.data, file.length, e);
+    if (!status) status = training_memory_reader_finish(r, e);
+    training_memory_reader_free(r);
+    text_free(&file);
+    return status;
 }
 
 static int mh_load_array(struct data_array *out, struct source *source, void *context, const char *reference,
@@ -143,6 +164,7 @@ static void mh_log(void *context, const char *text) {
 static inline struct host memory_host_open(struct memory_host *h, int threads) {
     return (struct host){.context = h,
                          .load_graph = mh_load_graph,
+                         .load_memory = mh_load_memory,
                          .load_array = mh_load_array,
                          .scratch = mh_scratch,
                          .cache_get = mh_cache_get,

@@ -288,7 +288,8 @@ static int train(struct train_result *result, struct graph *g, const struct rows
     spec.epochs = 1;
     spec.batch = 32;
     struct selection all = {&rows->data, NULL, SAMPLES};
-    struct train_task task = {.spec = &spec, .loss = &loss, .train = all, .eval = all, .memory = memory};
+    struct train_task task = {
+        .spec = &spec, .loss = &loss, .train = all, .eval = all, .memory = memory, .keep_memory = true};
     struct host host = memory_host_open(world, 2);
     struct train_hooks hooks = {.context = world,
                                 .progress = host.progress,

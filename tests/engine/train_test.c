@@ -254,6 +254,23 @@ TEST(early_stop_keeps_the_best) {
     lab_close(&lab);
 }
 
+/* What the optimizer has at the end belongs to the weights of the end. */
+TEST(early_stop_keeps_the_state_of_the_last_epoch_only) {
+    for (int stop = 0; stop < 2; stop++) {
+        struct lab lab;
+        struct train_result result;
+        lab_open(&lab);
+        lab.task.keep_memory = true;
+        lab.spec.epochs = stop ? 40 : 2; /* in two epochs it does get better */
+        lab.spec.has_early_stop = true;
+        lab.spec.early_stop = (struct early_stop){STOP_LOSS, 2};
+        need(lab_run(&lab, &result, 1, NULL) == 0, "run");
+        ok((result.best_epoch == result.epochs) == !stop, "epoch %d of %d", (int)result.best_epoch, (int)result.epochs);
+        ok((lab.graph->training.rule >= 0) == !stop, "rule %d", lab.graph->training.rule);
+        lab_close(&lab);
+    }
+}
+
 TEST(divergence_is_an_error) {
     struct lab lab;
     struct train_result result;

@@ -3,6 +3,9 @@
 #include <pthread.h>
 #include <sys/resource.h>
 
+#include "engine/formats/training_memory.h"
+#include "engine/nn/optimizer.h"
+#include "jobs/loader.h"
 #include "tests/jobs/factory.h"
 #include "tests/peak.h"
 
@@ -52,6 +55,73 @@ TEST(a_job_is_run_and_published) {
     json_free(result);
     json_free(metrics);
     store_job_fini(&job);
+    store_model_fini(&m);
+    store_close(s);
+}
+
+/* As a method would load a network and what its training left. */
+static int load_both(struct graph **g, struct store *s, const char *reference, struct err *e) {
+    struct references refs = {.n = 1, .items = {{.kind = STORE_MODEL}}};
+    struct loader loader;
+    snprintf(refs.items[0].text, sizeof refs.items[0].text, "%s", reference);
+    int status = references_resolve(&refs, s, e);
+    if (status) return status;
+    loader_init(&loader, s, &refs, &(struct loader_options){0});
+    status = loader_graph(g, NULL, &loader, reference, e);
+    if (!status) status = loader_memory(*g, &loader, reference, e);
+    loader_fini(&loader);
+    return status;
+}
+
+TEST(what_the_optimizer_keeps_is_stored_beside_the_student) {
+    struct store *s = factory_with_teacher();
+    struct err e = {0};
+    struct graph *g = NULL;
+    struct store_model m = {0};
+    int64_t id = submit(s, DISTIL, &e);
+    need(id > 0 && work_once(s, options()), "%s", e.text);
+    need(load_both(&g, s, "student", &e) == 0, "%s", e.text);
+    ok(g->training.rule == 1 && g->training.steps == 4 * (360 / 32) && g->training.rate == 0.001 &&
+           !g->training.changed,
+       "rule %d, %d steps", g->training.rule, (int)g->training.steps);
+    int trained = 0;
+    for (int v = 0; v < g->n_values; v++) {
+        ok(!g->values[v].memory[0] == !g->values[v].memory[1], "%s", g->values[v].name);
+        if (g->values[v].memory[0]) ok(g->values[v].constant && g->values[v].trainable, "%s", g->values[v].name);
+        trained += g->values[v].memory[0] != NULL;
+    }
+    ok(trained == 7, "%d parameters", trained); /* of a convolution, a norm, and two dense layers with biases */
+    graph_free(g);
+    need(store_model_get(&m, s, "student", &e) == 0 && m.training, "%s", e.text);
+    struct store_blob blob;
+    struct json *about = parse(m.training);
+    int64_t bytes = 0;
+    ok(store_blob_get(&blob, s, m.memory, &e) == 0 && json_int(&bytes, json_get(about, "bytes")) && bytes == blob.size,
+       "%s", m.training);
+    ok(!strcmp(json_string(json_get(about, "optimizer")), "adam"), "%s", m.training);
+    json_free(about);
+    store_model_fini(&m);
+    ok(load_both(&g, s, "teacher", &e) == E_NOT_FOUND && strstr(e.text, "keep_optimizer"), "%s", e.text);
+    ok(g->training.rule == -1, "the network is loaded all the same");
+    graph_free(g);
+    store_close(s);
+}
+
+#define TRAIN(keep) \
+    "{\"method\":\"train\",\"model\":\"teacher\",\"dataset\":{\"ref\":\"digits\",\"scale\":255}," \
+    "\"train\":{\"steps\":3,\"batch\":32,\"keep_optimizer\":" keep "},\"output\":\"student\"}"
+
+TEST(or_not_when_nobody_wants_it) {
+    struct store *s = factory_with_teacher();
+    struct err e = {0};
+    struct store_model m = {0};
+    need(submit(s, TRAIN("false"), &e) > 0 && work_once(s, options()), "%s", e.text);
+    need(store_model_get(&m, s, "student@1", &e) == 0, "%s", e.text);
+    ok(!m.memory && !m.training, "%s", m.training);
+    store_model_fini(&m);
+    need(submit(s, TRAIN("true"), &e) > 0 && work_once(s, options()), "%s", e.text);
+    need(store_model_get(&m, s, "student", &e) == 0, "%s", e.text);
+    ok(m.version.number == 1 && m.memory && m.training, "the same student, and now it has one");
     store_model_fini(&m);
     store_close(s);
 }
