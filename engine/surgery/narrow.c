@@ -287,17 +287,43 @@ static int join(struct morphing *m, const struct channels *c, const struct cut *
     return status;
 }
 
-/* Weights that read a group that loses more than copies: marked[values]. */
-static int mark(bool **marked, const struct morphing *m, const struct channels *c, const struct cuts *all,
-                struct err *e) {
-    *marked = mem_calloc((size_t)m->graph->n_values + 1, sizeof **marked);
-    if (!*marked) return err_memory(e, (unsigned long long)m->graph->n_values);
-    for (int k = 0; k < all->n; k++)
-        for (int i = 0; i < c->n_axes; i++)
-            if (c->axes[i].role == CHANNELS_READ && all->cuts[k].size - all->cuts[k].left > all->cuts[k].exact &&
-                has_group(c, c->axes[i].list, all->cuts[k].group))
-                (*marked)[c->axes[i].value] = true;
+static bool is_lossy(const struct cut *cut) {
+    return cut->size - cut->left > cut->exact;
+}
+
+/* Which channel each of those that a layer makes afterwards was before. */
+static int trace(int32_t **out, const struct channels *c, struct channel_list list, const struct cuts *all,
+                 struct err *e) {
+    int64_t n = channels_count(c, list), at = 0, start = 0;
+    *out = mem_calloc((size_t)n + 1, sizeof **out);
+    if (!*out) return err_memory(e, (size_t)n * sizeof **out);
+    for (int i = 0; i < list.n; i++) {
+        const struct channel_segment *s = &c->segments[list.first + i];
+        const struct channel_map *map = &all->maps[s->group];
+        for (int64_t j = 0; j < (map->size ? map->size : c->groups[s->group].size); j++)
+            for (int64_t t = 0; t < s->inner; t++)
+                (*out)[at++] = (int32_t)(start + (map->size ? map->from[j] : j) * s->inner + t);
+        start += c->groups[s->group].size * s->inner;
+    }
     return 0;
+}
+
+/* Traces the layers that read a group that loses more than copies: origins[values]. */
+static int find_origins(int32_t ***origins, bool *lossy, const struct morphing *m, const struct channels *c,
+                        const struct cuts *all, struct err *e) {
+    int status = 0;
+    *origins = mem_calloc((size_t)m->graph->n_values + 1, sizeof **origins);
+    if (!*origins) return err_memory(e, (size_t)m->graph->n_values * sizeof **origins);
+    for (int k = 0; k < all->n; k++)
+        for (int i = 0; i < c->n_axes && !status && is_lossy(&all->cuts[k]); i++) {
+            const struct channel_axis *axis = &c->axes[i];
+            if (axis->role != CHANNELS_READ || !has_group(c, axis->list, all->cuts[k].group)) continue;
+            *lossy = true;
+            for (int a = 0; a < c->n_axes && !status; a++)
+                if (c->axes[a].role == CHANNELS_MADE && c->axes[a].value == axis->value && !(*origins)[axis->value])
+                    status = trace(&(*origins)[axis->value], c, c->axes[a].list, all, e);
+        }
+    return status;
 }
 
 static void write_groups(struct json_writer *w, const struct channels *c, const struct graph *g,
@@ -322,11 +348,11 @@ static int narrow_apply(struct morphing *m, const int *nodes, int n, const struc
     const struct channels *c;
     struct cuts all = {0};
     struct graph *parent = NULL, *fresh = NULL;
-    bool *marked = NULL, lossy = false, data = m->data && m->data->sample;
-    int status = morphing_channels(&c, m, e);
+    int32_t **origins = NULL;
+    bool lossy = false, data = m->data && m->data->sample;
+    int status = morphing_channels(&c, m, e), n_values = m->graph->n_values;
     if (!status) status = make_cuts(&all, m, c, nodes, n, s, e);
-    if (!status) status = mark(&marked, m, c, &all, e);
-    for (int v = 0; v < m->graph->n_values && !status; v++) lossy = lossy || marked[v];
+    if (!status) status = find_origins(&origins, &lossy, m, c, &all, e);
     if (!status && lossy && data) status = graph_clone(&parent, m->graph, e);
     if (!status && parent) status = graph_finish(parent, e);
     for (int i = 0; i < all.n && !status; i++) status = join(m, c, &all.cuts[i], e);
@@ -339,10 +365,11 @@ static int narrow_apply(struct morphing *m, const int *nodes, int n, const struc
             json_put_string(w, "note",
                             "there is no data set to fit the layers to that read these channels: they were "
                             "only selected");
-        if (parent) status = narrow_refit(m, parent, marked, w, e);
+        if (parent) status = narrow_refit(m, parent, origins, w, e);
     }
     graph_free(parent);
-    mem_free(marked);
+    for (int v = 0; v < n_values && origins; v++) mem_free(origins[v]);
+    mem_free(origins);
     cuts_fini(&all);
     return status;
 }

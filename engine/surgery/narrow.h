@@ -6,11 +6,12 @@
 
 #include "engine/surgery/morph.h"
 
-/* Fits the layers of m->graph whose weights are marked (per value) to what they gave in `parent`, the same graph before
- * channels went, by least squares on calibration data, in graph order: each sees its inputs as they are now. Three
+/* Fits the layers of m->graph whose weights have origins (per value) to what they gave in `parent`, the same graph before
+ * channels went, by least squares on calibration data, in graph order: each sees its inputs as they are now. Output
+ * channel j of such a layer was channel origins[weights][j] of the parent's. Three
  * quarters of the samples calibrate, the rest is held out; a layer that fits the latter no better than before stays as
  * it was selected. Writes "fits" and "outputs" into the report; the graph is finished. */
-int narrow_refit(struct morphing *m, const struct graph *parent, const bool *marked, struct json_writer *w,
+int narrow_refit(struct morphing *m, const struct graph *parent, int32_t *const *origins, struct json_writer *w,
                  struct err *e);
 
 #endif

@@ -23,7 +23,9 @@ enum { ROUNDS = 3, CHUNK = 512 };
 
 struct rows {
     struct patches p;
-    double *y; /* [samples][out][pixels] */
+    double *y; /* [samples][channels][pixels], of the parent */
+    size_t channels;
+    const int32_t *origin; /* [out]: which of these channels each of the layer's was */
 };
 
 static void rows_fini(struct rows *r) {
@@ -32,10 +34,12 @@ static void rows_fini(struct rows *r) {
 }
 
 static int open_rows(struct rows *r, const struct linear *l, struct morphing *m, const struct graph *parent,
-                     size_t budget, struct err *e) {
+                     const int32_t *origin, size_t budget, struct err *e) {
     size_t more;
+    r->origin = origin;
     int status = patches_open(&r->p, l, m, budget / 2, e);
     if (!status) status = patches_sample(&r->y, &more, m->data, parent, l->made, r->p.samples, e);
+    if (!status) r->channels = patches_elements(parent, l->made) / r->p.pixels;
     if (!status && more != r->p.samples)
         status = err_set(e, E_INVALID, "%zu samples of what it reads, %zu of what it gave", r->p.samples, more);
     return status;
@@ -60,8 +64,8 @@ static size_t fill_chunk(struct table *t, size_t first_row, size_t all, size_t w
         double *z = t->z + k * t->width;
         patches_row(z, &t->r->p, row, t->group);
         for (size_t o = 0; o < t->outs; o++) {
-            size_t channel = (size_t)t->group * t->outs + o;
-            z[t->inputs + o] = t->r->y[(row / pixels * (size_t)l->out + channel) * pixels + row % pixels];
+            size_t channel = (size_t)t->r->origin[(size_t)t->group * t->outs + o];
+            z[t->inputs + o] = t->r->y[(row / pixels * t->r->channels + channel) * pixels + row % pixels];
         }
     }
     lapack_product(false, true, n, t->outs, t->inputs, t->z, t->width,
@@ -232,7 +236,8 @@ static int fit_layer(struct outcome *out, struct linear *l, struct rows *r, stru
     return status;
 }
 
-static int try_layer(struct outcome *out, struct morphing *m, const struct graph *parent, int node, struct err *e) {
+static int try_layer(struct outcome *out, struct morphing *m, const struct graph *parent, const int32_t *origin,
+                     int node, struct err *e) {
     const struct uses *uses;
     struct linear l = {0};
     struct rows rows = {0};
@@ -243,7 +248,7 @@ static int try_layer(struct outcome *out, struct morphing *m, const struct graph
     if (!status && room_of(&l) > (double)budget)
         status = err_set(e, E_TOO_LARGE, "fitting it takes %.0f MiB; %zu MiB are allowed", room_of(&l) / (1 << 20),
                          budget >> 20);
-    if (!status) status = open_rows(&rows, &l, m, parent, budget, e);
+    if (!status) status = open_rows(&rows, &l, m, parent, origin, budget, e);
     if (!status) status = fit_layer(out, &l, &rows, e);
     if (!status && out->kept) status = linear_write(m->graph, &l, e);
     if (!status && out->kept) status = morphing_finish(m, e);
@@ -273,7 +278,7 @@ static void report(struct json_writer *w, const char *layer, const struct outcom
     json_close_object(w);
 }
 
-int narrow_refit(struct morphing *m, const struct graph *parent, const bool *marked, struct json_writer *w,
+int narrow_refit(struct morphing *m, const struct graph *parent, int32_t *const *origins, struct json_writer *w,
                  struct err *e) {
     int status = 0, n = m->graph->n_nodes;
     if (w) json_open_array(w, "fits");
@@ -282,9 +287,9 @@ int narrow_refit(struct morphing *m, const struct graph *parent, const bool *mar
         struct outcome outcome = {0};
         struct err why = {0};
         if (node->n_inputs < 2 || node->inputs[1] == VALUE_NONE || node->inputs[1] >= parent->n_values ||
-            !marked[node->inputs[1]])
+            !origins[node->inputs[1]])
             continue;
-        status = try_layer(&outcome, m, parent, i, &why);
+        status = try_layer(&outcome, m, parent, origins[node->inputs[1]], i, &why);
         if (status && !is_reason(status)) return err_set(e, status, "%s", why.text);
         report(w, m->graph->nodes[i].name, &outcome, status ? &why : NULL);
         status = 0;

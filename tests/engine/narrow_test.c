@@ -136,6 +136,27 @@ TEST(removed_channels_in_the_span_of_the_others_cost_nothing) {
     graph_free(s.g);
 }
 
+/* What a layer gave before is compared channel by channel: it makes fewer of them itself. */
+TEST(layers_that_lose_inputs_and_outputs_are_fitted) {
+    struct small s = small_new(4, 0, 0);
+    int y = small_gemm(&s, small_gemm(&s, s.x, 4, 9, true), 9, 8, true); /* all of four numbers */
+    need(small_finish(&s, small_gemm(&s, y, 8, 5, true)), "no graph");
+    struct text report;
+    struct graph *h = narrowed(s.g, "{\"op\":\"narrow\",\"layer\":\"*\",\"factor\":0.7}", &data, &report);
+    if (h) {
+        double off = small_error(s.g, h, 77);
+        ok(small_dim(h, "gemm2", 0) == 6 && small_dim(h, "gemm2", 1) == 7, "sizes");
+        ok(off < (sizeof(real) == 8 ? 1e-8 : 1e-4), "off by %g", off);
+    }
+    for (int k = 0; k < 2; k++) {
+        double held = SMALL_NUMBER(report, "fits", k ? "#1" : "#0", "held_out_error");
+        ok(held < (sizeof(real) == 8 ? 1e-8 : 1e-4), "fit %d is off by %g: %s", k, held, report.data);
+    }
+    text_free(&report);
+    graph_free(h);
+    graph_free(s.g);
+}
+
 /* Whatever the window and the group: the patches that are fitted are those that the convolution sees. */
 TEST(windows_and_groups_are_fitted_where_they_read) {
     for (int k = 0; k < 4; k++) {
