@@ -195,15 +195,8 @@ static int nothing_named(const struct graph *g, const char *layer, struct err *e
     return status;
 }
 
-static bool has_parameters(const struct graph *g, const struct node *n) {
-    for (int k = 0; k < n->n_inputs; k++)
-        if (n->inputs[k] != VALUE_NONE && g->values[n->inputs[k]].trainable) return true;
-    return false;
-}
-
-/* That a pattern does not mean activations and the like goes without saying. */
-static void write_refused(struct json_writer *w, const struct graph *g, const struct node *n, const struct err *why) {
-    if (!w || !has_parameters(g, n)) return;
+static void write_refused(struct json_writer *w, const struct node *n, const struct err *why) {
+    if (!w) return;
     json_open_object(w, NULL);
     json_put_string(w, "layer", n->name);
     json_put_string(w, "reason", why->text);
@@ -222,7 +215,7 @@ static int ask(int *nodes, int *n, int *matched, struct morphing *m, const struc
         if (status == E_NOMEM) return err_set(why, status, "%s", refused.text);
         if (!status) continue;
         if (!*n && !(*matched)++) *why = refused;
-        write_refused(w, g, &g->nodes[i], &refused);
+        write_refused(w, &g->nodes[i], &refused);
     }
     return 0;
 }

@@ -45,7 +45,7 @@ static int announce(const struct wire *w, const struct route *r, uint64_t size, 
 
 /* libmicrohttpd may see the end of a connection only when it has been idle for its time. */
 static void wait_until_idle(struct wire *w) {
-    for (int i = 0; i < 1000 && atomic_load(&w->stats.active); i++) usleep(10000);
+    for (int i = 0; i < 1000 && (atomic_load(&w->stats.active) || atomic_load(&w->stats.uploads)); i++) usleep(10000);
     ok(atomic_load(&w->stats.active) == 0 && atomic_load(&w->stats.uploads) == 0, "%lld active, %lld uploads",
        (long long)atomic_load(&w->stats.active), (long long)atomic_load(&w->stats.uploads));
 }
