@@ -149,6 +149,7 @@ const struct morph_kind morph_activation = {
     .summary = "a PRelu of slope 1 where there is no activation, or away with it",
     .takes = "",
     .modes = "insert anneal linear relu",
+    .parametric = true,
     .samples = samples,
     .can = activation_can,
     .apply = activation_apply,

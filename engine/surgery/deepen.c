@@ -261,6 +261,7 @@ const struct morph_kind morph_deepen = {
     .takes = "size to noise",
     .modes = "identity netmorph",
     .training = "the normalisation of an identity has the statistics of the data that it was measured on",
+    .parametric = true,
     .samples = samples,
     .can = deepen_can,
     .apply = deepen_apply,

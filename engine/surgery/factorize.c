@@ -338,6 +338,7 @@ const struct morph_kind morph_factor = {
     .takes = "rank energy",
     .modes = "channel spatial tucker dense data",
     .inexact = "*",
+    .parametric = true,
     .samples = samples,
     .can = factor_can,
     .apply = factor_apply,

@@ -111,6 +111,7 @@ const struct morph_kind morph_kernel = {
     .name = "kernel",
     .summary = "a larger kernel: the old one in the middle of zeros, padded to match",
     .takes = "size",
+    .parametric = true,
     .samples = samples,
     .can = kernel_can,
     .apply = kernel_apply,

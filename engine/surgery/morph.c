@@ -195,6 +195,12 @@ static int nothing_named(const struct graph *g, const char *layer, struct err *e
     return status;
 }
 
+static bool has_parameters(const struct graph *g, const struct node *n) {
+    for (int k = 0; k < n->n_inputs; k++)
+        if (n->inputs[k] != VALUE_NONE && g->values[n->inputs[k]].trainable) return true;
+    return false;
+}
+
 static void write_refused(struct json_writer *w, const struct node *n, const struct err *why) {
     if (!w) return;
     json_open_object(w, NULL);
@@ -215,7 +221,8 @@ static int ask(int *nodes, int *n, int *matched, struct morphing *m, const struc
         if (status == E_NOMEM) return err_set(why, status, "%s", refused.text);
         if (!status) continue;
         if (!*n && !(*matched)++) *why = refused;
-        write_refused(w, &g->nodes[i], &refused);
+        if (!morph_table[s->op]->parametric || has_parameters(g, &g->nodes[i]))
+            write_refused(w, &g->nodes[i], &refused);
     }
     return 0;
 }

@@ -100,6 +100,7 @@ struct morph_kind {
     const char *modes;          /* words, the first is the default; NULL: none */
     const char *inexact;        /* modes that change the function, "*": every one; NULL: none */
     const char *training;       /* why the child may differ in training mode all the same; NULL: it does not */
+    bool parametric;            /* it changes parameters: that a pattern does not mean nodes without any is not told */
     const char *const *samples; /* for tests: steps as JSON with "layer":"*", ended by NULL */
 
     /* Whether the step can change that node: 0, or E_UNSUPPORTED / E_INVALID with the reason. Changes nothing. */
@@ -124,8 +125,9 @@ int morph_check(struct morph_step *s, const char *at, struct err *e);
 bool morph_is_exact(const struct morph_step *s);
 
 /* The nodes that a checked step can change, in graph order: *nodes with mem_free. With a pattern, those it cannot are
- * left out (and written to w, when not NULL, as "refused": [{"layer","reason"}]); a single name that it cannot is an
- * error, as is a pattern that leaves nothing. Names that nothing has get the nearest ones. */
+ * left out (and written to w, when not NULL, as "refused": [{"layer","reason"}], without the nodes that a parametric kind
+ * finds nothing to change in); a single name that it cannot is an error, as is a pattern that leaves nothing. Names that
+ * nothing has get the nearest ones. */
 int morph_find(int **nodes, int *n, struct morphing *m, const struct morph_step *s, struct json_writer *w,
                struct err *e);
 

@@ -386,6 +386,7 @@ const struct morph_kind morph_narrow = {
     .takes = "to factor",
     .modes = "l2 l1 norm-scale activation",
     .inexact = "*",
+    .parametric = true,
     .samples = samples,
     .can = narrow_can,
     .apply = narrow_apply,

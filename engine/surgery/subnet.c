@@ -146,6 +146,7 @@ const struct morph_kind morph_subnet = {
     .summary = "several layers in the place of one: a chain, or branches that are added",
     .takes = "parts to size",
     .modes = "sequential stacked",
+    .parametric = true,
     .samples = samples,
     .can = subnet_can,
     .apply = subnet_apply,

@@ -276,6 +276,7 @@ const struct morph_kind morph_widen = {
     .summary = "more channels in a layer, and in all that are tied to it",
     .takes = "to factor noise",
     .modes = "net2wider uneven random-fanin grad-max",
+    .parametric = true,
     .samples = samples,
     .can = widen_can,
     .apply = widen_apply,

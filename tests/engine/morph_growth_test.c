@@ -88,6 +88,67 @@ TEST(reports_are_json) {
     graph_free(parent);
 }
 
+/* Whether the report's list "refused" has that layer. */
+static bool is_told(const struct json *report, const char *layer) {
+    const struct json *list = json_get(report, "refused");
+    for (const struct json *at = list ? json_first(list) : NULL; at; at = json_next(at))
+        if (strcmp(json_string(json_get(at, "layer")), layer) == 0) return true;
+    return false;
+}
+
+/* A pattern for layers with parameters does not mean activations and sums; for what does nothing, it may. */
+TEST(refusals_are_told_of_nodes_that_a_kind_could_mean) {
+    static const struct {
+        const char *step;
+        bool all;
+    } cases[] = {
+        {"{\"op\":\"widen\",\"layer\":\"*\",\"factor\":2}", false},
+        {"{\"op\":\"deepen\",\"layer\":\"*\"}", false},
+        {"{\"op\":\"activation\",\"layer\":\"*\"}", false},
+        {"{\"op\":\"kernel\",\"layer\":\"*\",\"size\":5}", false},
+        {"{\"op\":\"subnet\",\"layer\":\"*\"}", false},
+        {"{\"op\":\"narrow\",\"layer\":\"*\",\"factor\":0.5}", false},
+        {"{\"op\":\"factor\",\"layer\":\"*\",\"rank\":2}", false},
+        {"{\"op\":\"module\",\"layer\":\"*\",\"recipe\":\"1c1\"}", true},
+        {"{\"op\":\"skip\",\"layer\":\"*\",\"from\":\"*\"}", true},
+        {"{\"op\":\"fold\",\"layer\":\"*\"}", true},
+        {"{\"op\":\"remove\",\"layer\":\"*\"}", true},
+    };
+    struct graph *parent = residual();
+    need(parent != NULL, "no network");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct morph_step s;
+        struct morphing m;
+        struct text report;
+        struct json *json = NULL;
+        struct graph *copy;
+        struct err e = {0};
+        need(parse_step(&s, cases[i].step) && !graph_clone(&copy, parent, &e), "%s", e.text);
+        morphing_init(&m, copy, 5, &md_data);
+        text_init(&report, 1 << 16);
+        struct json_writer w = json_writer(&report);
+        int *nodes = NULL, n, told = 0;
+        json_open_object(&w, NULL);
+        (void)morph_find(&nodes, &n, &m, &s, &w, &e);
+        json_close_object(&w);
+        need(!json_parse(&json, report.data, report.length, &e), "%s: %s", cases[i].step, e.text);
+        for (int k = 0; k < parent->n_nodes; k++) {
+            struct err refused = {0};
+            bool refuses = morph_table[s.op]->can(&m, k, &s, &refused) != 0, is = is_told(json, parent->nodes[k].name);
+            bool plain = !strcmp(parent->nodes[k].op->name, "Relu") || !strcmp(parent->nodes[k].op->name, "Add");
+            bool meant = cases[i].all || !plain;
+            ok(is == (refuses && meant), "%s: '%s' is %stold", cases[i].step, parent->nodes[k].name, is ? "" : "not ");
+            told += is;
+        }
+        ok(told > 0, "%s: nothing is told", cases[i].step);
+        mem_free(nodes);
+        json_free(json);
+        text_free(&report);
+        morphing_fini(&m);
+    }
+    graph_free(parent);
+}
+
 /* ---- without memory ---- */
 
 static const struct graph *starved_parent;
