@@ -16,10 +16,10 @@
 
 /* What may be kept of a value. */
 enum { SLOTS = VALUE_MEMORIES + 2 };
-static const char *const suffixes[SLOTS] = {"/0", "/1", "/pace.0", "/pace.1"};
+static const char *const suffixes[SLOTS] = {"/0", "/1", "/share.0", "/share.1"};
 
 static struct array **slot_of(struct value *v, int slot) {
-    struct array **const slots[SLOTS] = {&v->memory[0], &v->memory[1], &v->pace[0], &v->pace[1]};
+    struct array **const slots[SLOTS] = {&v->memory[0], &v->memory[1], &v->share[0], &v->share[1]};
     return slots[slot];
 }
 
@@ -184,12 +184,12 @@ static int take_bytes(void *context, const void *bytes, size_t size, struct err 
 static int end_array(void *context, struct err *e) {
     struct training_memory_reader *r = context;
     const struct array *a = r->array;
-    bool pace = r->slot >= VALUE_MEMORIES;
-    bool squares = !pace && optimizer_table[r->training.rule].powers[r->slot] == 2;
+    bool share = r->slot >= VALUE_MEMORIES;
+    bool squares = !share && optimizer_table[r->training.rule].powers[r->slot] == 2;
     for (size_t i = 0; i < a->count; i++) {
         double x;
         array_to_double(&x, a, i, 1);
-        if (!isfinite(x) || (pace && x <= 0) || (squares && x < 0))
+        if (!isfinite(x) || (share && (x == 0 || fabs(x) > 1)) || (squares && x < 0))
             return err_set(e, E_INVALID, "element %zu is %g, which no training leaves behind", i, x);
     }
     *slot_of(&r->g->values[r->value], r->slot) = r->array;

@@ -161,7 +161,7 @@ static int take(void *out, struct trainer *t, size_t n, size_t m, size_t size, s
 static int open_optimizer(struct trainer *t, struct graph *g, struct err *e) {
     const struct optimizer_rule *rule = &optimizer_table[t->spec->optimizer];
     bool found = t->task->go_on && carry_finds(g, t->spec->optimizer);
-    size_t n = net_trainable_count(t->net), copies = (size_t)rule->copies + (found && g->training.changed);
+    size_t n = net_trainable_count(t->net), copies = (size_t)rule->copies + (found && g->training.changed ? 2 : 0);
     if (t->task->go_on && !found)
         say(t, "the network keeps nothing of an earlier training with %s: the optimizer starts fresh", rule->name);
     if (!found) graph_forget_training(g);
@@ -220,11 +220,11 @@ static void say_memory(struct trainer *t) {
     struct net_memory m = net_memory(t->net);
     const struct optimizer_rule *rule = t->optimizer.rule;
     size_t best = t->best ? net_parameter_count(t->net) * sizeof(real) : 0;
-    size_t pace = t->optimizer.pace ? t->optimizer.n * sizeof(real) : 0;
+    size_t pace = t->optimizer.pace ? 2 * t->optimizer.n * sizeof(real) : 0;
     size_t parameters = m.parameters + optimizer_state_count(&t->optimizer) * sizeof(real) + pace + best;
     t->needed = parameters + m.live;
     say(t, "memory: needs %s for parameters (%d copies with %s%s) and %s for live activations, takes %s",
-        amount_of(parameters).text, 2 + rule->copies + (pace > 0) + (best > 0), rule->name,
+        amount_of(parameters).text, 2 + rule->copies + (pace ? 2 : 0) + (best > 0), rule->name,
         best ? " and early_stop" : "", amount_of(m.live).text, amount_of(t->taken).text);
 }
 
@@ -532,7 +532,7 @@ static int store(struct trainer *t, struct graph *g, struct err *e) {
     mem_free(t->best);
     t->best = NULL;
     if (t->task->keep_memory && state_fits(t)) return store_with_memory(t, g, e);
-    graph_forget_training(g); /* paces */
+    graph_forget_training(g); /* shares */
     optimizer_fini(&t->optimizer);
     return net_store(t->net, g, e);
 }
