@@ -2,7 +2,7 @@
  * safetensors file, apart from the network.
  *
  * The tensors of parameter "w" are "w/0" and "w/1", the rule's copies in their order (see optimizer_table), and after
- * surgery "w/share.0" and "w/share.1". __metadata__ has "format", "rule", "steps", "rate" and "changed". A round trip gives
+ * surgery "w/share.0" and "w/share.1". __metadata__ has "format", "rule", "steps", "rate", "peak" and "changed". A round trip gives
  * the same bits. */
 #ifndef ENGINE_FORMATS_TRAINING_MEMORY_H
 #define ENGINE_FORMATS_TRAINING_MEMORY_H

@@ -115,7 +115,7 @@ static int keep_one(struct graph *g, const struct optimizer *o, const struct net
 }
 
 int carry_out(struct graph *g, const struct optimizer *o, const struct net_parameter *list, int n, double rate,
-              struct err *e) {
+              double peak, struct err *e) {
     bool young = optimizer_is_young(o);
     int status = 0;
     if (!young) graph_forget_training(g); /* shares */
@@ -125,6 +125,6 @@ int carry_out(struct graph *g, const struct optimizer *o, const struct net_param
         graph_forget_training(g);
     else
         g->training = (struct graph_training){
-            .rule = (int)(o->rule - optimizer_table), .steps = o->steps, .rate = rate, .changed = young};
+            .rule = (int)(o->rule - optimizer_table), .steps = o->steps, .rate = rate, .peak = peak, .changed = young};
     return status;
 }

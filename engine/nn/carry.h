@@ -19,8 +19,9 @@ bool carry_finds(const struct graph *g, int rule);
  * graph keeps nothing. */
 int carry_in(struct optimizer *o, const struct net *n, struct graph *g, struct err *e);
 
-/* Copies it back, for the parameters of `list`. Shares that still count stay, and what is new then stays new. */
+/* Copies it back, for the parameters of `list`; rate and peak: see struct graph_training. Shares that still count stay, and
+ * what is new then stays new. */
 int carry_out(struct graph *g, const struct optimizer *o, const struct net_parameter *list, int n, double rate,
-              struct err *e);
+              double peak, struct err *e);
 
 #endif

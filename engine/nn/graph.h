@@ -82,6 +82,7 @@ struct graph_training {
     int rule;       /* row of optimizer_table, -1: they were not, or nobody knows */
     uint64_t steps; /* the optimizer has taken */
     double rate;    /* the learning rate of the last one */
+    double peak;    /* the highest of that training */
     bool changed;   /* by surgery since: some are copies, or new */
 };
 

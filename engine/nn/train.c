@@ -103,10 +103,13 @@ static int plan_steps(struct trainer *t, struct err *e) {
     t->window = t->steps / CURVE_POINTS > 1 ? t->steps / CURVE_POINTS : 1;
     t->schedule = (struct schedule){.spec = s->schedule,
                                     .peak = s->learning_rate,
-                                    .steps = t->task->schedule_steps ? t->task->schedule_steps : t->steps,
+                                    .steps = s->schedule.length == PARAM_ABSENT ? t->steps : s->schedule.length,
                                     .steps_per_epoch = t->steps_per_epoch,
                                     .warmup = s->warmup_steps};
-    return 0;
+    if (t->schedule.steps >= t->task->schedule_from + t->steps || s->schedule.length == PARAM_ABSENT) return 0;
+    return err_set_at(e, E_INVALID, "/train/schedule/length",
+                      "a course of %lld steps has no room for %lld steps from step %lld on",
+                      (long long)t->schedule.steps, (long long)t->steps, (long long)t->task->schedule_from);
 }
 
 static double rate_of(const struct trainer *t, int64_t step) {
@@ -201,6 +204,7 @@ static struct digest identify(const struct trainer *t) {
     hasher_add(&h, t->optimizer.rule->name, strlen(t->optimizer.rule->name));
     hasher_add(&h, &t->optimizer.steps, sizeof t->optimizer.steps); /* of an earlier run */
     hasher_add(&h, &t->task->schedule_from, sizeof t->task->schedule_from);
+    hasher_add(&h, &t->schedule.steps, sizeof t->schedule.steps);
     return hasher_finish(&h);
 }
 
@@ -521,7 +525,7 @@ static int store_with_memory(struct trainer *t, struct graph *g, struct err *e) 
     if (!status && !kept) status = err_memory(e, (size_t)n * sizeof *list);
     net_free(t->net);
     t->net = NULL;
-    if (!status) status = carry_out(g, &t->optimizer, kept, n, rate_of(t, t->now.step - 1), e);
+    if (!status) status = carry_out(g, &t->optimizer, kept, n, rate_of(t, t->now.step - 1), t->schedule.peak, e);
     mem_free(kept);
     return status;
 }

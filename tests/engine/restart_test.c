@@ -7,6 +7,7 @@
 #include "engine/nn/optimizer.h"
 #include "engine/surgery/morph.h"
 #include "engine/transfer/init.h"
+#include "engine/transfer/restart.h"
 #include "engine/transfer/student.h"
 #include "tests/engine/memory_host.h"
 
@@ -233,7 +234,7 @@ TEST(a_schedule_may_go_on_as_well) {
     course_init(&c, ADAM, 16, 16);
     c.spec.schedule.kind = SCHEDULE_COSINE;
     need(course_run(&c, whole, 30, 1), "in one go");
-    c.task.schedule_steps = 30;
+    c.spec.schedule.length = 30;
     need(course_run(&c, parts, 20, 1), "20 steps");
     c.task.schedule_from = 20;
     need(course_run(&c, parts, 10, 1), "10 more");
@@ -363,7 +364,7 @@ static void try_step(const char *text, const struct graph *parent, const struct 
     double allowed = starts_anew(&s) ? 0.3 : 0.02;
     ok(with.above <= allowed && with.below <= allowed, "%s with %s: up to %.2f %% above and %.2f %% below the parent",
        text, rule, 100 * with.above, 100 * with.below);
-    ok(morph_suggested_rate(child, NAN, true) == rates[own->spec.optimizer], "the rate to go on with");
+    ok(restart_rate(child) == rates[own->spec.optimizer], "the rate to go on with");
     graph_free(child);
 }
 

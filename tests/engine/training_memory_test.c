@@ -41,8 +41,8 @@ static int make(struct graph **out, bool filled, struct err *e) {
         }
     }
     if (!status && filled)
-        g->training =
-            (struct graph_training){.rule = ADAM, .steps = 9007199254740991, .rate = 0.1 / 3, .changed = true};
+        g->training = (struct graph_training){
+            .rule = ADAM, .steps = 9007199254740991, .rate = 0.1 / 3, .peak = 1e-300, .changed = true};
     if (status)
         graph_free(g);
     else
@@ -88,7 +88,7 @@ TEST(a_round_trip_gives_the_same_bits) {
                        same(g->values[v].share[k], h->values[v].share[k]),
                    "%s, %d", g->values[v].name, k);
         ok(h->training.rule == ADAM && h->training.steps == g->training.steps && h->training.rate == g->training.rate &&
-               h->training.changed,
+               h->training.peak == g->training.peak && h->training.changed,
            "how it was trained");
     }
     need(!training_memory_write(byte_sink_text(&again), h, &e), "%s", e.text);
