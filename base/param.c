@@ -305,8 +305,8 @@ static int parse_row(char *out, const struct param *row, const struct source *fr
     if (value && json_type(value) == JSON_NULL) value = NULL;
     text_copy(pointer, sizeof pointer, at);
     if (!bare) json_pointer(pointer, at, row->name);
-    if (row->type == PARAM_TYPE_OBJECT && row->present_offset != PARAM_NO_PRESENT)
-        *(bool *)(out + row->present_offset) = value || row->standard;
+    if (row->type != PARAM_TYPE_LIST && row->present_offset != PARAM_NO_PRESENT)
+        *(bool *)(out + row->present_offset) = value || (row->type == PARAM_TYPE_OBJECT && row->standard);
     if (value) return parse_given(out, row, value, pointer, e);
     if (row->required && (from->object || from->bare))
         return err_set_at(e, E_INVALID, pointer, "%s: found nothing, but it is required: %s", pointer,
@@ -328,10 +328,10 @@ static int parse_table(char *out, const struct param *table, struct source from,
 static size_t extent(const struct param *table) {
     size_t end = 0;
     for (; table->name; table++) {
-        bool list = table->type == PARAM_TYPE_LIST, optional = table->type == PARAM_TYPE_OBJECT;
+        bool list = table->type == PARAM_TYPE_LIST;
         size_t field = table->offset + table->size * (list ? table->max : 1);
         size_t extra = list ? table->count_offset + sizeof(int) : 0;
-        if (optional && table->present_offset != PARAM_NO_PRESENT) extra = table->present_offset + sizeof(bool);
+        if (!list && table->present_offset != PARAM_NO_PRESENT) extra = table->present_offset + sizeof(bool);
         if (field > end) end = field;
         if (extra > end) end = extra;
     }

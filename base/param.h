@@ -46,7 +46,7 @@ struct param {
     size_t size;           /* of the field, or of one list element */
     size_t count_offset;   /* lists: of the int that counts */
     size_t max;            /* lists: the most elements */
-    size_t present_offset; /* objects: of the bool that says it was given; NO_PRESENT if none */
+    size_t present_offset; /* of the bool that says it was given (an object's default counts); NO_PRESENT if none */
     double low, high;      /* numbers: inclusive range; both 0: any */
     const char *choices;   /* "sgd adam rmsprop" */
     const char *standard;  /* default as JSON text; NULL = absent: NaN, PARAM_ABSENT, "", choice -1, false, no
@@ -70,6 +70,13 @@ struct param {
 #define PARAM_STRING(s, f, std, hlp) {.name = #f, .type = PARAM_TYPE_STRING, PARAM_AT(s, f), .standard = std, .help = hlp}
 #define PARAM_CHOICE(s, f, std, words, hlp) \
     {.name = #f, .type = PARAM_TYPE_CHOICE, PARAM_AT(s, f), .standard = std, .choices = words, .help = hlp}
+/* With a default, and a bool `has` that says whether the request gave one of its own. */
+#define PARAM_REAL_OR(s, f, has, std, lo, hi, hlp) \
+    {.name = #f, .type = PARAM_TYPE_REAL, .offset = offsetof(s, f), .size = sizeof(((s *)0)->f), \
+     .present_offset = offsetof(s, has), .standard = std, .low = lo, .high = hi, .help = hlp}
+#define PARAM_CHOICE_OR(s, f, has, std, words, hlp) \
+    {.name = #f, .type = PARAM_TYPE_CHOICE, .offset = offsetof(s, f), .size = sizeof(((s *)0)->f), \
+     .present_offset = offsetof(s, has), .standard = std, .choices = words, .help = hlp}
 #define PARAM_MODEL(s, f, req, hlp) \
     {.name = #f, .type = PARAM_TYPE_STRING, PARAM_AT(s, f), .required = req, .refers_to = "model", .help = hlp}
 #define PARAM_OBJECT(s, f, table, bare_field, hlp) \
@@ -92,7 +99,7 @@ struct param {
 int param_parse(void *out, const struct param *table, const struct json *object, const char *at, struct err *e);
 
 /* The struct as members of the object that is open in w: every default filled in, what is
- * absent left out. param_parse of it gives the same struct. */
+ * absent left out. param_parse of it gives the same struct; to PARAM_REAL_OR and PARAM_CHOICE_OR all is given then. */
 void param_write(struct json_writer *w, const struct param *table, const void *in);
 
 /* The table as a JSON array of {name, type, required, default, minimum, maximum, choices,

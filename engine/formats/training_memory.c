@@ -16,10 +16,10 @@
 
 /* What may be kept of a value. */
 enum { SLOTS = VALUE_MEMORIES + 2 };
-static const char *const suffixes[SLOTS] = {"/0", "/1", "/pace.0", "/pace.1"};
+static const char *const suffixes[SLOTS] = {"/0", "/1", "/share.0", "/share.1"};
 
 static struct array **slot_of(struct value *v, int slot) {
-    struct array **const slots[SLOTS] = {&v->memory[0], &v->memory[1], &v->pace[0], &v->pace[1]};
+    struct array **const slots[SLOTS] = {&v->memory[0], &v->memory[1], &v->share[0], &v->share[1]};
     return slots[slot];
 }
 
@@ -60,14 +60,13 @@ static int list_kept(struct listing *l, const struct graph *g, struct err *e) {
 int training_memory_write(struct byte_sink sink, const struct graph *g, struct err *e) {
     const struct graph_training *t = &g->training;
     if (t->rule < 0) return err_set(e, E_INVALID, "the network keeps nothing of a training");
-    char steps[32], rate[32];
+    char steps[32], rate[32], peak[32];
     text_print(steps, sizeof steps, "%llu", (unsigned long long)t->steps);
     text_print(rate, sizeof rate, "%.17g", t->rate);
-    const struct safetensors_note notes[] = {{"format", FORMAT},
-                                             {"rule", optimizer_table[t->rule].name},
-                                             {"steps", steps},
-                                             {"rate", rate},
-                                             {"changed", t->changed ? "yes" : "no"}};
+    text_print(peak, sizeof peak, "%.17g", t->peak);
+    const struct safetensors_note notes[] = {{"format", FORMAT}, {"rule", optimizer_table[t->rule].name},
+                                             {"steps", steps},   {"rate", rate},
+                                             {"peak", peak},     {"changed", t->changed ? "yes" : "no"}};
     struct listing l = {0};
     int status = list_kept(&l, g, e);
     if (!status) status = safetensors_write_notes(sink, notes, sizeof notes / sizeof *notes, l.tensors, l.n, e);
@@ -116,14 +115,15 @@ static bool read_rate(double *out, const char *text) {
 
 static int read_notes(struct training_memory_reader *r, struct err *e) {
     struct graph_training t = {.rule = -1};
-    const char *keys[] = {"format", "rule", "steps", "rate", "changed"}, *texts[5];
-    for (int i = 0; i < 5; i++) texts[i] = safetensors_reader_note(r->file, keys[i]);
+    const char *keys[] = {"format", "rule", "steps", "rate", "peak", "changed"}, *texts[6];
+    for (int i = 0; i < 6; i++) texts[i] = safetensors_reader_note(r->file, keys[i]);
     if (!texts[0] || strcmp(texts[0], FORMAT) != 0) return bad_note(keys[0], texts[0], e);
     if (!find_rule(&t.rule, texts[1])) return bad_note(keys[1], texts[1], e);
     if (!read_steps(&t.steps, texts[2])) return bad_note(keys[2], texts[2], e);
     if (!read_rate(&t.rate, texts[3])) return bad_note(keys[3], texts[3], e);
-    t.changed = texts[4] && !strcmp(texts[4], "yes");
-    if (!t.changed && (!texts[4] || strcmp(texts[4], "no") != 0)) return bad_note(keys[4], texts[4], e);
+    if (!read_rate(&t.peak, texts[4])) return bad_note(keys[4], texts[4], e);
+    t.changed = texts[5] && !strcmp(texts[5], "yes");
+    if (!t.changed && (!texts[5] || strcmp(texts[5], "no") != 0)) return bad_note(keys[5], texts[5], e);
     r->training = t;
     return 0;
 }
@@ -184,12 +184,12 @@ static int take_bytes(void *context, const void *bytes, size_t size, struct err 
 static int end_array(void *context, struct err *e) {
     struct training_memory_reader *r = context;
     const struct array *a = r->array;
-    bool pace = r->slot >= VALUE_MEMORIES;
-    bool squares = !pace && optimizer_table[r->training.rule].powers[r->slot] == 2;
+    bool share = r->slot >= VALUE_MEMORIES;
+    bool squares = !share && optimizer_table[r->training.rule].powers[r->slot] == 2;
     for (size_t i = 0; i < a->count; i++) {
         double x;
         array_to_double(&x, a, i, 1);
-        if (!isfinite(x) || (pace && x <= 0) || (squares && x < 0))
+        if (!isfinite(x) || (share && (x == 0 || fabs(x) > 1)) || (squares && x < 0))
             return err_set(e, E_INVALID, "element %zu is %g, which no training leaves behind", i, x);
     }
     *slot_of(&r->g->values[r->value], r->slot) = r->array;

@@ -42,23 +42,31 @@ static size_t length_of(const struct value *v, int d) {
     return v->constant->shape.rank > d ? (size_t)v->constant->shape.dim[d] : 1;
 }
 
-static double pace_at(const struct array *pace, size_t i) {
-    double x = 1;
-    if (pace) array_to_double(&x, pace, i, 1);
-    return x;
+/* Factors of pace and tilt at index i of a dimension; see optimizer_take_pace. */
+static void factors_at(double *pace, double *tilt, const struct array *shares, size_t i, int power) {
+    double share = 1;
+    if (shares) array_to_double(&share, shares, i, 1);
+    *pace = share < 0 ? -share : pow(share, -power);
+    *tilt = share < 0 ? -1 / share : share;
 }
 
 static int set_pace(struct optimizer *o, const struct value *v, const struct net_parameter *k, struct err *e) {
     size_t rows = length_of(v, 0), columns = length_of(v, 1), at = k->start;
     size_t rest = rows && columns ? k->count / rows / columns : 0;
+    double pace[2], tilt[2];
     for (int d = 0; d < 2; d++)
-        if (v->pace[d] && v->pace[d]->count != (d ? columns : rows))
-            return err_set(e, E_INVALID, "the paces of parameter '%s' do not fit its shape", v->name);
-    for (size_t i = 0; i < rows; i++)
+        if (v->share[d] && v->share[d]->count != (d ? columns : rows))
+            return err_set(e, E_INVALID, "the shares of parameter '%s' do not fit its shape", v->name);
+    for (size_t i = 0; i < rows; i++) {
+        factors_at(&pace[0], &tilt[0], v->share[0], i, o->rule->power);
         for (size_t j = 0; j < columns; j++) {
-            real pace = (real)(pace_at(v->pace[0], i) * pace_at(v->pace[1], j));
-            for (size_t r = 0; r < rest; r++) o->pace[at++] = pace;
+            factors_at(&pace[1], &tilt[1], v->share[1], j, o->rule->power);
+            for (size_t r = 0; r < rest; r++, at++) {
+                o->pace[at] = (real)(pace[0] * pace[1]);
+                o->pace[o->n + at] = (real)(tilt[0] * tilt[1]);
+            }
         }
+    }
     return 0;
 }
 
@@ -107,16 +115,16 @@ static int keep_one(struct graph *g, const struct optimizer *o, const struct net
 }
 
 int carry_out(struct graph *g, const struct optimizer *o, const struct net_parameter *list, int n, double rate,
-              struct err *e) {
+              double peak, struct err *e) {
     bool young = optimizer_is_young(o);
     int status = 0;
-    if (!young) graph_forget_training(g); /* paces */
+    if (!young) graph_forget_training(g); /* shares */
     for (int i = 0; i < n && !status; i++)
         if (list[i].trainable) status = keep_one(g, o, &list[i], e);
     if (status)
         graph_forget_training(g);
     else
         g->training = (struct graph_training){
-            .rule = (int)(o->rule - optimizer_table), .steps = o->steps, .rate = rate, .changed = young};
+            .rule = (int)(o->rule - optimizer_table), .steps = o->steps, .rate = rate, .peak = peak, .changed = young};
     return status;
 }

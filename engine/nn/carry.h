@@ -15,12 +15,13 @@ bool carry_finds(const struct graph *g, int rule);
 
 /* Moves what the graph keeps into an optimizer of its rule for the parameters of a training network. Parameters of which
  * nothing is kept start at zeros, and are new when surgery has changed the graph, as are single zeros among the others;
- * the paces that it asks for stay in the graph. E_INVALID: something kept has another size than its parameter; then the
+ * the shares stay in the graph. E_INVALID: something kept has another size than its parameter; then the
  * graph keeps nothing. */
 int carry_in(struct optimizer *o, const struct net *n, struct graph *g, struct err *e);
 
-/* Copies it back, for the parameters of `list`. Paces that still count stay, and what is new then stays new. */
+/* Copies it back, for the parameters of `list`; rate and peak: see struct graph_training. Shares that still count stay, and
+ * what is new then stays new. */
 int carry_out(struct graph *g, const struct optimizer *o, const struct net_parameter *list, int n, double rate,
-              struct err *e);
+              double peak, struct err *e);
 
 #endif

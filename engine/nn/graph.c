@@ -43,8 +43,8 @@ static void forget(struct value *v) {
         v->memory[i] = NULL;
     }
     for (int d = 0; d < 2; d++) {
-        array_free(v->pace[d]);
-        v->pace[d] = NULL;
+        array_free(v->share[d]);
+        v->share[d] = NULL;
     }
 }
 
@@ -324,7 +324,7 @@ static int clone_values(struct graph *to, const struct graph *g, struct err *e) 
         for (int k = 0; k < VALUE_MEMORIES && !status; k++)
             if (v->memory[k]) status = array_clone(&to->values[index].memory[k], v->memory[k], e);
         for (int d = 0; d < 2 && !status; d++)
-            if (v->pace[d]) status = array_clone(&to->values[index].pace[d], v->pace[d], e);
+            if (v->share[d]) status = array_clone(&to->values[index].share[d], v->share[d], e);
         if (status) return status;
         to->values[index].type = v->type;
         to->values[index].shape = v->shape;

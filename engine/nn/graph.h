@@ -60,9 +60,10 @@ struct value {
     struct array *memory[VALUE_MEMORIES]; /* owned; what an optimizer keeps of a parameter: velocity, or mean and
                                            * mean square, each like the constant. 0 everywhere or NULL: new,
                                            * was never trained; -0: it was, but nothing came of it */
-    /* Owned, float32; what surgery asks of the optimizer beside that, for as long as graph.training.changed: factors of the
-     * learning rate at first, for each index of dimension 0 and of dimension 1. NULL: 1. See optimizer_take_pace. */
-    struct array *pace[2];
+    /* Owned, float32, for as long as graph.training.changed: along dimensions 0 and 1, the share that each channel has of
+     * the one it is a copy of; below 0 along a dimension that reads channels. NULL: 1. Optimizers undo with it what
+     * copies do to a step, see optimizer_take_pace. */
+    struct array *share[2];
 };
 
 struct node {
@@ -81,7 +82,8 @@ struct graph_training {
     int rule;       /* row of optimizer_table, -1: they were not, or nobody knows */
     uint64_t steps; /* the optimizer has taken */
     double rate;    /* the learning rate of the last one */
-    bool changed;   /* by surgery since: some have a pace, or are new */
+    double peak;    /* the highest of that training */
+    bool changed;   /* by surgery since: some are copies, or new */
 };
 
 /* A dimension of an input, other than the batch, whose size the file leaves open (PyTorch: dynamic_axes). */
@@ -165,7 +167,7 @@ int graph_finish(struct graph *g, struct err *e);
  * of the old ones is forgotten. */
 void graph_replace_constant_take(struct graph *g, int value, struct array *constant);
 
-/* Forgets how the parameters were trained: what optimizers keep of them, paces, and graph.training. */
+/* Forgets how the parameters were trained: what optimizers keep of them, shares, and graph.training. */
 void graph_forget_training(struct graph *g);
 
 /* Takes nodes out: those with drop[index] set. Their outputs have no producer afterwards. */

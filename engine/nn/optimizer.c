@@ -11,31 +11,32 @@
  * pace. */
 
 INLINE void sgd_loop(const struct optimizer_update *u, real *restrict p, const real *restrict g,
-                     real *restrict velocity, const real *restrict pace, size_t n) {
+                     real *restrict velocity, const real *restrict pace, const real *restrict tilt, size_t n) {
     const real rate = u->rate, scale = u->scale, decay = u->decay, momentum = u->momentum, grown = u->grown;
     for (size_t i = 0; i < n; i++) {
         real r = pace ? rate * (grown + (1 - grown) * pace[i]) : rate;
-        velocity[i] = momentum * velocity[i] + (g[i] * scale + decay * p[i]);
+        real w = pace ? decay * (grown + (1 - grown) * tilt[i]) : decay;
+        velocity[i] = momentum * velocity[i] + (g[i] * scale + w * p[i]);
         p[i] -= r * velocity[i];
     }
 }
 
 VECTORISED static void update_sgd(const struct optimizer_update *u, real *p, const real *g, real *const *state,
-                                  const real *pace, size_t n) {
+                                  const real *pace, const real *tilt, size_t n) {
     if (pace)
-        sgd_loop(u, p, g, state[0], pace, n);
+        sgd_loop(u, p, g, state[0], pace, tilt, n);
     else
-        sgd_loop(u, p, g, state[0], NULL, n);
+        sgd_loop(u, p, g, state[0], NULL, NULL, n);
 }
 
 INLINE void adam_loop(const struct optimizer_update *u, real *restrict p, const real *restrict g, real *restrict m,
-                      real *restrict v, const real *restrict pace, size_t n) {
+                      real *restrict v, const real *restrict pace, const real *restrict tilt, size_t n) {
     const real scale = u->scale, decay = u->decay, beta1 = u->momentum, beta2 = u->smoothing, epsilon = u->epsilon;
     const real rest1 = u->rest[0], rest2 = u->rest[1];
     const real rate = u->rate / u->correction[0], root = 1 / u->correction[1];
     const real young = u->rate / u->young_correction[0], young_root = 1 / u->young_correction[1], grown = u->grown;
     for (size_t i = 0; i < n; i++) {
-        real d = g[i] * scale + decay * p[i];
+        real w = pace ? decay * (grown + (1 - grown) * tilt[i]) : decay, d = g[i] * scale + w * p[i];
         bool fresh = pace && pace[i] == 0;
         real r = pace ? (fresh ? young : rate) * (grown + (1 - grown) * pace[i]) : rate, s = fresh ? young_root : root;
         m[i] = beta1 * m[i] + rest1 * d;
@@ -45,19 +46,19 @@ INLINE void adam_loop(const struct optimizer_update *u, real *restrict p, const 
 }
 
 VECTORISED static void update_adam(const struct optimizer_update *u, real *p, const real *g, real *const *state,
-                                   const real *pace, size_t n) {
+                                   const real *pace, const real *tilt, size_t n) {
     if (pace)
-        adam_loop(u, p, g, state[0], state[1], pace, n);
+        adam_loop(u, p, g, state[0], state[1], pace, tilt, n);
     else
-        adam_loop(u, p, g, state[0], state[1], NULL, n);
+        adam_loop(u, p, g, state[0], state[1], NULL, NULL, n);
 }
 
 INLINE void rmsprop_loop(const struct optimizer_update *u, real *restrict p, const real *restrict g, real *restrict v,
-                         real *restrict velocity, const real *restrict pace, size_t n) {
+                         real *restrict velocity, const real *restrict pace, const real *restrict tilt, size_t n) {
     const real rate = u->rate, scale = u->scale, decay = u->decay, momentum = u->momentum, grown = u->grown;
     const real alpha = u->smoothing, rest = u->rest[1], epsilon = u->epsilon;
     for (size_t i = 0; i < n; i++) {
-        real d = g[i] * scale + decay * p[i];
+        real w = pace ? decay * (grown + (1 - grown) * tilt[i]) : decay, d = g[i] * scale + w * p[i];
         real r = pace ? rate * (grown + (1 - grown) * pace[i]) : rate;
         v[i] = alpha * v[i] + rest * d * d;
         velocity[i] = momentum * velocity[i] + d / (real_sqrt(v[i]) + epsilon);
@@ -66,11 +67,11 @@ INLINE void rmsprop_loop(const struct optimizer_update *u, real *restrict p, con
 }
 
 VECTORISED static void update_rmsprop(const struct optimizer_update *u, real *p, const real *g, real *const *state,
-                                      const real *pace, size_t n) {
+                                      const real *pace, const real *tilt, size_t n) {
     if (pace)
-        rmsprop_loop(u, p, g, state[0], state[1], pace, n);
+        rmsprop_loop(u, p, g, state[0], state[1], pace, tilt, n);
     else
-        rmsprop_loop(u, p, g, state[0], state[1], NULL, n);
+        rmsprop_loop(u, p, g, state[0], state[1], NULL, NULL, n);
 }
 
 const struct optimizer_rule optimizer_table[] = {
@@ -142,9 +143,12 @@ void optimizer_fini(struct optimizer *o) {
 }
 
 int optimizer_take_pace(struct optimizer *o, struct err *e) {
-    o->pace = mem_alloc_aligned(o->n * sizeof(real)); /* optimizer_init has multiplied that */
-    if (!o->pace) return err_memory(e, o->n * sizeof(real));
-    for (size_t i = 0; i < o->n; i++) o->pace[i] = 1;
+    size_t count, bytes;
+    if (!mem_mul(&count, o->n, 2) || !mem_mul(&bytes, count, sizeof(real)))
+        return err_set(e, E_TOO_LARGE, "%zu parameters are too many", o->n);
+    o->pace = mem_alloc_aligned(bytes);
+    if (!o->pace) return err_memory(e, bytes);
+    for (size_t i = 0; i < count; i++) o->pace[i] = 1;
     return 0;
 }
 
@@ -162,6 +166,7 @@ struct step {
     struct optimizer_update update;
     real *parameters;
     const real *gradients;
+    double grown;
 };
 
 /* Elements of block `unit`, which starts at unit * OPTIMIZER_BLOCK. */
@@ -170,11 +175,24 @@ static size_t block_size(const struct optimizer *o, int unit) {
     return rest < OPTIMIZER_BLOCK ? rest : OPTIMIZER_BLOCK;
 }
 
+/* The same of the gradient that the network before would have had. */
+static double weighted_squares(const real *g, const real *pace, const real *tilt, double grown, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        double weight = pace[i] == 0 ? grown : grown + (1 - grown) / (double)tilt[i];
+        sum += weight * (double)g[i] * (double)g[i];
+    }
+    return sum;
+}
+
 static void measure_block(void *context, int unit, int thread) {
     (void)thread;
     struct step *s = context;
-    s->optimizer->partial[unit] =
-        sum_of_squares(s->gradients + (size_t)unit * OPTIMIZER_BLOCK, block_size(s->optimizer, unit));
+    const struct optimizer *o = s->optimizer;
+    size_t start = (size_t)unit * OPTIMIZER_BLOCK, n = block_size(o, unit);
+    const real *pace = o->pace ? o->pace + start : NULL;
+    o->partial[unit] = pace ? weighted_squares(s->gradients + start, pace, pace + o->n, s->grown, n)
+                            : sum_of_squares(s->gradients + start, n);
 }
 
 static void update_block(void *context, int unit, int thread) {
@@ -185,7 +203,7 @@ static void update_block(void *context, int unit, int thread) {
     real *state[OPTIMIZER_MAX_COPIES];
     for (int i = 0; i < o->rule->copies; i++) state[i] = o->state + (size_t)i * o->n + start;
     o->rule->update(&s->update, s->parameters + start, s->gradients + start, state, o->pace ? o->pace + start : NULL,
-                    block_size(o, unit));
+                    o->pace ? o->pace + o->n + start : NULL, block_size(o, unit));
 }
 
 static double gradient_norm(struct step *s, struct crew *crew, int blocks) {
@@ -195,9 +213,14 @@ static double gradient_norm(struct step *s, struct crew *crew, int blocks) {
     return sqrt(sum);
 }
 
-static struct optimizer_update prepare_update(const struct optimizer *o, double rate, double scale) {
+/* How far pace and tilt have gone to 1 after so many steps. */
+static double grown_after(uint64_t age) {
+    double way = fmin(1, fmax(0, (double)age - OPTIMIZER_REST) / (OPTIMIZER_YOUTH - OPTIMIZER_REST));
+    return way * way;
+}
+
+static struct optimizer_update prepare_update(const struct optimizer *o, double rate, double scale, double grown) {
     double t = (double)o->steps, age = (double)(o->steps - o->since);
-    double grown = fmin(1, fmax(0, age - OPTIMIZER_REST) / (OPTIMIZER_YOUTH - OPTIMIZER_REST));
     return (struct optimizer_update){
         .rate = (real)rate,
         .scale = (real)scale,
@@ -207,7 +230,7 @@ static struct optimizer_update prepare_update(const struct optimizer *o, double 
         .rest = {(real)(1 - o->momentum), (real)(1 - o->smoothing)},
         .epsilon = (real)o->epsilon,
         .correction = {(real)(1 - pow(o->momentum, t)), (real)sqrt(1 - pow(o->smoothing, t))},
-        .grown = (real)(grown * grown),
+        .grown = (real)grown,
         .young_correction = {(real)(1 - pow(o->momentum, age)), (real)sqrt(1 - pow(o->smoothing, age))},
     };
 }
@@ -216,19 +239,22 @@ double optimizer_step(struct optimizer *o, struct crew *crew, real *parameters, 
                       double clip_norm) {
     if (o->n == 0) return 0;
     int blocks = (int)((o->n + OPTIMIZER_BLOCK - 1) / OPTIMIZER_BLOCK);
-    struct step s = {.optimizer = o, .parameters = parameters, .gradients = gradients};
+    struct step s = {.optimizer = o,
+                     .parameters = parameters,
+                     .gradients = gradients,
+                     .grown = grown_after(o->steps + 1 - o->since)};
     double norm = 0, scale = 1;
+    if (!optimizer_is_young(o)) {
+        mem_free_aligned(o->pace);
+        o->pace = NULL;
+    }
     if (clip_norm > 0) {
         norm = gradient_norm(&s, crew, blocks);
         if (!isfinite(norm)) return norm;
         scale = fmin(1, clip_norm / (norm + 1e-6));
     }
-    if (!optimizer_is_young(o)) {
-        mem_free_aligned(o->pace);
-        o->pace = NULL;
-    }
     o->steps++;
-    s.update = prepare_update(o, rate, scale);
+    s.update = prepare_update(o, rate, scale, s.grown);
     crew_run(crew, update_block, &s, blocks);
     return norm;
 }

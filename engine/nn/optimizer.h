@@ -31,7 +31,7 @@ struct optimizer_update {
     real rest[2];   /* 1 - momentum, 1 - smoothing, rounded once: 1 - 0.999f is off by 5e-5 */
     real epsilon;
     real correction[2];       /* adam: 1 - beta1^t, sqrt(1 - beta2^t) */
-    real grown;               /* how far the paces have gone to 1 */
+    real grown;               /* how far pace and tilt have gone to 1 */
     real young_correction[2]; /* correction of the parameters that are new */
 };
 
@@ -43,9 +43,9 @@ struct optimizer_rule {
     int powers[OPTIMIZER_MAX_COPIES];    /* of each copy: by which power of a factor it grows when all gradients do */
     int power;                           /* the same of the step that it takes */
     double momentum, smoothing, epsilon; /* standard values */
-    /* pace: see struct optimizer; NULL: none. */
+    /* pace, tilt: see struct optimizer; NULL: none. */
     void (*update)(const struct optimizer_update *u, real *p, const real *g, real *const *state, const real *pace,
-                   size_t n);
+                   const real *tilt, size_t n);
 };
 extern const struct optimizer_rule optimizer_table[]; /* ended by name NULL */
 #define OPTIMIZER_NAMES "sgd adam rmsprop"            /* its rows, in order */
@@ -57,7 +57,7 @@ struct optimizer {
     real *state;     /* [copies][n] */
     double *partial; /* sums of squares, one per block */
     uint64_t steps;  /* taken so far */
-    real *pace;      /* [n], NULL: none; see optimizer_take_pace */
+    real *pace;      /* [2 n], NULL: none; see optimizer_take_pace */
     uint64_t since;  /* steps that had been taken when it got the pace */
 };
 
@@ -66,10 +66,17 @@ int optimizer_init(struct optimizer *out, const struct optimizer_rule *rule, siz
                    double weight_decay, struct err *e);
 void optimizer_fini(struct optimizer *o);
 
-/* Gives it a pace, 1 for all, to be set by the caller: factors of the learning rate that make a network which surgery has
- * changed go on as the one before would have done. They hold for OPTIMIZER_REST steps and then go to 1, with the square
- * of the time, until at OPTIMIZER_YOUTH all parameters are equal. Those that are new have 0: they stand still at first,
- * while the rule's means are gathered, and Adam corrects their means by the steps since they are there. */
+/* For a network that surgery has changed, and which shall go on as the one before would have done. Gives each parameter a
+ * pace, pace[i], and a tilt, pace[n + i], all 1, to be set by the caller. The pace is a factor of the learning rate. The
+ * tilt is one of the weight decay, and its inverse one of the squares in the gradient's norm.
+ *
+ * Of a weight that makes a share a of a channel and reads a share b of one, the gradient is a times what it was, and the
+ * step shall be b times what it was: with a rule whose step grows with the power k of the gradient, the pace is b a^-k
+ * and the tilt a / b.
+ *
+ * They hold for OPTIMIZER_REST steps and then go to 1, with the square of the time, until at OPTIMIZER_YOUTH all
+ * parameters are equal. Those that are new have the pace 0: they stand still at first and do not count in the norm, while
+ * the rule's means are gathered, and Adam corrects their means by the steps since they are there. */
 int optimizer_take_pace(struct optimizer *o, struct err *e);
 
 /* Whether the paces still count. When not, the next step gives them back. */

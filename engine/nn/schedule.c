@@ -24,6 +24,10 @@ const struct param schedule_params[] = {
                  "course of the learning rate"),
     PARAM_LIST(struct schedule_spec, step, n_step, drop_params, "epochs after which the rate drops"),
     PARAM_REAL(struct schedule_spec, gamma, "0.1", 0, 1, "factor of each drop"),
+    PARAM_INT(
+        struct schedule_spec, length, NULL, 1, 1e12,
+        "steps of the whole course, of which this run is a part: the first one, or the one after the training that "
+        "goes on; as long as the run when not given"),
     PARAM_END,
 };
 

@@ -14,7 +14,8 @@ struct schedule_spec {
     int kind;                         /* enum schedule_kind */
     int64_t step[SCHEDULE_MAX_DROPS]; /* epochs after which the rate drops, rising */
     int n_step;
-    double gamma; /* by this factor */
+    double gamma;   /* by this factor */
+    int64_t length; /* steps of the whole course, when a run is only a part of it; PARAM_ABSENT: as long as the run */
 };
 extern const struct param schedule_params[]; /* bare: "kind" */
 

@@ -103,10 +103,13 @@ static int plan_steps(struct trainer *t, struct err *e) {
     t->window = t->steps / CURVE_POINTS > 1 ? t->steps / CURVE_POINTS : 1;
     t->schedule = (struct schedule){.spec = s->schedule,
                                     .peak = s->learning_rate,
-                                    .steps = t->task->schedule_steps ? t->task->schedule_steps : t->steps,
+                                    .steps = s->schedule.length == PARAM_ABSENT ? t->steps : s->schedule.length,
                                     .steps_per_epoch = t->steps_per_epoch,
                                     .warmup = s->warmup_steps};
-    return 0;
+    if (t->schedule.steps >= t->task->schedule_from + t->steps || s->schedule.length == PARAM_ABSENT) return 0;
+    return err_set_at(e, E_INVALID, "/train/schedule/length",
+                      "a course of %lld steps has no room for %lld steps from step %lld on",
+                      (long long)t->schedule.steps, (long long)t->steps, (long long)t->task->schedule_from);
 }
 
 static double rate_of(const struct trainer *t, int64_t step) {
@@ -161,7 +164,7 @@ static int take(void *out, struct trainer *t, size_t n, size_t m, size_t size, s
 static int open_optimizer(struct trainer *t, struct graph *g, struct err *e) {
     const struct optimizer_rule *rule = &optimizer_table[t->spec->optimizer];
     bool found = t->task->go_on && carry_finds(g, t->spec->optimizer);
-    size_t n = net_trainable_count(t->net), copies = (size_t)rule->copies + (found && g->training.changed);
+    size_t n = net_trainable_count(t->net), copies = (size_t)rule->copies + (found && g->training.changed ? 2 : 0);
     if (t->task->go_on && !found)
         say(t, "the network keeps nothing of an earlier training with %s: the optimizer starts fresh", rule->name);
     if (!found) graph_forget_training(g);
@@ -201,6 +204,7 @@ static struct digest identify(const struct trainer *t) {
     hasher_add(&h, t->optimizer.rule->name, strlen(t->optimizer.rule->name));
     hasher_add(&h, &t->optimizer.steps, sizeof t->optimizer.steps); /* of an earlier run */
     hasher_add(&h, &t->task->schedule_from, sizeof t->task->schedule_from);
+    hasher_add(&h, &t->schedule.steps, sizeof t->schedule.steps);
     return hasher_finish(&h);
 }
 
@@ -220,11 +224,11 @@ static void say_memory(struct trainer *t) {
     struct net_memory m = net_memory(t->net);
     const struct optimizer_rule *rule = t->optimizer.rule;
     size_t best = t->best ? net_parameter_count(t->net) * sizeof(real) : 0;
-    size_t pace = t->optimizer.pace ? t->optimizer.n * sizeof(real) : 0;
+    size_t pace = t->optimizer.pace ? 2 * t->optimizer.n * sizeof(real) : 0;
     size_t parameters = m.parameters + optimizer_state_count(&t->optimizer) * sizeof(real) + pace + best;
     t->needed = parameters + m.live;
     say(t, "memory: needs %s for parameters (%d copies with %s%s) and %s for live activations, takes %s",
-        amount_of(parameters).text, 2 + rule->copies + (pace > 0) + (best > 0), rule->name,
+        amount_of(parameters).text, 2 + rule->copies + (pace ? 2 : 0) + (best > 0), rule->name,
         best ? " and early_stop" : "", amount_of(m.live).text, amount_of(t->taken).text);
 }
 
@@ -521,7 +525,7 @@ static int store_with_memory(struct trainer *t, struct graph *g, struct err *e) 
     if (!status && !kept) status = err_memory(e, (size_t)n * sizeof *list);
     net_free(t->net);
     t->net = NULL;
-    if (!status) status = carry_out(g, &t->optimizer, kept, n, rate_of(t, t->now.step - 1), e);
+    if (!status) status = carry_out(g, &t->optimizer, kept, n, rate_of(t, t->now.step - 1), t->schedule.peak, e);
     mem_free(kept);
     return status;
 }
@@ -532,7 +536,7 @@ static int store(struct trainer *t, struct graph *g, struct err *e) {
     mem_free(t->best);
     t->best = NULL;
     if (t->task->keep_memory && state_fits(t)) return store_with_memory(t, g, e);
-    graph_forget_training(g); /* paces */
+    graph_forget_training(g); /* shares */
     optimizer_fini(&t->optimizer);
     return net_store(t->net, g, e);
 }

@@ -32,7 +32,8 @@ struct train_spec {
     int64_t batch;
     int optimizer; /* row of optimizer_table */
     double learning_rate;
-    double momentum; /* NaN: the rule's own; filled in by train_check */
+    bool has_optimizer, has_learning_rate; /* the request gave them */
+    double momentum;                       /* NaN: the rule's own; filled in by train_check */
     double weight_decay;
     struct schedule_spec schedule;
     int64_t warmup_steps;
@@ -79,9 +80,8 @@ struct train_task {
      * With early_stop only when the last epoch was the best: what belongs to an earlier one is not kept. Otherwise, and
      * after an error, the graph keeps nothing. */
     bool keep_memory;
-    /* The part of a longer schedule that this run is: its first step is step `schedule_from` of one of `schedule_steps`
-     * steps, at least so many as there are. 0, 0: the schedule is as long as the run. */
-    int64_t schedule_from, schedule_steps;
+    /* Where in the schedule the run begins; schedule.length says how long it is then. */
+    int64_t schedule_from;
 };
 
 struct train_result {

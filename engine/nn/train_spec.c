@@ -17,8 +17,11 @@ const struct param train_params[] = {
     PARAM_INT(struct train_spec, epochs, NULL, 1, 1e6, "passes over the data; 10 when steps is not given either"),
     PARAM_INT(struct train_spec, steps, NULL, 1, 1e12, "updates, instead of epochs"),
     PARAM_INT(struct train_spec, batch, "128", 1, 65536, "samples of one update"),
-    PARAM_CHOICE(struct train_spec, optimizer, "\"adam\"", OPTIMIZER_NAMES, "update rule, as in PyTorch"),
-    PARAM_REAL(struct train_spec, learning_rate, "0.001", 0, 1000, "step size at its peak"),
+    PARAM_CHOICE_OR(struct train_spec, optimizer, has_optimizer, "\"adam\"", OPTIMIZER_NAMES,
+                    "update rule, as in PyTorch; when an earlier training goes on, its own"),
+    PARAM_REAL_OR(struct train_spec, learning_rate, has_learning_rate, "0.001", 0, 1000,
+                  "step size at its peak; when an earlier training goes on, its last one, but at least a tenth of its "
+                  "highest"),
     PARAM_REAL(struct train_spec, momentum, NULL, 0, 0.9999,
                "of sgd and rmsprop, beta 1 of adam; 0.9, for rmsprop 0, when not given"),
     PARAM_REAL(struct train_spec, weight_decay, "0", 0, 100, "times the parameters is added to their gradients"),
@@ -57,6 +60,7 @@ int train_check(struct train_spec *spec, bool labels, bool teacher, struct err *
                           "both epochs (%lld) and steps (%lld) are given; give one of them", (long long)spec->epochs,
                           (long long)spec->steps);
     if (!epochs && !steps) spec->epochs = DEFAULT_EPOCHS;
+    spec->has_optimizer = spec->has_learning_rate = true;
     if (isnan(spec->momentum)) spec->momentum = optimizer_table[spec->optimizer].momentum;
     int status = schedule_check(&spec->schedule, spec->warmup_steps, e);
     return status ? status : check_early_stop(spec, labels, teacher, e);

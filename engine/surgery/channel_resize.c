@@ -305,38 +305,35 @@ static const int *powers_of(const struct graph *g) {
     return g->training.rule < 0 ? unknown : optimizer_table[g->training.rule].powers;
 }
 
-/* ---- paces ---- */
+/* ---- shares ---- */
 
-/* What a step of the optimizer does to the function through a weight and its copies: those that read move what they add
- * up to c times as far when there are c of them, and those that make channels have their share of the gradient only. A
- * pace by share undoes both, so that the child at first does what the parent would have done. */
-static int make_pace(struct array **out, const struct array *old, const struct graph *g, const struct channels *c,
-                     const struct channel_axis *axis, const struct channel_map *maps, struct err *e) {
+/* What each channel along an axis is of the one it is a copy of: see value.share. */
+static int make_share(struct array **out, const struct array *old, const struct graph *g, const struct channels *c,
+                      const struct channel_axis *axis, const struct channel_map *maps, struct err *e) {
     struct pick p = {0};
     bool reads = axis->role == CHANNELS_READ;
-    double power = reads ? 1 : -optimizer_table[g->training.rule].power;
     int status = make_pick(&p, c, g, axis, maps, reads ? THE_CONSTANT : 1, e);
     struct shape shape = {.rank = 1, .dim = {p.size}};
     if (!status) status = array_new(out, DT_FLOAT32, &shape, e);
     for (int64_t i = 0; i < p.size && !status; i++) {
-        double pace = 1;
-        if (p.from[i] >= 0 && old) array_to_double(&pace, old, (size_t)p.from[i], 1);
-        if (p.from[i] >= 0) pace *= pow(p.factor[i], power);
-        ((float *)(*out)->data)[i] = (float)pace;
+        double share = reads ? -1 : 1;
+        if (p.from[i] >= 0 && old) array_to_double(&share, old, (size_t)p.from[i], 1);
+        if (p.from[i] >= 0) share *= p.factor[i];
+        ((float *)(*out)->data)[i] = (float)share;
     }
     pick_fini(&p);
     return status;
 }
 
-/* Of a parameter, along both dimensions; without a rule there is nothing that they could be for. */
-static int make_paces(struct array *pace[2], const struct value *v, const struct graph *g, const struct channels *c,
-                      const struct channel_axis *const axes[2], const struct channel_map *maps, struct err *e) {
+/* Of a parameter, along both dimensions; without a training there is nothing that they could be for. */
+static int make_shares(struct array *share[2], const struct value *v, const struct graph *g, const struct channels *c,
+                       const struct channel_axis *const axes[2], const struct channel_map *maps, struct err *e) {
     int status = 0;
     for (int d = 0; d < 2 && !status && g->training.rule >= 0 && v->trainable; d++) {
         if (axes[d] && list_changes(c, axes[d]->list, maps))
-            status = make_pace(&pace[d], v->pace[d], g, c, axes[d], maps, e);
-        else if (v->pace[d])
-            status = array_clone(&pace[d], v->pace[d], e);
+            status = make_share(&share[d], v->share[d], g, c, axes[d], maps, e);
+        else if (v->share[d])
+            status = array_clone(&share[d], v->share[d], e);
     }
     return status;
 }
@@ -344,22 +341,22 @@ static int make_paces(struct array *pace[2], const struct value *v, const struct
 static int resize_constant(struct graph *copy, const struct channels *c, int value,
                            const struct channel_axis *const axes[2], const struct channel_map *maps, struct err *e) {
     struct value *v = &copy->values[value];
-    struct array *fresh = NULL, *memory[VALUE_MEMORIES] = {0}, *pace[2] = {0};
+    struct array *fresh = NULL, *memory[VALUE_MEMORIES] = {0}, *share[2] = {0};
     if (!dtype_is_real(v->constant->type))
         return err_set(e, E_UNSUPPORTED, "constant '%s' of type %s has a channel axis", v->name,
                        dtype_name(v->constant->type));
     int status = gather_along(&fresh, v->constant, copy, c, axes, maps, THE_CONSTANT, e);
     for (int k = 0; k < VALUE_MEMORIES && !status && fresh; k++)
         if (v->memory[k]) status = gather_along(&memory[k], v->memory[k], copy, c, axes, maps, powers_of(copy)[k], e);
-    if (!status && fresh) status = make_paces(pace, v, copy, c, axes, maps, e);
+    if (!status && fresh) status = make_shares(share, v, copy, c, axes, maps, e);
     if (!status && fresh) {
         graph_replace_constant_take(copy, value, fresh);
         memcpy(v->memory, memory, sizeof memory);
-        memcpy(v->pace, pace, sizeof pace);
+        memcpy(v->share, share, sizeof share);
         return 0;
     }
     array_free(fresh);
-    for (int d = 0; d < 2; d++) array_free(pace[d]);
+    for (int d = 0; d < 2; d++) array_free(share[d]);
     for (int k = 0; k < VALUE_MEMORIES; k++) array_free(memory[k]);
     return status;
 }

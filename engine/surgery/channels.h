@@ -80,7 +80,7 @@ struct channel_map {
     const double *share; /* [size]; NULL: 1 */
 };
 
-/* A copy of the graph with other channels, and with what an optimizer keeps of the parameters (value.memory, value.pace):
+/* A copy of the graph with other channels, and with what an optimizer keeps of the parameters (value.memory, value.share):
  * maps[group], size 0 = leave the group alone. Rewrites constants,
  * the group count of depthwise convolutions and the target of reshapes; names stay. E_INVALID when
  * a fixed group is to change; E_UNSUPPORTED names the node that stands in the way. */

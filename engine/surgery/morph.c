@@ -273,10 +273,3 @@ int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writ
     mem_free(nodes);
     return status;
 }
-
-/* ---- afterwards ---- */
-
-double morph_suggested_rate(const struct graph *g, double parent_rate, bool goes_on) {
-    if (goes_on && g->training.rule >= 0) return g->training.rate;
-    return parent_rate / 10;
-}

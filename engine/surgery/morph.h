@@ -131,12 +131,6 @@ bool morph_is_exact(const struct morph_step *s);
 int morph_find(int **nodes, int *n, struct morphing *m, const struct morph_step *s, struct json_writer *w,
                struct err *e);
 
-/* The learning rate to suggest for training the graph after steps. When it goes on with what the optimizer keeps, that is
- * the last one of the network before, whatever the steps: value.pace sees to the rest. With a fresh optimizer it is a
- * tenth of `parent_rate`, the one that the network before was trained with (Net2Net, section 9 of Chen et al.). NaN:
- * nobody knows. */
-double morph_suggested_rate(const struct graph *g, double parent_rate, bool goes_on);
-
 /* Finds and applies. The report's members: op, mode, layers, refused, and the kind's own. */
 int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writer *w, struct err *e);
 

@@ -5,9 +5,11 @@
 
 #include "base/memory.h"
 #include "engine/nn/infer.h"
+#include "engine/nn/loss.h"
+#include "engine/nn/net.h"
 #include "engine/nn/outputs.h"
 
-enum { PASS = 32 }; /* samples computed together */
+enum { PASS = 32, PROMISED = 8 }; /* samples computed together; made up */
 
 /* Elements of one sample of a value; an error when samples do not keep apart in it. */
 static int row_of(size_t *row, struct shape *shape, const struct graph *g, int value, struct err *e) {
@@ -45,14 +47,21 @@ static int compute(double *out, const struct calibration *c, const struct graph 
     return status;
 }
 
+/* Of those asked for, as many as fill passes. */
+static int count_samples(size_t *n, const struct calibration *c, size_t most, struct err *e) {
+    *n = (c->samples < most ? c->samples : most) / PASS * PASS;
+    if (*n == 0) *n = c->samples < PASS ? 0 : PASS;
+    if (*n) return 0;
+    return err_set(e, E_INVALID, "there are %zu samples to calibrate on; %d are needed", c->samples, PASS);
+}
+
 static int calibration_sample(double **out, size_t *samples, void *context, const struct graph *g, int value,
                               size_t most, struct err *e) {
     const struct calibration *c = context;
     struct shape shape;
-    size_t row, n = (c->samples < most ? c->samples : most) / PASS * PASS;
-    if (n == 0) n = c->samples < PASS ? 0 : PASS;
-    if (n == 0) return err_set(e, E_INVALID, "there are %zu samples to calibrate on; %d are needed", c->samples, PASS);
-    int status = row_of(&row, &shape, g, value, e);
+    size_t row, n;
+    int status = count_samples(&n, c, most, e);
+    if (!status) status = row_of(&row, &shape, g, value, e);
     if (status) return status;
     double *rows = mem_calloc(n, row * sizeof *rows);
     if (!rows) return err_memory(e, n * row * sizeof *rows);
@@ -64,6 +73,21 @@ static int calibration_sample(double **out, size_t *samples, void *context, cons
     *out = rows;
     *samples = n;
     return 0;
+}
+
+/* Zeros for every channel of a value. */
+static int moments_new(struct morph_statistics *out, const struct shape *shape, const char *name, size_t samples,
+                       struct err *e) {
+    if (shape->rank < 2) return err_set(e, E_UNSUPPORTED, "'%s' has no channel axis", name);
+    size_t channels = (size_t)shape->dim[1];
+    *out = (struct morph_statistics){.mean = mem_calloc(channels + 1, sizeof(double)),
+                                     .variance = mem_calloc(channels + 1, sizeof(double)),
+                                     .channels = channels,
+                                     .samples = samples};
+    if (out->mean && out->variance) return 0;
+    mem_free(out->mean);
+    mem_free(out->variance);
+    return err_memory(e, channels * sizeof(double));
 }
 
 /* rows [n, channels, plane]: biased moments of each channel. */
@@ -87,24 +111,131 @@ static int calibration_statistics(struct morph_statistics *out, void *context, c
     size_t row, n;
     int status = row_of(&row, &shape, g, value, e);
     if (status) return status;
-    if (shape.rank < 2) return err_set(e, E_UNSUPPORTED, "'%s' has no channel axis", g->values[value].name);
     status = calibration_sample(&rows, &n, context, g, value, CALIBRATION_MOST, e);
     if (status) return status;
-    size_t channels = (size_t)shape.dim[1];
-    *out = (struct morph_statistics){.mean = mem_calloc(channels + 1, sizeof(double)),
-                                     .variance = mem_calloc(channels + 1, sizeof(double)),
-                                     .channels = channels,
-                                     .samples = n};
-    if (out->mean && out->variance)
-        find_moments(out, rows, n, row / channels);
-    else
-        status = err_memory(e, channels * sizeof(double));
+    status = moments_new(out, &shape, g->values[value].name, n, e);
+    if (!status) find_moments(out, rows, n, row / out->channels);
     mem_free(rows);
-    if (!status) return 0;
-    mem_free(out->mean);
-    mem_free(out->variance);
     return status;
 }
+
+/* ---- gradients ---- */
+
+/* The graph with the value as its last input, read by all that read the value. */
+static int graph_behind(struct graph **out, const struct graph *g, int value, const struct shape *shape,
+                        struct err *e) {
+    struct shape input = *shape;
+    int lost, status = graph_clone(out, g, e);
+    if (!status) status = graph_add_value(&lost, *out, NULL, "lost", e);
+    if (status) return status;
+    struct value *v = &(*out)->values[value];
+    struct node *n = &(*out)->nodes[v->producer];
+    for (int k = 0; k < n->n_outputs; k++)
+        if (n->outputs[k] == value) n->outputs[k] = lost;
+    (*out)->values[lost].producer = v->producer;
+    v->producer = VALUE_NONE;
+    input.dim[0] = DIM_BATCH;
+    status = graph_add_input(*out, value, DT_FLOAT32, &input, e);
+    return status ? status : graph_finish(*out, e);
+}
+
+/* One pass of the graph behind a value, from rows [PASS, row] of it, which the gradients replace. */
+static void backward(double *rows, size_t row, struct net *net, const struct loss_plan *plan,
+                     const struct calibration *c, size_t first, double *scratch) {
+    double sums[2 * LOSS_MAX_TERMS];
+    real *to[] = {net_input(net, 0), net_input(net, 1)};
+    for (size_t i = 0; i < PASS * c->row; i++) to[0][i] = (real)c->inputs[first * c->row + i];
+    for (size_t i = 0; i < PASS * row; i++) to[1][i] = (real)rows[i];
+    net_forward(net, PASS, random_seed(1), NULL, NULL);
+    const struct loss_rows answers = {.logits = net_output(net, 0),
+                                      .labels = c->labels + first,
+                                      .n = PASS,
+                                      .classes = evaluate_width(net),
+                                      .scratch = scratch};
+    loss_run(plan, &answers, PASS, net_output_gradient(net, 0), sums);
+    net_backward(net);
+    for (size_t i = 0; i < PASS * row; i++) rows[i] = (double)net_input_gradient(net, 1)[i];
+}
+
+/* Replaces n rows of a value by the gradients of the cross entropy by them. */
+static int differentiate(double *rows, size_t n, size_t row, const struct calibration *c, const struct graph *behind,
+                         struct err *e) {
+    struct loss_spec ce = {.kind = LOSS_CE, .weight = 1, .temperature = 1};
+    struct net_options options = {.batch = PASS, .training = true, .input_gradient = true, .memory = c->memory};
+    struct loss_plan plan;
+    struct crew *crew = NULL;
+    struct net *net = NULL;
+    double *scratch = NULL;
+    int status = loss_plan(&plan, &ce, 1, true, false, e);
+    if (!status) status = crew_new(&crew, c->threads, e);
+    if (!status) status = net_new(&net, behind, crew, &options, e);
+    if (!status && !(scratch = mem_calloc(loss_scratch(evaluate_width(net)), sizeof *scratch)))
+        status = err_memory(e, evaluate_width(net) * sizeof *scratch);
+    for (size_t first = 0; first < n && !status; first += PASS)
+        backward(rows + first * row, row, net, &plan, c, first, scratch);
+    mem_free(scratch);
+    net_free(net);
+    crew_free(crew);
+    return status;
+}
+
+static int calibration_gradient(double **out, size_t *samples, void *context, const struct graph *g, int value,
+                                size_t most, struct err *e) {
+    struct graph *behind = NULL;
+    struct shape shape;
+    size_t row;
+    if (g->values[value].producer < 0)
+        return err_set(e, E_UNSUPPORTED, "'%s' is made by no node", g->values[value].name);
+    int status = row_of(&row, &shape, g, value, e);
+    if (!status) status = calibration_sample(out, samples, context, g, value, most, e);
+    if (status) return status;
+    status = graph_behind(&behind, g, value, &shape, e);
+    if (!status) status = differentiate(*out, *samples, row, context, behind, e);
+    graph_free(behind);
+    if (status) {
+        mem_free(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+/* ---- promises ---- */
+
+/* The same for every value: what is made of it is thrown away. */
+static int promised_sample(double **out, size_t *samples, void *context, const struct graph *g, int value, size_t most,
+                           struct err *e) {
+    struct shape shape;
+    size_t row, n = most < PROMISED ? most : PROMISED;
+    (void)context;
+    int status = row_of(&row, &shape, g, value, e);
+    if (status) return status;
+    double *rows = mem_calloc(n + 1, row * sizeof *rows);
+    if (!rows) return err_memory(e, n * row * sizeof *rows);
+    struct random r = random_seed(1);
+    for (size_t i = 0; i < n * row; i++) rows[i] = random_normal(&r);
+    *out = rows;
+    *samples = n;
+    return 0;
+}
+
+static int promised_statistics(struct morph_statistics *out, void *context, const struct graph *g, int value,
+                               struct err *e) {
+    struct shape shape;
+    size_t row;
+    (void)context;
+    int status = row_of(&row, &shape, g, value, e);
+    if (status) return status;
+    return moments_new(out, &shape, g->values[value].name, PROMISED, e);
+}
+
+void calibration_promise(struct calibration *c, bool labels) {
+    *c = (struct calibration){.data = {.context = c,
+                                       .statistics = promised_statistics,
+                                       .sample = promised_sample,
+                                       .gradient = labels ? promised_sample : NULL}};
+}
+
+/* ---- opening ---- */
 
 int calibration_open(struct calibration *c, const struct selection *s, const struct host *host, struct err *e) {
     const struct dataset *data = s->data;
@@ -115,6 +246,11 @@ int calibration_open(struct calibration *c, const struct selection *s, const str
                               .memory = host->memory};
     if (c->samples > room) c->samples = room;
     c->data = (struct morph_data){.context = c, .statistics = calibration_statistics, .sample = calibration_sample};
+    if (data->labels.data) {
+        c->data.gradient = calibration_gradient;
+        c->labels = mem_calloc(c->samples + 1, sizeof *c->labels);
+        if (!c->labels) return err_memory(e, c->samples * sizeof *c->labels);
+    }
     c->inputs = mem_calloc(c->samples + 1, data->row * sizeof *c->inputs);
     c->rows = mem_calloc(c->samples + 1, data->row * sizeof *c->rows);
     real *one = mem_calloc(data->row + 1, sizeof *one);
@@ -122,6 +258,7 @@ int calibration_open(struct calibration *c, const struct selection *s, const str
     for (size_t i = 0; i < c->samples && !status; i++) {
         uint32_t sample = selection_sample(s, i);
         dataset_fetch(data, one, &sample, 0, 1);
+        if (c->labels) c->labels[i] = (int32_t)dataset_label(data, sample);
         for (size_t k = 0; k < data->row; k++) {
             c->inputs[i * data->row + k] = (double)one[k];
             c->rows[i * data->row + k] = (float)one[k];
@@ -134,5 +271,6 @@ int calibration_open(struct calibration *c, const struct selection *s, const str
 void calibration_fini(struct calibration *c) {
     mem_free(c->inputs);
     mem_free(c->rows);
+    mem_free(c->labels);
     *c = (struct calibration){0};
 }

@@ -1,4 +1,4 @@
-/* calibration.h - what surgery learns from data: values of a network on samples of a data set. */
+/* calibration.h - what surgery learns from data: values of a network on samples of a data set, and their gradients. */
 #ifndef ENGINE_TRANSFER_CALIBRATION_H
 #define ENGINE_TRANSFER_CALIBRATION_H
 
@@ -12,6 +12,7 @@ struct calibration {
     struct morph_data data; /* for morphing.data; its context is this struct: do not move it */
     double *inputs;         /* [samples, row], as the network takes them */
     float *rows;            /* the same */
+    int32_t *labels;        /* [samples]; NULL without */
     size_t samples, row;
     int threads;
     size_t memory;
@@ -19,6 +20,10 @@ struct calibration {
 
 /* The first samples of a selection, as many as CALIBRATION_MOST and a quarter of host->memory allow. */
 int calibration_open(struct calibration *c, const struct selection *s, const struct host *host, struct err *e);
+
+/* Made-up answers of the right shapes, for a check before there is data; labels: whether there will be some. */
+void calibration_promise(struct calibration *c, bool labels);
+
 void calibration_fini(struct calibration *c);
 
 #endif

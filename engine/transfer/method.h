@@ -38,7 +38,7 @@ struct host {
      * and to free. */
     int (*load_graph)(struct graph **out, struct source *source, void *context, const char *reference, struct err *e);
 
-    /* What a training left beside the network of a reference, for going on: fills value.memory, value.pace and
+    /* What a training left beside the network of a reference, for going on: fills value.memory, value.share and
      * graph.training of that network, loaded before and perhaps with other weights since. E_NOT_FOUND when it left
      * nothing. After an error the graph keeps nothing, but is as good as before. */
     int (*load_memory)(struct graph *g, void *context, const char *reference, struct err *e);

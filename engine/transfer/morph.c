@@ -14,6 +14,7 @@
 #include "engine/transfer/material.h"
 #include "engine/transfer/method.h"
 #include "engine/transfer/report.h"
+#include "engine/transfer/restart.h"
 
 struct morph_spec {
     char model[REFERENCE_SIZE];
@@ -26,6 +27,7 @@ struct morph_spec {
     double holdout;
     struct train_spec train;
     bool has_train;
+    int restart; /* enum restart */
     int64_t seed;
     char output[OUTPUT_SIZE];
 };
@@ -58,7 +60,9 @@ static const struct param morph_params[] = {
     PARAM_REAL(struct morph_spec, holdout, "0.1", 0, 0.9,
                "share of dataset kept for evaluation when evaluate is not given"),
     PARAM_OPTIONAL(struct morph_spec, train, has_train, train_params, NULL,
-                   "how to train the child on, with the parent's optimizer state; not at all when it is not given"),
+                   "how to train the child on; not at all when it is not given"),
+    PARAM_CHOICE(struct morph_spec, restart, "\"parent\"", RESTART_CHOICES,
+                 "with the state of the parent's optimizer, mapped to the child, when training has left one; or fresh"),
     PARAM_INT(struct morph_spec, seed, "1", 0, 1e15, "of what is drawn: which channels are copied, fresh weights"),
     PARAM_STRING(struct morph_spec, output, NULL, "name of the child; <model>-morph when not given"),
     PARAM_END,
@@ -107,6 +111,7 @@ static int open_data(struct transformation *t, struct morph_spec *s, const struc
     if (!t->material.train_set.labels)
         return err_set_at(e, E_INVALID, "/dataset", "data set %s has no array \"labels\" to train on", s->dataset.ref);
     status = loss_plan(&t->loss, &ce, 1, true, false, e);
+    restart_complete(&s->train, t->parent.graph);
     return status ? status : train_check(&s->train, t->material.evaluated->labels, false, e);
 }
 
@@ -127,9 +132,11 @@ static int prepare(struct transformation *t, struct morph_spec *s, const struct 
     *t = (struct transformation){.exact = true};
     int status = check_steps(s, e);
     if (!status) status = load_parent(t, s, host, e);
+    if (!status && s->restart == RESTART_PARENT) status = restart_recall(t->parent.graph, host, s->model, e);
     if (!status) status = open_data(t, s, host, e);
     if (!status) status = graph_clone(&child, t->parent.graph, e);
     if (status) return status;
+    graph_forget_training(t->parent.graph); /* the child has it */
     report_output(s->output, sizeof s->output, s->model, "-morph");
     morphing_init(&t->morphing, child, (uint64_t)s->seed, NULL);
     t->morphing.memory = host->memory;
@@ -185,7 +192,12 @@ static int morph_check_spec(void *spec, const struct host *host, struct graph_si
     struct transformation *t = mem_calloc(1, sizeof *t);
     if (!t) return err_memory(e, sizeof *t);
     int status = prepare(t, spec, host, e);
-    if (!status) status = apply_all(t, spec, host, NULL, e);
+    if (!status) {
+        graph_forget_training(t->morphing.graph);
+        calibration_promise(&t->calibration, t->material.train_set.labels);
+        if (t->fed) t->morphing.data = &t->calibration.data;
+        status = apply_all(t, spec, host, NULL, e);
+    }
     if (!status && student) status = graph_measure(student, t->morphing.graph, e);
     transformation_fini(t);
     mem_free(t);
@@ -202,6 +214,7 @@ struct morph_run {
     struct proof proof;
     struct network child;
     struct score before, morphed, after; /* of the parent, the child, and the child trained on */
+    struct graph_training kept;          /* what the child kept of the parent's training */
     struct train_result result;
     struct json_writer w; /* of the report */
 };
@@ -276,8 +289,11 @@ static int train_on(struct morph_run *r, struct err *e) {
                               .loss = &r->t.loss,
                               .train = r->t.material.train,
                               .eval = r->t.material.eval,
-                              .memory = r->host->memory};
+                              .memory = r->host->memory,
+                              .keep_memory = r->spec->train.keep_optimizer};
     struct train_hooks hooks = report_hooks(r->host);
+    r->kept = r->child.graph->training;
+    restart_plan(&task, r->child.graph);
     int status = train_run(&r->result, r->child.graph, r->crew, &task, &hooks, e);
     if (!status) r->after = r->result.score;
     return status;
@@ -306,6 +322,7 @@ static void write_end(struct morph_run *r) {
     report_network(w, "student", r->spec->output, &r->child.size, 0, &r->after);
     if (r->spec->has_train) {
         json_open_object(w, "restart");
+        restart_report(w, &r->kept, &r->spec->train);
         report_number(w, "accuracy_before", r->morphed.accuracy);
         report_number(w, "loss_before", r->morphed.loss);
         json_close_object(w);

@@ -8,6 +8,7 @@
 #include "engine/transfer/material.h"
 #include "engine/transfer/method.h"
 #include "engine/transfer/report.h"
+#include "engine/transfer/restart.h"
 #include "engine/transfer/student.h"
 
 #define MAX_FREEZE 64
@@ -28,6 +29,7 @@ struct train_method_spec {
     struct head_spec new_head;
     bool has_new_head;
     struct train_spec train;
+    int restart; /* enum restart */
     char output[OUTPUT_SIZE];
 };
 
@@ -71,6 +73,9 @@ static const struct param train_method_params[] = {
                "layers that are not trained, like [\"conv1*\"]; running statistics still follow the data"),
     PARAM_OPTIONAL(struct train_method_spec, new_head, has_new_head, head_params, NULL, "a fresh last layer"),
     PARAM_OBJECT(struct train_method_spec, train, train_params, NULL, "how to train"),
+    PARAM_CHOICE(
+        struct train_method_spec, restart, "\"parent\"", RESTART_CHOICES,
+        "with the state of the optimizer that an earlier training of model has left, if it has and nothing is new; or fresh"),
     PARAM_STRING(struct train_method_spec, output, NULL, "name of the result; <model>-trained when not given"),
     PARAM_END,
 };
@@ -132,6 +137,8 @@ static int load_net(struct course *c, struct train_method_spec *s, const struct 
         if (!status) status = build_student(c, s, host, sizes_only, e);
     } else {
         status = network_load(&c->net, host, s->model, &s->dataset, "/model", e);
+        if (!status && s->restart == RESTART_PARENT && !s->has_new_head)
+            status = restart_recall(c->net.graph, host, s->model, e);
     }
     if (!status && s->has_new_head) status = layers_new_head(&c->net, s->new_head.classes, (uint64_t)s->train.seed, e);
     for (int i = 0; i < s->n_freeze && !status; i++) {
@@ -159,6 +166,7 @@ static int prepare(struct course *c, struct train_method_spec *s, const struct h
     if (!status && s->train.has_early_stop && c->material.eval.n == 0)
         status = err_set_at(e, E_INVALID, "/train/early_stop",
                             "without an evaluation nothing says when to stop: give evaluate or holdout");
+    if (!status) restart_complete(&s->train, c->net.graph);
     if (!status) status = train_check(&s->train, c->material.evaluated->labels, false, e);
     const char *stem = s->model[0] ? s->model : s->student.model[0] ? s->student.model : s->dataset.ref;
     if (!status) report_output(s->output, sizeof s->output, stem, "-trained");
@@ -176,7 +184,7 @@ static int train_check_spec(void *spec, const struct host *host, struct graph_si
 }
 
 static void write_report(struct outcome *out, const struct course *c, const struct train_method_spec *s,
-                         const struct train_result *result) {
+                         const struct graph_training *kept, const struct train_result *result) {
     report_metrics(&out->metrics, &c->net.size, &result->score, result);
     text_init(&out->report, REPORT_MAX);
     struct json_writer w = json_writer(&out->report);
@@ -185,6 +193,9 @@ static void write_report(struct outcome *out, const struct course *c, const stru
     json_put_int(&w, "trained_on", (int64_t)c->material.train.n);
     json_put_int(&w, "evaluated_on", (int64_t)c->material.eval.n);
     json_put_string(&w, "evaluation", c->material.described);
+    json_open_object(&w, "restart");
+    restart_report(&w, kept, &s->train);
+    json_close_object(&w);
     report_training(&w, result, &c->plan);
     json_close_object(&w);
 }
@@ -200,12 +211,14 @@ static int learn(struct outcome *out, struct course *c, const struct train_metho
                               .memory = host->memory,
                               .keep_memory = s->train.keep_optimizer};
     struct train_hooks hooks = report_hooks(host);
+    struct graph_training kept = c->net.graph->training;
+    restart_plan(&task, c->net.graph);
     network_fini(&c->template);
     int status = crew_new(&crew, host->threads, e);
     if (!status) status = train_run(&result, c->net.graph, crew, &task, &hooks, e);
     crew_free(crew);
     if (status) return status;
-    write_report(out, c, s, &result);
+    write_report(out, c, s, &kept, &result);
     status = report_check(out, e);
     if (!status) out->student = network_restore(&c->net);
     return status;

@@ -174,6 +174,28 @@ TEST(optional_objects_are_defaulted_when_absent) {
     ok(job.losses[0].has_schedule && strcmp(job.losses[0].schedule.kind, "constant") == 0, "given, empty");
 }
 
+struct step_size {
+    double rate;
+    int rule;
+    bool has_rate, has_rule;
+};
+static const struct param step_size_params[] = {
+    PARAM_REAL_OR(struct step_size, rate, has_rate, "0.5", 0, 1, "step size"),
+    PARAM_CHOICE_OR(struct step_size, rule, has_rule, "\"adam\"", "sgd adam", "update rule"),
+    PARAM_END,
+};
+
+TEST(defaults_that_were_not_asked_for_are_told_apart) {
+    struct step_size s;
+    struct json *root;
+    need(param_parse(&s, step_size_params, NULL, "", NULL) == 0, "defaults");
+    ok(s.rate == 0.5 && s.rule == 1 && !s.has_rate && !s.has_rule, "nothing is given");
+    need(json_parse(&root, "{\"rate\":0.5,\"rule\":null}", 24, NULL) == 0, "json");
+    need(param_parse(&s, step_size_params, root, "", NULL) == 0, "one given");
+    ok(s.rate == 0.5 && s.rule == 1 && s.has_rate && !s.has_rule, "the rate is given, as its default");
+    json_free(root);
+}
+
 TEST(required_is_not_asked_of_defaults) {
     struct loss loss;
     struct err e = {0};

@@ -53,6 +53,25 @@ test('an upload left nothing, nor does who does not want to', async () => {
   same(again.training.steps, STEPS, 'which has it now');
 });
 
+test('training goes on in two halves of one course', async () => {
+  const course = { steps: STEPS, batch: BATCH, optimizer: 'sgd', learning_rate: 0.02,
+    schedule: { kind: 'cosine', length: 2 * STEPS } };
+  const half = await trained('half', course);
+  ok(Math.abs(half.training.learning_rate - 0.01) < 0.001, `${half.training.learning_rate} half-way, not about 0.01`);
+  const on = { method: 'train', dataset: { ref: 'fashion', scale: 255 }, output: 'whole', train: course };
+  const run = async (request) => (await server.finished(await server.submit(request))).result.report.restart;
+  same((await run({ ...on, model: 'half' })).optimizer, 'continued', 'report');
+  const whole = (await server.must(200, server.get('/v1/models/whole'))).json;
+  same(whole.training.steps, 2 * STEPS, 'steps of both');
+  ok(whole.training.learning_rate < 0.001, `${whole.training.learning_rate} at the end`);
+  same((await run({ ...on, model: 'half', restart: 'fresh', output: 'other' })).optimizer, 'fresh', 'as asked');
+  same((await run({ ...on, model: 'half', new_head: { classes: 10 }, output: 'head' })).optimizer, 'fresh', 'new head');
+  const restart = await run({ method: 'morph', model: 'half', dataset: on.dataset, output: 'wide',
+    steps: [{ op: 'widen', factor: 2 }], train: { steps: STEPS, batch: BATCH } });
+  same(restart.optimizer, 'mapped', 'after surgery');
+  same(restart.learning_rate, half.training.learning_rate, 'with the last rate');
+});
+
 test('the student does not depend on it', async () => {
   const one = await trained('one', { keep_optimizer: true, seed: 3 });
   const two = await trained('two', { keep_optimizer: false, seed: 3 });

@@ -133,4 +133,35 @@ TEST(paces_hold_and_then_go_to_one) {
     }
 }
 
+/* A parameter, and the same one as two copies of shares 1/4 and 3/4 that make a channel: what they do is the same, weight
+ * decay and clipping included. */
+TEST(copies_do_what_the_one_would_have_done) {
+    for (int rule = 0; optimizer_table[rule].name; rule++) {
+        struct crew *crew;
+        struct optimizer one, two;
+        need(!crew_new(&crew, 1, NULL), "crew");
+        need(!optimizer_init(&one, &optimizer_table[rule], 1, 0.9, 0.1, NULL), "one");
+        need(!optimizer_init(&two, &optimizer_table[rule], 2, 0.9, 0.1, NULL) && !optimizer_take_pace(&two, NULL),
+             "two");
+        const double share[] = {0.25, 0.75};
+        real p = 1, q[2] = {1, 1}, g, h[2];
+        for (int i = 0; i < 2; i++) {
+            two.pace[i] = (real)pow(share[i], -optimizer_table[rule].power);
+            two.pace[2 + i] = (real)share[i];
+        }
+        for (int t = 0; t < OPTIMIZER_REST; t++) {
+            g = (real)cos(t);
+            for (int i = 0; i < 2; i++) h[i] = (real)(share[i] * (double)g);
+            double norm = optimizer_step(&one, crew, &p, &g, 0.01, 0.3);
+            double same = optimizer_step(&two, crew, q, h, 0.01, 0.3);
+            ok(fabs(norm - same) < 1e-6, "%s: norm %g and %g", optimizer_table[rule].name, norm, same);
+        }
+        ok(fabs((double)(p - q[0])) < 1e-4 && fabs((double)(p - q[1])) < 1e-4, "%s: %g, %g and %g",
+           optimizer_table[rule].name, (double)p, (double)q[0], (double)q[1]);
+        optimizer_fini(&one);
+        optimizer_fini(&two);
+        crew_free(crew);
+    }
+}
+
 TEST_MAIN

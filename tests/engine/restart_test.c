@@ -7,6 +7,7 @@
 #include "engine/nn/optimizer.h"
 #include "engine/surgery/morph.h"
 #include "engine/transfer/init.h"
+#include "engine/transfer/restart.h"
 #include "engine/transfer/student.h"
 #include "tests/engine/memory_host.h"
 
@@ -233,7 +234,7 @@ TEST(a_schedule_may_go_on_as_well) {
     course_init(&c, ADAM, 16, 16);
     c.spec.schedule.kind = SCHEDULE_COSINE;
     need(course_run(&c, whole, 30, 1), "in one go");
-    c.task.schedule_steps = 30;
+    c.spec.schedule.length = 30;
     need(course_run(&c, parts, 20, 1), "20 steps");
     c.task.schedule_from = 20;
     need(course_run(&c, parts, 10, 1), "10 more");
@@ -363,7 +364,7 @@ static void try_step(const char *text, const struct graph *parent, const struct 
     double allowed = starts_anew(&s) ? 0.3 : 0.02;
     ok(with.above <= allowed && with.below <= allowed, "%s with %s: up to %.2f %% above and %.2f %% below the parent",
        text, rule, 100 * with.above, 100 * with.below);
-    ok(morph_suggested_rate(child, NAN, true) == rates[own->spec.optimizer], "the rate to go on with");
+    ok(restart_rate(child) == rates[own->spec.optimizer], "the rate to go on with");
     graph_free(child);
 }
 
@@ -380,13 +381,15 @@ static void yardstick(const struct graph *parent, const struct course *own) {
     graph_free(other);
 }
 
-static void try_steps(bool norm) {
+static void try_steps(bool norm, double decay, double clip) {
     make_data(false);
     for (int rule = 0; rule < RULES; rule++) {
         struct course c;
         struct graph *parent = small_net(norm), *own;
         struct err e = {0};
         course_init(&c, rule, SAMPLES, BATCH);
+        c.spec.weight_decay = decay;
+        c.spec.clip_norm = clip;
         need(course_run(&c, parent, BEFORE, 1), "the parent");
         printf("# %s%s: the parent's loss went from %.3f to %.3f\n", optimizer_table[rule].name, norm ? ", norms" : "",
                c.losses[0], c.losses[BEFORE - 1]);
@@ -402,11 +405,15 @@ static void try_steps(bool norm) {
 }
 
 TEST(after_a_step_the_loss_stays_where_it_was) {
-    try_steps(false);
+    try_steps(false, 0, NAN);
 }
 
 TEST(after_a_step_with_norms_as_well) {
-    try_steps(true);
+    try_steps(true, 0, NAN);
+}
+
+TEST(after_a_step_with_weight_decay_and_clipping_as_well) {
+    try_steps(false, 0.0005, 1);
 }
 
 static struct graph *widened(struct course *c, int rule, bool norm) {
@@ -445,7 +452,7 @@ TEST(an_interrupted_continuation_ends_in_the_same_bytes) {
     }
 }
 
-/* Short runs after one another: what is new stays new, the paces stay, and nothing jumps. */
+/* Short runs after one another: what is new stays new, the shares stay, and nothing jumps. */
 TEST(youth_may_be_spent_in_pieces) {
     make_data(false);
     struct course c;
@@ -459,7 +466,7 @@ TEST(youth_may_be_spent_in_pieces) {
     need(course_run(&c, child, MOST, 9), "to the end");
     ok(!child->training.changed, "it is grown up");
     for (int v = 0; v < child->n_values; v++)
-        ok(!child->values[v].pace[0] && !child->values[v].pace[1], "%s has a pace", child->values[v].name);
+        ok(!child->values[v].share[0] && !child->values[v].share[1], "%s has shares", child->values[v].name);
     graph_free(child);
 }
 

@@ -35,14 +35,14 @@ static int make(struct graph **out, bool filled, struct err *e) {
             if (!g->values[v].memory[k]) status = err_memory(e, 1);
         }
         for (int d = 0; d < 2 && !status && filled && i == 0; d++) {
-            status = array_new(&g->values[v].pace[d], DT_FLOAT32, &(struct shape){1, {shapes[i].dim[d]}}, e);
+            status = array_new(&g->values[v].share[d], DT_FLOAT32, &(struct shape){1, {shapes[i].dim[d]}}, e);
             for (int64_t j = 0; j < shapes[i].dim[d] && !status; j++)
-                ((float *)g->values[v].pace[d]->data)[j] = 1 / (float)(j + 3);
+                ((float *)g->values[v].share[d]->data)[j] = 1 / (float)(j + 3);
         }
     }
     if (!status && filled)
-        g->training =
-            (struct graph_training){.rule = ADAM, .steps = 9007199254740991, .rate = 0.1 / 3, .changed = true};
+        g->training = (struct graph_training){
+            .rule = ADAM, .steps = 9007199254740991, .rate = 0.1 / 3, .peak = 1e-300, .changed = true};
     if (status)
         graph_free(g);
     else
@@ -63,7 +63,7 @@ static int read_pieces(struct graph *g, const char *bytes, size_t size, size_t p
 static bool keeps_nothing(const struct graph *g) {
     bool nothing = g->training.rule == -1;
     for (int v = 0; v < g->n_values; v++)
-        for (int k = 0; k < 2; k++) nothing = nothing && !g->values[v].memory[k] && !g->values[v].pace[k];
+        for (int k = 0; k < 2; k++) nothing = nothing && !g->values[v].memory[k] && !g->values[v].share[k];
     return nothing;
 }
 
@@ -85,10 +85,10 @@ TEST(a_round_trip_gives_the_same_bits) {
         for (int v = 0; v < g->n_values; v++)
             for (int k = 0; k < 2; k++)
                 ok(same(g->values[v].memory[k], h->values[v].memory[k]) &&
-                       same(g->values[v].pace[k], h->values[v].pace[k]),
+                       same(g->values[v].share[k], h->values[v].share[k]),
                    "%s, %d", g->values[v].name, k);
         ok(h->training.rule == ADAM && h->training.steps == g->training.steps && h->training.rate == g->training.rate &&
-               h->training.changed,
+               h->training.peak == g->training.peak && h->training.changed,
            "how it was trained");
     }
     need(!training_memory_write(byte_sink_text(&again), h, &e), "%s", e.text);
@@ -145,9 +145,10 @@ TEST(what_does_not_fit_is_refused) {
     refuses("bias \"b\"/1", &five, -1, good, "which no training leaves behind");
     refuses("bias \"b\"/0", &five, NAN, good, "which no training leaves behind");
     refuses("bias \"b\"/0", &five, INFINITY, good, "which no training leaves behind");
-    refuses("bias \"b\"/pace.0", &five, 2, good, NULL);
-    refuses("bias \"b\"/pace.0", &five, 0, good, "which no training leaves behind");
-    refuses("bias \"b\"/pace.1", &five, 1, good, "its shape is");
+    refuses("bias \"b\"/share.0", &five, -0.25, good, NULL);
+    refuses("bias \"b\"/share.0", &five, 2, good, "which no training leaves behind");
+    refuses("bias \"b\"/share.0", &five, 0, good, "which no training leaves behind");
+    refuses("bias \"b\"/share.1", &five, 1, good, "its shape is");
     refuses("bias \"b\"/0", &six, 1, good, "its shape is [6]");
     refuses("scale/0", &none, 1, good, NULL);
     refuses("scale/2", &none, 1, good, "no such parameter");

@@ -1,4 +1,4 @@
-/* Method morph, from a request in JSON to the outcome, in a world in memory. */
+/* Method morph, from a request in JSON to the outcome, in a world in memory; and training that goes on in its child. */
 #define TEST_SECONDS 180
 #include "base/json.h"
 #include "base/text.h"
@@ -12,26 +12,39 @@ enum { SAMPLES = 200, CLASSES = 3 };
 struct world {
     struct memory_host memory;
     struct host host;
+    const char *method;
 };
 
-/* A residual network "net" with its data, and the same behind a Softmax as "answers". */
-static bool open_world(struct world *w, int threads) {
-    static float inputs[SAMPLES * 4096];
+/* A network drawn at random, and data for it. */
+static bool add_network(struct world *w, uint64_t seed, const struct random_graph_options *o, const char *name,
+                        const char *data) {
+    static float inputs[2][SAMPLES * 4096];
     static int64_t labels[SAMPLES];
     struct random_graph r = {0};
-    struct random_graph_options o = {.with = RG_ADD | RG_NORM | RG_CONV, .without = RG_VECTORS, .classes = CLASSES};
     struct err e = {0};
-    *w = (struct world){0};
-    if (!ok(random_graph(&r, 4, &o, &e) == 0, "%s", e.text)) return false;
+    if (!ok(random_graph(&r, seed, o, &e) == 0, "%s", e.text)) return false;
+    float *to = inputs[w->memory.n_models];
     const struct shape *in = &r.graph->values[r.graph->inputs[0]].shape;
     size_t row = (size_t)(in->dim[1] * in->dim[2] * in->dim[3]);
     struct random random = random_seed(9);
-    for (size_t i = 0; i < SAMPLES * row; i++) inputs[i] = (float)random_normal(&random);
+    for (size_t i = 0; i < SAMPLES * row; i++) to[i] = (float)random_normal(&random);
     for (int i = 0; i < SAMPLES; i++) labels[i] = (int64_t)random_below(&random, CLASSES);
-    memory_host_add_model(&w->memory, "net", r.graph);
-    memory_host_add_array(&w->memory, "data", "inputs", DT_FLOAT32, inputs,
+    memory_host_add_model(&w->memory, name, r.graph);
+    memory_host_add_array(&w->memory, data, "inputs", DT_FLOAT32, to,
                           (int64_t[4]){SAMPLES, in->dim[1], in->dim[2], in->dim[3]});
-    memory_host_add_array(&w->memory, "data", "labels", DT_INT64, labels, (int64_t[4]){SAMPLES});
+    memory_host_add_array(&w->memory, data, "labels", DT_INT64, labels, (int64_t[4]){SAMPLES});
+    return true;
+}
+
+/* A residual network "net" and its "data", and "smooth", whose activations have slopes at 0, with "smooth-data". */
+static bool open_world(struct world *w, int threads) {
+    struct random_graph_options residual = {
+        .with = RG_ADD | RG_NORM | RG_CONV, .without = RG_VECTORS, .classes = CLASSES};
+    struct random_graph_options smooth = {
+        .with = RG_TANH | RG_CONV, .without = RG_VECTORS | RG_RELU | RG_CLIP, .classes = CLASSES};
+    *w = (struct world){.method = "morph"};
+    if (!add_network(w, 4, &residual, "net", "data") || !add_network(w, 5, &smooth, "smooth", "smooth-data"))
+        return false;
     w->host = memory_host_open(&w->memory, threads);
     return true;
 }
@@ -39,7 +52,7 @@ static bool open_world(struct world *w, int threads) {
 static int check(void **spec, const struct method **method, struct world *w, const char *json, struct graph_size *size,
                  struct err *e) {
     struct json *root;
-    *method = method_find("morph");
+    *method = method_find(w->method);
     *spec = calloc(1, (*method)->spec_size);
     int status = json_parse(&root, json, strlen(json), e);
     if (status) return status;
@@ -58,15 +71,21 @@ static int run(struct outcome *out, struct world *w, const char *json, struct gr
     return status;
 }
 
-/* A member of a member of the report. */
-static bool says(const struct outcome *o, const char *part, const char *name, bool *value) {
+/* A member of a member of the report, as JSON text; "" when it is not there. */
+static const char *said(const struct outcome *o, const char *part, const char *name) {
+    static char out[256];
     struct json *root;
-    if (json_parse(&root, o->report.data, o->report.length, NULL)) return false;
+    struct text t;
+    out[0] = 0;
+    if (json_parse(&root, o->report.data, o->report.length, NULL)) return out;
     const struct json *inner = json_get(root, part), *member = inner ? json_get(inner, name) : NULL;
-    bool there = member && json_type(member) == JSON_BOOL;
-    if (there) *value = json_bool(member);
+    text_init(&t, sizeof out);
+    struct json_writer w = json_writer(&t);
+    if (member) json_put_value(&w, NULL, member);
+    if (t.data) text_copy(out, sizeof out, t.data);
+    text_free(&t);
     json_free(root);
-    return there;
+    return out;
 }
 
 static const char *const requests[] = {
@@ -76,6 +95,7 @@ static const char *const requests[] = {
     "\"dataset\":\"data\",\"train\":{\"epochs\":1,\"batch\":20}}",
     "{\"model\":\"net\",\"auto\":{\"width\":1.7}}",
     "{\"model\":\"net\",\"auto\":{\"macs\":2}}",
+    "{\"model\":\"smooth\",\"steps\":[{\"op\":\"widen\",\"factor\":1.5,\"mode\":\"grad-max\"}],\"dataset\":\"smooth-data\"}",
 };
 
 TEST(exact_steps_are_proved) {
@@ -85,15 +105,14 @@ TEST(exact_steps_are_proved) {
         struct outcome o;
         struct graph_size foreseen = {0}, made;
         struct err e = {0};
-        bool exact = false, trainable = false;
         int status = run(&o, &w, requests[i], &foreseen, &e);
         if (i == 1) {
             ok(status == E_INVALID && strstr(e.text, "'to' or 'factor'"), "%s", e.text);
             continue;
         }
         if (!ok(status == 0, "%s: %s", requests[i], e.text)) continue;
-        ok(says(&o, "proof", "exact", &exact) && exact, "%s: not exact", requests[i]);
-        ok(says(&o, "proof", "trainable", &trainable) && trainable, "%s: not trainable", requests[i]);
+        ok(strcmp(said(&o, "proof", "exact"), "true") == 0, "%s: not exact", requests[i]);
+        ok(strcmp(said(&o, "proof", "trainable"), "true") == 0, "%s: not trainable", requests[i]);
         ok(graph_measure(&made, o.student, &e) == 0 && made.parameters == foreseen.parameters,
            "%s: %lld parameters, foreseen %lld", requests[i], (long long)made.parameters,
            (long long)foreseen.parameters);
@@ -141,6 +160,7 @@ static const struct {
     {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2,\"size\":3}]}", "/steps/0/size",
      "does not take 'size'"},
     {"{\"model\":\"net\",\"steps\":[{\"op\":\"kernel\",\"layer\":\"conv*\",\"size\":1}]}", "/steps/0", ""},
+    {"{\"model\":\"smooth\",\"steps\":[{\"op\":\"widen\",\"factor\":2,\"mode\":\"grad-max\"}]}", "/steps/0", "data"},
     {"{\"model\":\"other\",\"steps\":[{\"op\":\"widen\",\"factor\":2}]}", "/model", "no model other"},
     {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2}],\"train\":{\"epochs\":1}}", "/dataset", "dataset"},
 };
@@ -194,6 +214,54 @@ TEST(the_same_job_gives_the_same_child) {
         outcome_free(&o);
         memory_host_close(&w.memory);
     }
+}
+
+/* Trained with sgd, then trained on by each request. */
+static const struct {
+    const char *method, *json, *optimizer, *rate;
+} continuations[] = {
+    {"train", "{\"model\":\"trained\",\"dataset\":\"data\",\"train\":{\"steps\":5}}", "\"continued\"", "0.005"},
+    {"train", "{\"model\":\"trained\",\"dataset\":\"data\",\"train\":{\"steps\":5,\"learning_rate\":0.25}}",
+     "\"continued\"", "0.25"},
+    {"train", "{\"model\":\"trained\",\"dataset\":\"data\",\"train\":{\"steps\":5,\"optimizer\":\"adam\"}}",
+     "\"fresh\"", "0.001"},
+    {"train", "{\"model\":\"trained\",\"dataset\":\"data\",\"train\":{\"steps\":5},\"restart\":\"fresh\"}", "\"fresh\"",
+     "0.001"},
+    {"train", "{\"model\":\"net\",\"dataset\":\"data\",\"train\":{\"steps\":5}}", "\"fresh\"", "0.001"},
+    {"morph",
+     "{\"model\":\"trained\",\"dataset\":\"data\",\"steps\":[{\"op\":\"widen\",\"factor\":2}],\"train\":{\"steps\":5}}",
+     "\"mapped\"", "0.005"},
+    {"morph",
+     "{\"model\":\"trained\",\"dataset\":\"data\",\"steps\":[{\"op\":\"widen\",\"factor\":2}],\"train\":{\"steps\":5},\"restart\":\"fresh\"}",
+     "\"fresh\"", "0.001"},
+};
+
+TEST(training_goes_on_where_that_of_the_parent_stopped) {
+    struct world w;
+    struct outcome o;
+    struct err e = {0};
+    if (!open_world(&w, 2)) return;
+    w.method = "train";
+    need(
+        run(&o, &w,
+            "{\"model\":\"net\",\"dataset\":\"data\",\"train\":{\"steps\":30,\"batch\":40,\"optimizer\":\"sgd\",\"learning_rate\":0.05,\"schedule\":\"cosine\"}}",
+            NULL, &e) == 0,
+        "%s", e.text);
+    memory_host_add_model(&w.memory, "trained", o.student);
+    o.student = NULL;
+    outcome_free(&o);
+    for (size_t i = 0; i < sizeof continuations / sizeof *continuations; i++) {
+        w.method = continuations[i].method;
+        int status = run(&o, &w, continuations[i].json, NULL, &e);
+        if (!ok(status == 0, "%s: %s", continuations[i].json, e.text)) continue;
+        ok(strcmp(said(&o, "restart", "optimizer"), continuations[i].optimizer) == 0, "%s: optimizer is %s, not %s",
+           continuations[i].json, said(&o, "restart", "optimizer"), continuations[i].optimizer);
+        ok(strcmp(said(&o, "restart", "learning_rate"), continuations[i].rate) == 0, "%s: the rate is %s, not %s",
+           continuations[i].json, said(&o, "restart", "learning_rate"), continuations[i].rate);
+        ok(o.student->training.rule >= 0 && o.student->training.steps >= 5, "the result keeps the training");
+        outcome_free(&o);
+    }
+    memory_host_close(&w.memory);
 }
 
 static struct world starved;

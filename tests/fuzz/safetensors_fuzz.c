@@ -65,7 +65,7 @@ static int take_memory(struct graph *g, const void *bytes, size_t size, size_t p
     if (!rc) rc = training_memory_reader_finish(r, &e);
     must(rc == 0 || *e.text, "%d without a word", rc);
     training_memory_reader_free(r);
-    must(rc == 0 || (g->training.rule < 0 && !g->values[0].memory[0] && !g->values[0].pace[0]), "something is kept");
+    must(rc == 0 || (g->training.rule < 0 && !g->values[0].memory[0] && !g->values[0].share[0]), "something is kept");
     return rc;
 }
 

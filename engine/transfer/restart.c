@@ -1,0 +1,35 @@
+/* restart.c - see restart.h. */
+#include "engine/transfer/restart.h"
+
+#include <math.h>
+
+int restart_recall(struct graph *g, const struct host *host, const char *reference, struct err *e) {
+    struct err why = {0};
+    int status = host->load_memory(g, host->context, reference, &why);
+    if (!status || status == E_NOT_FOUND) return 0;
+    return err_set_at(e, status, "/restart", "%s; \"restart\":\"fresh\" does without", why.text);
+}
+
+static bool goes_on(const struct graph_training *kept, const struct train_spec *s) {
+    return kept->rule >= 0 && kept->rule == s->optimizer;
+}
+
+double restart_rate(const struct graph *g) {
+    if (g->training.rule < 0) return (double)NAN;
+    return fmax(g->training.rate, g->training.peak / 10);
+}
+
+void restart_complete(struct train_spec *s, const struct graph *g) {
+    if (!s->has_optimizer && g->training.rule >= 0) s->optimizer = g->training.rule;
+    if (!s->has_learning_rate && goes_on(&g->training, s)) s->learning_rate = restart_rate(g);
+}
+
+void restart_plan(struct train_task *task, const struct graph *g) {
+    task->go_on = goes_on(&g->training, task->spec);
+    if (task->go_on && task->spec->schedule.length != PARAM_ABSENT) task->schedule_from = (int64_t)g->training.steps;
+}
+
+void restart_report(struct json_writer *w, const struct graph_training *kept, const struct train_spec *s) {
+    json_put_string(w, "optimizer", !goes_on(kept, s) ? "fresh" : kept->changed ? "mapped" : "continued");
+    json_put_number(w, "learning_rate", s->learning_rate);
+}
