@@ -15,12 +15,6 @@ static bool is_op(const struct node *n, const char *name) {
     return strcmp(n->op->name, name) == 0;
 }
 
-static bool has_group(const struct channels *c, struct channel_list list, int group) {
-    for (int i = 0; i < list.n; i++)
-        if (c->segments[list.first + i].group == group) return true;
-    return false;
-}
-
 /* ---- whether multiples stay multiples ---- */
 
 /* Operators that make of s times their data s times their result, s > 0, channel by channel. */
@@ -37,7 +31,7 @@ static bool is_homogeneous(const struct node *n) {
 
 static bool is_claimed(const struct channels *c, int value, int group) {
     for (int i = 0; i < c->n_axes; i++)
-        if (c->axes[i].value == value && has_group(c, c->axes[i].list, group)) return true;
+        if (c->axes[i].value == value && channels_has(c, c->axes[i].list, group)) return true;
     return false;
 }
 
@@ -46,7 +40,7 @@ static bool is_sum(const struct channels *c, const struct graph *g, const struct
     if (!is_op(n, "Add")) return false;
     for (int k = 0; k < n->n_inputs; k++) {
         bool constant = g->values[n->inputs[k]].constant != NULL;
-        if (constant ? !is_claimed(c, n->inputs[k], group) : !has_group(c, c->values[n->inputs[k]], group))
+        if (constant ? !is_claimed(c, n->inputs[k], group) : !channels_has(c, c->values[n->inputs[k]], group))
             return false;
     }
     return true;
@@ -54,7 +48,7 @@ static bool is_sum(const struct channels *c, const struct graph *g, const struct
 
 /* A bias that is one number for all is no multiple of itself, and a constant with two uses may mean two things. */
 static bool has_plain_constants(const struct channels *c, const struct graph *g, const struct node *n, int group) {
-    if (n->n_inputs > 2 && n->inputs[2] != VALUE_NONE && has_group(c, c->values[n->outputs[0]], group) &&
+    if (n->n_inputs > 2 && n->inputs[2] != VALUE_NONE && channels_has(c, c->values[n->outputs[0]], group) &&
         (is_op(n, "Conv") || is_op(n, "Gemm")) && !is_claimed(c, n->inputs[2], group))
         return false;
     for (int k = 1; k < n->n_inputs; k++)
@@ -70,9 +64,9 @@ static bool keeps_multiples(const struct channels *c, const struct graph *g, int
         const struct node *n = &g->nodes[i];
         bool touches = false;
         for (int k = 0; k < n->n_inputs; k++)
-            touches = touches || (n->inputs[k] != VALUE_NONE && has_group(c, c->values[n->inputs[k]], group));
+            touches = touches || (n->inputs[k] != VALUE_NONE && channels_has(c, c->values[n->inputs[k]], group));
         for (int k = 0; k < n->n_outputs; k++)
-            touches = touches || (n->outputs[k] != VALUE_NONE && has_group(c, c->values[n->outputs[k]], group));
+            touches = touches || (n->outputs[k] != VALUE_NONE && channels_has(c, c->values[n->outputs[k]], group));
         if (!touches) continue;
         if (!is_homogeneous(n) && !is_sum(c, g, n, group)) return false;
         if (!has_plain_constants(c, g, n, group)) return false;
@@ -99,27 +93,6 @@ static size_t slice_size(const struct channels *c, const struct graph *g, const 
         if (s->group == group) each += (size_t)s->inner;
     }
     return along ? each * (g->values[axis->value].constant->count / along) : 0;
-}
-
-/* Visits the indices of a channel's elements along an axis: position p of the axis belongs to channel
- * (p - start) / inner of the group's segment. Calls visit for each (element index, channel). */
-typedef void visitor(void *context, size_t element, int64_t channel);
-
-static void visit_axis(const struct channels *c, const struct graph *g, const struct channel_axis *axis, int group,
-                       visitor *visit, void *context) {
-    const struct shape *s = &g->values[axis->value].constant->shape;
-    size_t outer = 1, inner = 1, length = (size_t)s->dim[axis->dim], start = 0;
-    for (int d = 0; d < axis->dim; d++) outer *= (size_t)s->dim[d];
-    for (int d = axis->dim + 1; d < s->rank; d++) inner *= (size_t)s->dim[d];
-    for (int i = 0; i < axis->list.n; i++) {
-        const struct channel_segment *seg = &c->segments[axis->list.first + i];
-        size_t each = (size_t)seg->inner, n = (size_t)c->groups[seg->group].size * each;
-        for (size_t p = 0; p < n && start + p < length && seg->group == group; p++)
-            for (size_t o = 0; o < outer; o++)
-                for (size_t k = 0; k < inner; k++)
-                    visit(context, (o * length + start + p) * inner + k, (int64_t)(p / each));
-        start += n;
-    }
 }
 
 struct table {
@@ -150,7 +123,7 @@ static int fill_axis(struct table *t, size_t start, const struct channels *c, co
     if (!status) {
         struct filling f = {t, from, used, start};
         array_to_double(from, a, 0, a->count);
-        visit_axis(c, g, axis, group, fill, &f);
+        channels_visit(c, g, axis, group, fill, &f);
     }
     mem_free(from);
     mem_free(used);
@@ -158,7 +131,7 @@ static int fill_axis(struct table *t, size_t start, const struct channels *c, co
 }
 
 static bool counts(const struct channels *c, const struct channel_axis *axis, int group) {
-    return axis->role != CHANNELS_READ && has_group(c, axis->list, group);
+    return axis->role != CHANNELS_READ && channels_has(c, axis->list, group);
 }
 
 static int make_table(struct table *t, const struct channels *c, const struct graph *g, int group, struct err *e) {
@@ -302,7 +275,7 @@ static int note_axis(struct joining *j, const struct channels *c, const struct g
     j->where = mem_calloc(n * j->slice + 1, sizeof *j->where);
     j->used = mem_calloc(n + 1, sizeof *j->used);
     if (!j->where || !j->used) return err_memory(e, n * j->slice * sizeof *j->where);
-    visit_axis(c, g, axis, group, note, j);
+    channels_visit(c, g, axis, group, note, j);
     return 0;
 }
 
@@ -362,7 +335,7 @@ int alike_join(struct graph *g, const struct channels *c, int group, const int32
                struct err *e) {
     int status = 0;
     for (int i = 0; i < c->n_axes && !status; i++)
-        if (c->axes[i].role == CHANNELS_READ && has_group(c, c->axes[i].list, group))
+        if (c->axes[i].role == CHANNELS_READ && channels_has(c, c->axes[i].list, group))
             status = (c->axes[i].parts > 1 ? join_parts : join_axis)(g, c, &c->axes[i], group, keep, ratio, e);
     return status;
 }
@@ -373,7 +346,7 @@ int alike_unread(bool *unread, const struct channels *c, const struct graph *g, 
     for (int i = 0; i < c->n_axes && !status; i++) {
         const struct channel_axis *axis = &c->axes[i];
         struct joining j = {0};
-        if (axis->role != CHANNELS_READ || !has_group(c, axis->list, group)) continue;
+        if (axis->role != CHANNELS_READ || !channels_has(c, axis->list, group)) continue;
         readers++;
         if (axis->parts > 1) memset(unread, 0, (size_t)c->groups[group].size); /* not looked at */
         status = note_axis(&j, c, g, axis, group, e);

@@ -305,6 +305,41 @@ int64_t channels_count(const struct channels *c, struct channel_list list) {
     return n;
 }
 
+bool channels_has(const struct channels *c, struct channel_list list, int group) {
+    for (int i = 0; i < list.n; i++)
+        if (c->segments[list.first + i].group == group) return true;
+    return false;
+}
+
+int64_t channels_first(const struct channels *c, int group) {
+    int64_t first = 0;
+    for (int i = 0; i < group; i++) first += c->groups[i].size;
+    return first;
+}
+
+bool channels_reads(const struct graph *g, int node, const struct channel_axis *axis) {
+    const struct node *n = &g->nodes[node];
+    return axis->role == CHANNELS_READ && n->n_inputs > 1 && n->inputs[1] == axis->value;
+}
+
+/* Position p of the axis belongs to channel (p - start) / inner of the group's segment. */
+void channels_visit(const struct channels *c, const struct graph *g, const struct channel_axis *axis, int group,
+                    channels_visitor *visit, void *context) {
+    const struct shape *s = &g->values[axis->value].constant->shape;
+    size_t outer = 1, inner = 1, length = (size_t)s->dim[axis->dim], start = 0;
+    for (int d = 0; d < axis->dim; d++) outer *= (size_t)s->dim[d];
+    for (int d = axis->dim + 1; d < s->rank; d++) inner *= (size_t)s->dim[d];
+    for (int i = 0; i < axis->list.n; i++) {
+        const struct channel_segment *seg = &c->segments[axis->list.first + i];
+        size_t each = (size_t)seg->inner, n = (size_t)c->groups[seg->group].size * each;
+        for (size_t p = 0; p < n && start + p < length && seg->group == group; p++)
+            for (size_t o = 0; o < outer; o++)
+                for (size_t k = 0; k < inner; k++)
+                    visit(context, (o * length + start + p) * inner + k, (int64_t)(p / each));
+        start += n;
+    }
+}
+
 void channels_reason(char *out, size_t room, const struct graph *g, const struct channel_group *group) {
     if (group->fixed_by == CHANNELS_INPUT)
         text_print(out, room, "the network's input");

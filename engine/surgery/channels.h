@@ -71,6 +71,19 @@ struct channel_list channels_made_by(const struct channels *c, const struct grap
 /* Elements along a list. */
 int64_t channels_count(const struct channels *c, struct channel_list list);
 
+bool channels_has(const struct channels *c, struct channel_list list, int group);
+
+/* The number of a group's first channel when those of all groups are counted, one group after another. */
+int64_t channels_first(const struct channels *c, int group);
+
+/* Whether the node's weights read channels along the axis. */
+bool channels_reads(const struct graph *g, int node, const struct channel_axis *axis);
+
+/* Visits what belongs to a group along an axis of a constant: every element, with its channel. */
+typedef void channels_visitor(void *context, size_t element, int64_t channel);
+void channels_visit(const struct channels *c, const struct graph *g, const struct channel_axis *axis, int group,
+                    channels_visitor *visit, void *context);
+
 /* The new channels of one group. Channel j is a copy of old channel from[j]; where from[j] is -1
  * it has zeros everywhere. Weights that read it are multiplied by share[j]: shares of the copies of
  * one channel that add up to 1 leave the function as it was. */

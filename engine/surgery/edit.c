@@ -353,6 +353,10 @@ int edit_axes(const struct graph *g, int value) {
 
 /* ---- numbers of channels ---- */
 
+const char *edit_maker(const struct graph *g, const struct channel_group *group) {
+    return group->maker < 0 ? "" : g->nodes[group->maker].name;
+}
+
 int64_t edit_width(const struct channel_group *group, const struct morph_step *s) {
     double wish = s->to != PARAM_ABSENT ? (double)s->to : (double)group->size * s->factor;
     int64_t parts = (int64_t)ceil(wish / (double)group->multiple - 1e-9);

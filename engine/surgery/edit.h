@@ -115,6 +115,9 @@ int edit_axes(const struct graph *g, int value);
 struct channel_group;
 struct channel_list;
 
+/* The name of the layer that makes a group's channels, for reports; "" when none does. */
+const char *edit_maker(const struct graph *g, const struct channel_group *group);
+
 /* How many channels a step asks of a group, in multiples that grouped convolutions need. */
 int64_t edit_width(const struct channel_group *group, const struct morph_step *s);
 

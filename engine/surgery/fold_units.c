@@ -43,11 +43,6 @@ static bool takes_constants(const struct graph *g, const struct uses *uses, int 
     return !linear_window(&w, g, node, size, &refused) && !linear_is_padded(&w);
 }
 
-static bool reads_along(const struct graph *g, int node, const struct channel_axis *axis) {
-    const struct node *n = &g->nodes[node];
-    return axis->role == CHANNELS_READ && n->n_inputs > 1 && n->inputs[1] == axis->value;
-}
-
 /* Takes out of `constant` the channels that one layer cannot have in its bias. False: it does not read the group. */
 static bool ask_reader(bool *constant, const struct channels *c, const struct channel_axis *axis, int group,
                        const double *x, bool takes) {
@@ -100,7 +95,7 @@ static int find_constants(bool *constant, struct morphing *m, const struct chann
     memset(constant, 1, (size_t)c->groups[group].size);
     for (int i = 0; i < g->n_nodes; i++)
         for (int a = 0; a < c->n_axes; a++)
-            if (reads_along(g, i, &c->axes[a]))
+            if (channels_reads(g, i, &c->axes[a]))
                 read = ask_reader(constant, c, &c->axes[a], group, k.values[g->nodes[i].inputs[0]],
                                   takes_constants(g, uses, i)) ||
                        read;
@@ -143,7 +138,7 @@ static int move_constants(struct morphing *m, const struct channels *c, const st
     for (int i = 0; i < n_nodes && !status; i++)
         for (int a = 0; a < c->n_axes && !status; a++) {
             const double *x = k.values[m->graph->nodes[i].inputs[0]];
-            if (!x || !reads_along(m->graph, i, &c->axes[a])) continue;
+            if (!x || !channels_reads(m->graph, i, &c->axes[a])) continue;
             status = add_constants(m->graph, c, &c->axes[a], i, u, x, goes, e);
         }
     constancy_fini(&k);
@@ -253,7 +248,7 @@ int fold_units_can(struct morphing *m, int node, struct err *e) {
 static void report(struct json_writer *w, const struct channels *c, const struct graph *g, const struct units *u) {
     if (!w) return;
     json_open_object(w, NULL);
-    json_put_string(w, "layer", c->groups[u->group].maker < 0 ? "" : g->nodes[c->groups[u->group].maker].name);
+    json_put_string(w, "layer", edit_maker(g, &c->groups[u->group]));
     json_put_string(w, "how", "channels that the network can do without");
     json_put_int(w, "repeated", u->alike);
     json_put_int(w, "constant", u->constant);
@@ -309,12 +304,6 @@ static int take_out(struct morphing *m, const struct channels *c, struct units *
     return status ? status : cut(m, c, u, e);
 }
 
-static int64_t first_of(const struct channels *c, int group) {
-    int64_t first = 0;
-    for (int i = 0; i < group; i++) first += c->groups[i].size;
-    return first;
-}
-
 /* One group of those layers from number *at on; *n: channels that went. */
 static int take_one(int *n, int *at, struct morphing *m, const int *nodes, int n_nodes, struct json_writer *w,
                     struct err *e) {
@@ -329,7 +318,7 @@ static int take_one(int *n, int *at, struct morphing *m, const int *nodes, int n
             int group = c->segments[list.first + s].group;
             struct units u;
             struct err refused = {0};
-            int found = find_units(&u, m, c, dead + first_of(c, group), group, &refused);
+            int found = find_units(&u, m, c, dead + channels_first(c, group), group, &refused);
             if (found == E_NOMEM) status = err_set(e, found, "%s", refused.text);
             if (found) continue;
             *n = (int)count(&u);

@@ -23,12 +23,6 @@ enum { SAMPLES_MOST = 64 }; /* for scores by activation */
 
 /* ---- which groups, and how narrow ---- */
 
-static bool has_group(const struct channels *c, struct channel_list list, int group) {
-    for (int i = 0; i < list.n; i++)
-        if (c->segments[list.first + i].group == group) return true;
-    return false;
-}
-
 /* Whether the axis is the scale of a normalisation. */
 static bool is_norm_scale(const struct graph *g, const struct channel_axis *axis) {
     const struct node *n = &g->nodes[axis->node];
@@ -37,7 +31,7 @@ static bool is_norm_scale(const struct graph *g, const struct channel_axis *axis
 
 static bool has_norm(const struct channels *c, const struct graph *g, int group) {
     for (int i = 0; i < c->n_axes; i++)
-        if (is_norm_scale(g, &c->axes[i]) && has_group(c, c->axes[i].list, group)) return true;
+        if (is_norm_scale(g, &c->axes[i]) && channels_has(c, c->axes[i].list, group)) return true;
     return false;
 }
 
@@ -88,27 +82,25 @@ static void cut_fini(struct cut *c) {
     alike_fini(&c->alike);
 }
 
-/* Sums of magnitudes (power 1) or squares of an axis' weights, by channel. */
-static int add_weights(double *sum, const struct channels *c, const struct graph *g, const struct channel_axis *axis,
+struct sum {
+    double *score; /* [channels]: magnitudes (power 1) or squares, added up */
+    const double *weights;
+    int power;
+};
+
+static void add_weight(void *context, size_t element, int64_t channel) {
+    const struct sum *s = context;
+    double x = fabs(s->weights[element]);
+    s->score[channel] += s->power == 1 ? x : x * x;
+}
+
+static int add_weights(double *score, const struct channels *c, const struct graph *g, const struct channel_axis *axis,
                        int group, int power, struct err *e) {
     const struct array *a = g->values[axis->value].constant;
-    size_t outer = 1, inner = 1, length = (size_t)a->shape.dim[axis->dim], start = 0;
-    for (int d = 0; d < axis->dim; d++) outer *= (size_t)a->shape.dim[d];
-    for (int d = axis->dim + 1; d < a->shape.rank; d++) inner *= (size_t)a->shape.dim[d];
     double *w = mem_alloc(a->count * sizeof *w + 1);
     if (!w) return err_memory(e, a->count * sizeof *w);
     array_to_double(w, a, 0, a->count);
-    for (int i = 0; i < axis->list.n; i++) {
-        const struct channel_segment *s = &c->segments[axis->list.first + i];
-        size_t each = (size_t)s->inner, n = (size_t)c->groups[s->group].size * each;
-        for (size_t p = 0; p < n && s->group == group; p++)
-            for (size_t o = 0; o < outer; o++)
-                for (size_t k = 0; k < inner; k++) {
-                    double x = fabs(w[(o * length + start + p) * inner + k]);
-                    sum[p / each] += power == 1 ? x : x * x;
-                }
-        start += n;
-    }
+    channels_visit(c, g, axis, group, add_weight, &(struct sum){score, w, power});
     mem_free(w);
     return 0;
 }
@@ -120,7 +112,7 @@ static int score_weights(struct cut *cut, const struct channels *c, const struct
     for (int i = 0; i < c->n_axes && !status; i++) {
         const struct channel_axis *axis = &c->axes[i];
         bool counts = norm ? is_norm_scale(g, axis) : axis->role == CHANNELS_MADE;
-        if (counts && has_group(c, axis->list, cut->group))
+        if (counts && channels_has(c, axis->list, cut->group))
             status = add_weights(cut->score, c, g, axis, cut->group, power, e);
     }
     for (int64_t j = 0; j < cut->size && power == 2; j++) cut->score[j] = sqrt(cut->score[j]);
@@ -155,8 +147,7 @@ static int score_activations(struct cut *cut, struct morphing *m, const struct c
     int status = 0;
     for (int i = 0; i < m->graph->n_nodes && !status; i++)
         for (int a = 0; a < c->n_axes && !status; a++)
-            if (c->axes[a].role == CHANNELS_READ && m->graph->nodes[i].n_inputs > 1 &&
-                m->graph->nodes[i].inputs[1] == c->axes[a].value && has_group(c, c->axes[a].list, cut->group))
+            if (channels_reads(m->graph, i, &c->axes[a]) && channels_has(c, c->axes[a].list, cut->group))
                 status = add_activations(cut, m, c, &c->axes[a], i, e);
     return status;
 }
@@ -256,11 +247,9 @@ static int make_cuts(struct cuts *all, struct morphing *m, const struct channels
         struct channel_list list = channels_made_by(c, m->graph, nodes[i]);
         for (int k = 0; k < list.n && !status; k++) {
             int group = c->segments[list.first + k].group;
-            int64_t first = 0;
-            for (int b = 0; b < group; b++) first += c->groups[b].size;
             if (all->maps[group].size) continue;
             struct cut *cut = &all->cuts[all->n++];
-            status = make_cut(cut, m, c, dead + first, group, s, e);
+            status = make_cut(cut, m, c, dead + channels_first(c, group), group, s, e);
             all->maps[group] = (struct channel_map){.size = cut->left, .from = cut->from};
         }
     }
@@ -317,7 +306,7 @@ static int find_origins(int32_t ***origins, bool *lossy, const struct morphing *
     for (int k = 0; k < all->n; k++)
         for (int i = 0; i < c->n_axes && !status && is_lossy(&all->cuts[k]); i++) {
             const struct channel_axis *axis = &c->axes[i];
-            if (axis->role != CHANNELS_READ || !has_group(c, axis->list, all->cuts[k].group)) continue;
+            if (axis->role != CHANNELS_READ || !channels_has(c, axis->list, all->cuts[k].group)) continue;
             *lossy = true;
             for (int a = 0; a < c->n_axes && !status; a++)
                 if (c->axes[a].role == CHANNELS_MADE && c->axes[a].value == axis->value && !(*origins)[axis->value])
@@ -332,9 +321,8 @@ static void write_groups(struct json_writer *w, const struct channels *c, const 
     json_open_array(w, "groups");
     for (int i = 0; i < all->n; i++) {
         const struct cut *cut = &all->cuts[i];
-        int maker = c->groups[cut->group].maker;
         json_open_object(w, NULL);
-        json_put_string(w, "layer", maker < 0 ? "" : g->nodes[maker].name);
+        json_put_string(w, "layer", edit_maker(g, &c->groups[cut->group]));
         json_put_int(w, "before", cut->size);
         json_put_int(w, "after", cut->left);
         json_put_int(w, "without_loss", cut->exact);

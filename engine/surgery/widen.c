@@ -44,6 +44,11 @@ static int widen_can(struct morphing *m, int node, const struct morph_step *s, s
     return gradmax_can(m, node, edit_width(group, s) - group->size, e);
 }
 
+/* The group whose channels the layer makes, or the first of them. */
+static const struct channel_group *group_of(const struct channels *c, const struct graph *g, int node) {
+    return &c->groups[c->segments[channels_made_by(c, g, node).first].group];
+}
+
 /* ---- maps ---- */
 
 static bool is_fresh(const struct morph_step *s) {
@@ -196,7 +201,7 @@ static void write_groups(struct json_writer *w, const struct channels *c, const 
     for (int i = 0; i < c->n_groups; i++) {
         if (!maps[i].size) continue;
         json_open_object(w, NULL);
-        json_put_string(w, "layer", c->groups[i].maker < 0 ? "" : g->nodes[c->groups[i].maker].name);
+        json_put_string(w, "layer", edit_maker(g, &c->groups[i]));
         json_put_int(w, "before", c->groups[i].size);
         json_put_int(w, "after", maps[i].size);
         json_close_object(w);
@@ -211,8 +216,7 @@ static int solve_gradmax(struct gradmax *found, int *nodes, int *n, struct morph
     struct err why = {0};
     if (w) json_open_array(w, "directions");
     for (int i = 0; i < *n; i++) {
-        const struct channel_group *group =
-            &c->groups[c->segments[channels_made_by(c, m->graph, nodes[i]).first].group];
+        const struct channel_group *group = group_of(c, m->graph, nodes[i]);
         struct err unable = {0};
         int status = gradmax_solve(&found[kept], m, nodes[i], edit_width(group, s) - group->size, &unable);
         if (status && status != E_UNSUPPORTED) return err_set(e, status, "%s", unable.text);
@@ -239,8 +243,7 @@ static int resize(struct morphing *m, const struct gradmax *found, const int *no
     if (!status) {
         fill_new(fresh, m, c, d.maps, s);
         for (int i = 0; i < n && is_gradmax(s); i++)
-            gradmax_write(fresh, m->graph, &found[i],
-                          c->groups[c->segments[channels_made_by(c, m->graph, nodes[i]).first].group].size);
+            gradmax_write(fresh, m->graph, &found[i], group_of(c, m->graph, nodes[i])->size);
         write_groups(w, c, d.maps, m->graph);
         m->random = random_split(&m->random, (uint64_t)c->n_groups + (uint64_t)c->n_axes);
         morphing_replace(m, fresh);
