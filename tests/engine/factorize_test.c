@@ -3,8 +3,6 @@
 #define TEST_SECONDS 120
 #include "tests/engine/small_net.h"
 
-#include "tests/base/starve.h"
-
 static struct small_data calibration = {.seed = 5, .n = 300};
 static const struct morph_data data = {.context = &calibration, .sample = small_sample};
 
@@ -213,33 +211,13 @@ TEST(what_cannot_be_factored_says_why) {
     if (small_finish(&s, y)) small_refuse(&s, "{\"op\":\"factor\",\"layer\":\"*\",\"rank\":2}", "shared weights");
 }
 
-/* ---- starving ---- */
-
-static struct graph *victim;
-static struct morph_step victims_step;
-static struct small_data four = {.seed = 5, .n = 4};
-
-static int starved(void) {
-    const struct morph_data little = {.context = &four, .sample = small_sample};
-    struct graph *h;
-    struct text report;
-    struct err e = {0};
-    text_init(&report, 1 << 18);
-    int status = small_apply_step(&h, victim, &victims_step, &little, &report, &e);
-    text_free(&report);
-    graph_free(h);
-    return status;
-}
-
 TEST(starving) {
     static const char *const steps[] = {"{\"op\":\"factor\",\"layer\":\"conv1\",\"rank\":2,\"mode\":\"data\"}",
                                         "{\"op\":\"factor\",\"layer\":\"conv1\",\"energy\":0.5,\"mode\":\"tucker\"}",
                                         "{\"op\":\"factor\",\"layer\":\"conv1\",\"rank\":2,\"mode\":\"spatial\"}"};
     struct small s = small_new(2, 3, 3);
     need(small_finish(&s, small_conv(&s, s.x, 2, 3, 3, 1, 1, 1, true)), "no graph");
-    victim = s.g;
-    for (int k = 0; k < 3; k++)
-        if (small_parse(&victims_step, steps[k])) starve(steps[k], starved);
+    for (int k = 0; k < 3; k++) small_starve(steps[k], s.g, steps[k]);
     graph_free(s.g);
 }
 

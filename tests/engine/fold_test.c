@@ -4,7 +4,6 @@
 #include "tests/engine/small_net.h"
 
 #include "engine/surgery/channels.h"
-#include "tests/base/starve.h"
 
 #define FOLD "{\"op\":\"fold\",\"layer\":\"*\"}"
 #define NORM "{\"op\":\"fold\",\"layer\":\"*\",\"mode\":\"norm\"}"
@@ -483,17 +482,6 @@ TEST(the_report_says_what_was_folded) {
     graph_free(s.g);
 }
 
-static struct graph *victim;
-static struct morph_step victims_step;
-
-static int starved(void) {
-    struct graph *h;
-    struct err e = {0};
-    int status = small_apply_step(&h, victim, &victims_step, NULL, NULL, &e);
-    graph_free(h);
-    return status;
-}
-
 TEST(starving) {
     struct small s = small_new(2, 4, 3);
     int a = small_norm(&s, small_conv(&s, s.x, 2, 2, 3, 1, 1, 1, false), 2);
@@ -503,8 +491,7 @@ TEST(starving) {
     y = small_act(&s, small_act(&s, y, "Identity"), "Relu");
     y = small_conv(&s, small_norm(&s, y, 3), 3, 2, 3, 1, 1, 1, false);
     need(small_finish(&s, small_conv(&s, y, 2, 2, 1, 1, 0, 1, true)), "no graph");
-    victim = s.g;
-    if (small_parse(&victims_step, FOLD)) starve("fold", starved);
+    small_starve("fold", s.g, FOLD);
     graph_free(s.g);
 }
 

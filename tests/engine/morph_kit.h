@@ -6,9 +6,9 @@
 
 #include "base/memory.h"
 #include "engine/nn/op.h"
-#include "engine/surgery/morph.h"
 #include "engine/surgery/proof.h"
 #include "tests/engine/morph_data.h"
+#include "tests/engine/morph_step.h"
 #include "tests/engine/random_graph.h"
 
 /* ---- networks ---- */
@@ -74,16 +74,6 @@ static inline struct graph *residual(void) {
 }
 
 /* ---- steps ---- */
-
-static inline bool parse_step(struct morph_step *s, const char *text) {
-    struct json *json;
-    struct err e = {0};
-    if (!ok(json_parse(&json, text, strlen(text), &e) == 0, "%s: %s", text, e.text)) return false;
-    int status = param_parse(s, morph_step_params, json, "", &e);
-    if (!status) status = morph_check(s, "", &e);
-    json_free(json);
-    return ok(status == 0, "%s: %s", text, e.text);
-}
 
 /* The child, NULL with the reason in *e. */
 static inline struct graph *grown(const struct graph *parent, const char *text, const struct morph_data *data,

@@ -7,26 +7,14 @@
 #include "base/text.h"
 #include "engine/nn/net.h"
 #include "engine/surgery/channels.h"
-#include "engine/surgery/morph.h"
 #include "tests/engine/morph_data.h"
+#include "tests/engine/morph_step.h"
 #include "tests/engine/random_graph.h"
 
 /* Relative to the largest output; chains of six in float lose more than one step. */
 #define TOLERANCE (sizeof(real) == sizeof(double) ? 1e-10 : 2e-5)
 
 enum { GRAPHS = 300, CHAINS = 100, CHAIN = 6, BATCH = 3 };
-
-/* ---- steps from JSON ---- */
-
-static bool parse_step(struct morph_step *s, const char *text) {
-    struct json *json;
-    struct err e = {0};
-    if (!ok(json_parse(&json, text, strlen(text), &e) == 0, "%s: %s", text, e.text)) return false;
-    int status = param_parse(s, morph_step_params, json, "", &e);
-    if (!status) status = morph_check(s, "", &e);
-    json_free(json);
-    return ok(status == 0, "%s: %s", text, e.text);
-}
 
 /* ---- outputs ---- */
 

@@ -5,7 +5,6 @@
 
 #include "engine/surgery/alike.h"
 #include "engine/surgery/channels.h"
-#include "tests/base/starve.h"
 #include "tests/engine/random_graph.h"
 
 #define HALF "{\"op\":\"narrow\",\"layer\":\"*\",\"factor\":0.5}"
@@ -373,30 +372,11 @@ TEST(what_cannot_be_narrowed_says_why) {
     refuse("{\"op\":\"narrow\",\"layer\":\"conv1\",\"to\":3,\"mode\":\"activation\"}", "needs a data set");
 }
 
-/* ---- starving ---- */
-
-static struct graph *victim;
-static struct morph_step victims_step;
-static struct small_data four = {.seed = 5, .n = 4};
-
-static int starved(void) {
-    const struct morph_data little = {.context = &four, .sample = small_sample};
-    struct graph *h;
-    struct text report;
-    struct err e = {0};
-    text_init(&report, 1 << 18);
-    int status = small_apply_step(&h, victim, &victims_step, &little, &report, &e);
-    text_free(&report);
-    graph_free(h);
-    return status;
-}
-
 TEST(starving) {
     struct small s = small_new(2, 3, 3);
     int y = small_act(&s, small_conv(&s, s.x, 2, 4, 3, 1, 1, 1, true), "Relu");
     need(small_finish(&s, small_conv(&s, y, 4, 2, 3, 1, 1, 1, false)), "no graph");
-    victim = s.g;
-    if (small_parse(&victims_step, HALF)) starve("narrow", starved);
+    small_starve("narrow", s.g, HALF);
     graph_free(s.g);
 }
 

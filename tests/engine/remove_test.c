@@ -2,8 +2,6 @@
 #define TEST_SECONDS 60
 #include "tests/engine/small_net.h"
 
-#include "tests/base/starve.h"
-
 #define REMOVE "{\"op\":\"remove\",\"layer\":\"*\"}"
 #define ANNEAL "{\"op\":\"remove\",\"layer\":\"*\",\"mode\":\"anneal\"}"
 
@@ -156,17 +154,6 @@ TEST(an_annealed_activation_goes_and_the_layers_around_it_merge) {
     }
 }
 
-static struct graph *victim;
-static struct morph_step victims_step;
-
-static int starved(void) {
-    struct graph *h;
-    struct err e = {0};
-    int status = small_apply_step(&h, victim, &victims_step, NULL, NULL, &e);
-    graph_free(h);
-    return status;
-}
-
 TEST(starving) {
     struct small s = small_new(2, 4, 3);
     int x = small_act(&s, small_conv(&s, s.x, 2, 2, 3, 1, 1, 1, true), "Identity");
@@ -175,9 +162,8 @@ TEST(starving) {
     y = small_conv(&s, y, 2, 2, 3, 1, 0, 1, false);
     fill(s.g, small_last(&s), 1, 0);
     need(small_finish(&s, small_act(&s, small_add(&s, x, y), "Relu")), "no graph");
-    victim = s.g;
-    if (small_parse(&victims_step, REMOVE)) starve("remove", starved);
-    if (small_parse(&victims_step, ANNEAL)) starve("anneal", starved);
+    small_starve("remove", s.g, REMOVE);
+    small_starve("anneal", s.g, ANNEAL);
     graph_free(s.g);
 }
 

@@ -16,8 +16,8 @@
 #include "base/text.h"
 #include "engine/nn/net.h"
 #include "engine/nn/op.h"
-#include "engine/surgery/morph.h"
-#include "tests/test.h"
+#include "tests/base/starve.h"
+#include "tests/engine/morph_step.h"
 
 struct small {
     struct graph *g;
@@ -138,16 +138,6 @@ static inline bool small_finish(struct small *s, int output) {
 
 /* ---- steps ---- */
 
-static inline bool small_parse(struct morph_step *step, const char *text) {
-    struct json *json;
-    struct err e = {0};
-    if (!ok(json_parse(&json, text, strlen(text), &e) == 0, "%s: %s", text, e.text)) return false;
-    int status = param_parse(step, morph_step_params, json, "", &e);
-    if (!status) status = morph_check(step, "", &e);
-    json_free(json);
-    return ok(status == 0, "%s: %s", text, e.text);
-}
-
 /* The step's status; *out is the changed graph (NULL on failure), `report` (may be NULL) the members as an object. */
 static inline int small_apply_step(struct graph **out, const struct graph *g, const struct morph_step *step,
                                    const struct morph_data *data, struct text *report, struct err *e) {
@@ -173,7 +163,7 @@ static inline int small_apply(struct graph **out, const struct graph *g, const c
                               const struct morph_data *data, struct text *report, struct err *e) {
     struct morph_step step;
     *out = NULL;
-    return small_parse(&step, text) ? small_apply_step(out, g, &step, data, report, e) : E_INTERNAL;
+    return parse_step(&step, text) ? small_apply_step(out, g, &step, data, report, e) : E_INTERNAL;
 }
 
 /* ---- outputs ---- */
@@ -379,6 +369,32 @@ static inline void small_refuse(struct small *s, const char *step, const char *w
     text_free(&report);
     graph_free(h);
     graph_free(s->g);
+}
+
+/* ---- starving ---- */
+
+/* Memory runs out everywhere in a step that has samples to learn from. */
+static struct {
+    const struct graph *graph;
+    struct morph_step step;
+} small_victim;
+
+static int small_starved(void) {
+    struct small_data four = {.seed = 5, .n = 4};
+    const struct morph_data little = {.context = &four, .sample = small_sample};
+    struct graph *h;
+    struct text report;
+    struct err e = {0};
+    text_init(&report, 1 << 18);
+    int status = small_apply_step(&h, small_victim.graph, &small_victim.step, &little, &report, &e);
+    text_free(&report);
+    graph_free(h);
+    return status;
+}
+
+static inline void small_starve(const char *name, const struct graph *g, const char *text) {
+    small_victim.graph = g;
+    if (parse_step(&small_victim.step, text)) starve(name, small_starved);
 }
 
 #endif
