@@ -257,12 +257,21 @@ out:
     return status;
 }
 
-/* Fresh noise, and the second factor for it. */
+void factor_sketch(struct filter *f, struct random *random) {
+    for (size_t i = 0; i < filter_count(f); i++) f->data[i] = (double)((float)random_unit(random) - 0.5f);
+}
+
+/* Fresh noise, and the second factor for it, or a sketch of both. */
 static int solve_fresh(struct filter *noise, struct filter *solved, struct figures *fig, const struct task *t,
-                       struct random *random, struct err *e) {
+                       bool sketch, struct random *random, struct err *e) {
     int status = filter_init(noise, t->inner, t->g->in, t->noise[0], t->noise[1], e);
     if (!status) status = filter_init(solved, t->g->out, t->inner, t->solved[0], t->solved[1], e);
     if (status) return status;
+    if (sketch) {
+        factor_sketch(noise, random);
+        factor_sketch(solved, random);
+        return 0;
+    }
     if (taps(noise) == 1) {
         status = factor_noise(noise, noise_deviation(t), random, e);
         return status ? status : solve_second(solved, fig, t->g, noise, e);
@@ -344,6 +353,8 @@ int factor_solve(struct filter *solved, double *residual, const struct filter *g
 }
 
 static int measure(struct search *s, struct err *e) {
+    s->pair->exact = s->o->sketch;
+    if (s->o->sketch) return 0;
     int status = relative_residual(&s->pair->residual, &s->pair->first, &s->pair->second, s->g, e);
     s->pair->exact = !status && s->pair->residual <= FACTOR_EXACT;
     return status;
@@ -356,7 +367,7 @@ static int attempt(struct search *s, enum factor_way way, const struct task *t, 
     filter_fini(&s->pair->second);
     struct filter *noise = t->mirror ? &s->pair->second : &s->pair->first;
     struct filter *solved = t->mirror ? &s->pair->first : &s->pair->second;
-    int status = solve_fresh(noise, solved, &fig, t, s->random, e);
+    int status = solve_fresh(noise, solved, &fig, t, s->o->sketch, s->random, e);
     if (!status && t->mirror) status = turn(noise, e);
     if (!status && t->mirror) status = turn(solved, e);
     s->pair->sweeps = 0;

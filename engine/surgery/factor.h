@@ -32,6 +32,7 @@ struct factor_options {
     enum factor_way way;     /* FACTOR_ANY: general where it is exact, else practical */
     int sweeps;              /* of the alternation, when one solution is not exact; 0: FACTOR_SWEEPS, negative: none */
     bool approximate;        /* the best there is instead of a refusal */
+    bool sketch;             /* factors of the right shapes, which nobody wants to compose */
 };
 enum { FACTOR_SWEEPS = 60 };
 
@@ -55,6 +56,7 @@ void factor_pair_fini(struct factor_pair *p);
 /* For what is put together from more than two: noise of a standard deviation, orthonormal rows or columns if it has one
  * tap; and the shortest factor (allocated, its contents do not matter) that comes closest to g with `given` as the other
  * one. `first`: it is the first one. No residual is refused. */
+void factor_sketch(struct filter *f, struct random *random); /* any numbers of float32, quickly */
 int factor_noise(struct filter *f, double deviation, struct random *random, struct err *e);
 int factor_solve(struct filter *solved, double *residual, const struct filter *given, bool first,
                  const struct filter *g, struct err *e);

@@ -221,8 +221,8 @@ static int parent_filter(struct filter *out, const struct graph *g, const struct
 
 /* Fills every group; the first is told in how far taps are used by any of them. */
 static int fill(struct module_filters *filters, double *residual, const struct graph *g, const struct plan *p,
-                struct random *r, struct err *e) {
-    const struct module_options o = {.share = MODULE_ANY};
+                bool sketch, struct random *r, struct err *e) {
+    const struct module_options o = {.share = MODULE_ANY, .sketch = sketch};
     int status = 0;
     *residual = 0;
     for (int k = 0; k < p->edge.layer.group && !status; k++) {
@@ -289,7 +289,7 @@ static int replace(bool *possible, struct morphing *m, int node, const struct ed
         filters = mem_calloc((size_t)group, sizeof *filters);
         if (!filters) status = err_memory(e, (size_t)group * sizeof *filters);
     }
-    if (!status) status = fill(filters, &residual, m->graph, p, r, e);
+    if (!status) status = fill(filters, &residual, m->graph, p, m->sketch, r, e);
     if (!status) {
         struct filter parent = {.h = (int)p->edge.layer.kernel[0], .w = (int)p->edge.layer.kernel[1]};
         struct filter_window window = parent_window(m->graph, &p->edge);

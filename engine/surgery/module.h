@@ -68,6 +68,7 @@ struct module_options {
     double noise;     /* norm of the noise beside a rest, in units of G's; 0: a quarter */
     int sweeps;       /* over an irreducible module's edges when one solution is not exact; 0: 20, negative: none */
     bool approximate; /* the best there is instead of a refusal */
+    bool sketch;      /* see struct morphing; modules that are not simple are solved all the same */
 };
 
 struct module_filters {

@@ -21,6 +21,7 @@ struct filling {
     struct random *random;
     struct module_filters *out;
     int splits;
+    bool sketch;
 };
 
 static int larger(int a, int b) {
@@ -77,7 +78,8 @@ static int draw(struct filter *x, struct filling *f, int edge, int h, int w, str
     w = smaller(w, there->w);
     if (!parts) {
         int in = channels_at(f, there->from), status = filter_init(x, channels_at(f, there->to), in, h, w, e);
-        if (!status) status = factor_noise(x, sqrt(2.0 / ((double)in * h * w)), f->random, e);
+        if (!status && f->sketch) factor_sketch(x, f->random);
+        if (!status && !f->sketch) status = factor_noise(x, sqrt(2.0 / ((double)in * h * w)), f->random, e);
         return status ? status : place(f, edge, x, e);
     }
     struct filter a = {0}, b = {0};
@@ -130,7 +132,8 @@ static int split_leaves(struct filling *f, const struct module_step *s, const st
     struct factor_options o = {.inner = channels_at(f, a->to),
                                .first = {a->h, a->w},
                                .second = {b->h, b->w},
-                               .approximate = f->o->approximate};
+                               .approximate = f->o->approximate,
+                               .sketch = f->sketch};
     struct factor_pair pair;
     int status = factor_split(&pair, x, &o, f->random, e);
     if (status) return status;
@@ -146,7 +149,7 @@ static int solve_beside_noise(struct filling *f, const struct module_step *s, bo
     int carrier = first ? s->first : s->second, other = first ? s->second : s->first;
     const struct module_edge *to = &f->plan->edges[carrier];
     struct filter noise = {0}, solved = {0};
-    double residual;
+    double residual = 0;
     int status = draw(&noise, f, other, h, w, e);
     int wanted_h = larger(1, x->h - noise.h + 1), wanted_w = larger(1, x->w - noise.w + 1);
     if (!status && (to->h < wanted_h || to->w < wanted_w))
@@ -160,7 +163,8 @@ static int solve_beside_noise(struct filling *f, const struct module_step *s, bo
     if (!status && unknowns < equations)
         status = err_set(e, E_UNSUPPORTED, "edge %d has %.0f unknowns for %.0f equations per channel", carrier,
                          unknowns, equations);
-    if (!status) status = factor_solve(&solved, &residual, &noise, first, x, e);
+    if (!status && f->sketch) factor_sketch(&solved, f->random);
+    if (!status && !f->sketch) status = factor_solve(&solved, &residual, &noise, first, x, e);
     if (!status && residual > FACTOR_EXACT)
         status = err_set(e, E_UNSUPPORTED, "edge %d leaves a residual of %.3g", carrier, residual);
     if (!status) status = solve(f, carrier, &solved, e);
@@ -449,15 +453,20 @@ out:
 
 /* ---- the result ---- */
 
-static int finish(struct filling *f, struct err *e) {
+static int measure(struct filling *f, struct err *e) {
     struct filter all, rest = {0};
-    struct module_filters *out = f->out;
-    int status = module_compose(&all, f->m, out->filters, e);
+    int status = module_compose(&all, f->m, f->out->filters, e);
     if (!status) status = sum_of(&rest, &all, -1, f->g, e);
     double norm = filter_norm(f->g);
-    if (!status) out->residual = filter_norm(&rest) / (norm > 0 ? norm : 1);
+    if (!status) f->out->residual = filter_norm(&rest) / (norm > 0 ? norm : 1);
     filter_fini(&all);
     filter_fini(&rest);
+    return status;
+}
+
+static int finish(struct filling *f, struct err *e) {
+    struct module_filters *out = f->out;
+    int status = f->sketch ? 0 : measure(f, e);
     if (status) return status;
     out->exact = out->residual <= FACTOR_EXACT;
     for (int k = 0; k < f->m->n_edges; k++) {
@@ -485,6 +494,7 @@ int module_fill(struct module_filters *out, const struct module *m, const struct
     if (g->in != m->channels[0] || g->out != m->channels[m->n_vertices - 1])
         return err_set(e, E_INVALID, "a filter of %d by %d channels for a module of %d by %d", g->out, g->in,
                        m->channels[m->n_vertices - 1], m->channels[0]);
+    f.sketch = options->sketch && plan.simple;
     status = plan.simple ? solve(&f, plan.left[0], g, e) : solve_irreducible(&f, e);
     if (!status) status = finish(&f, e);
     if (status) module_filters_fini(out);

@@ -351,7 +351,8 @@ static int split_groups(struct factors *f, struct graph *g, const struct edit_la
     struct factor_options o = {.inner = (int)(s->inner / l->group),
                                .first = {(int)l->kernel[0], (int)l->kernel[1]},
                                .second = {(int)s->second[0], (int)s->second[1]},
-                               .way = way};
+                               .way = way,
+                               .sketch = s->sketch};
     int status = 0;
     *f = (struct factors){.filters = mem_calloc((size_t)l->group, sizeof *f->filters), .alike = true};
     if (!f->filters) return err_memory(e, (size_t)l->group * sizeof *f->filters);
@@ -374,7 +375,7 @@ static int split_well(struct factors *f, struct graph *g, const struct edit_laye
                       struct random *r, struct err *e) {
     struct factors other = {0};
     int status = split_groups(f, g, l, s, FACTOR_ANY, r, e);
-    if (status || (f->gain <= GAIN_MOST && f->alike)) return status;
+    if (status || s->sketch || (f->gain <= GAIN_MOST && f->alike)) return status;
     status = split_groups(&other, g, l, s, FACTOR_PRACTICAL, r, e);
     if (!status && other.alike && (other.gain < f->gain || !f->alike)) {
         struct factors swap = *f;

@@ -195,6 +195,7 @@ static int morph_check_spec(void *spec, const struct host *host, struct graph_si
     int status = prepare(t, spec, host, e);
     if (!status) {
         graph_forget_training(t->morphing.graph);
+        t->morphing.sketch = true;
         calibration_promise(&t->calibration, t->material.train_set.labels);
         if (t->fed) t->morphing.data = &t->calibration.data;
         status = apply_all(t, spec, host, NULL, e);

@@ -93,6 +93,8 @@ static const char *const requests[] = {
     "{\"model\":\"net\",\"steps\":[\"widen\"],\"dataset\":\"data\"}",
     "{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2},{\"op\":\"widen\",\"factor\":1.2,\"mode\":\"uneven\"}],"
     "\"dataset\":\"data\",\"train\":{\"epochs\":1,\"batch\":20}}",
+    "{\"model\":\"net\",\"steps\":[{\"op\":\"deepen\",\"mode\":\"netmorph\"},{\"op\":\"module\",\"recipe\":\"3c1\"}]}",
+    "{\"model\":\"net\",\"steps\":[{\"op\":\"subnet\"},{\"op\":\"subnet\",\"mode\":\"stacked\"},{\"op\":\"widen\",\"factor\":1.2}]}",
     "{\"model\":\"net\",\"auto\":{\"width\":1.7}}",
     "{\"model\":\"net\",\"auto\":{\"macs\":2}}",
     "{\"model\":\"smooth\",\"steps\":[{\"op\":\"widen\",\"factor\":1.5,\"mode\":\"grad-max\"}],\"dataset\":\"smooth-data\"}",
@@ -113,9 +115,10 @@ TEST(exact_steps_are_proved) {
         if (!ok(status == 0, "%s: %s", requests[i], e.text)) continue;
         ok(strcmp(said(&o, "proof", "exact"), "true") == 0, "%s: not exact", requests[i]);
         ok(strcmp(said(&o, "proof", "trainable"), "true") == 0, "%s: not trainable", requests[i]);
-        ok(graph_measure(&made, o.student, &e) == 0 && made.parameters == foreseen.parameters,
-           "%s: %lld parameters, foreseen %lld", requests[i], (long long)made.parameters,
-           (long long)foreseen.parameters);
+        ok(graph_measure(&made, o.student, &e) == 0 && made.parameters == foreseen.parameters &&
+               made.macs == foreseen.macs,
+           "%s: %lld parameters and %lld multiply-adds, foreseen %lld and %lld", requests[i],
+           (long long)made.parameters, (long long)made.macs, (long long)foreseen.parameters, (long long)foreseen.macs);
         outcome_free(&o);
     }
     memory_host_close(&w.memory);
