@@ -474,7 +474,7 @@ static int finish(struct search *s, struct err *e) {
     struct factor_pair *p = s->pair;
     double rms1 = filter_norm(&p->first) / sqrt((double)filter_count(&p->first));
     double rms2 = filter_norm(&p->second) / sqrt((double)filter_count(&p->second));
-    if (rms1 > 0 && rms2 > 0) {
+    if (rms1 > 0 && rms2 > 0 && !s->o->sketch) {
         scale(&p->first, sqrt(rms2 / rms1));
         scale(&p->second, sqrt(rms1 / rms2));
     }
