@@ -374,6 +374,21 @@ static int check_free(const struct channels *c, const struct graph *g, struct ch
     return 0;
 }
 
+static int makes_none(const struct graph *g, int node, const char *kind, struct err *e) {
+    struct edit_layer layer;
+    struct err unused = {0};
+    const char *op = g->nodes[node].op->name;
+    if (edit_layer(&layer, g, node, &unused) && !is(&g->nodes[node], "ConvTranspose"))
+        return err_set(e, E_UNSUPPORTED, "a %s makes no channels of its own: %s the layers before it", op, kind);
+    if (layer.group > 1)
+        return err_set(e, E_UNSUPPORTED, "a depthwise %s makes no channels of its own: %s the layers before it", op,
+                       kind);
+    return err_set(e, E_UNSUPPORTED,
+                   "%s does not follow the channels of this %s, only those of a Conv and of a dense layer that reads "
+                   "rows [N,C]",
+                   kind, op);
+}
+
 int edit_channels(struct channel_list *out, struct morphing *m, int node, const struct morph_step *s, struct err *e) {
     const struct channels *c;
     const char *kind = morph_table[s->op]->name;
@@ -382,9 +397,7 @@ int edit_channels(struct channel_list *out, struct morphing *m, int node, const 
     int status = morphing_channels(&c, m, e);
     if (status) return status;
     *out = channels_made_by(c, m->graph, node);
-    if (!out->n)
-        return err_set(e, E_UNSUPPORTED, "a %s makes no channels of its own: %s the layers before it",
-                       m->graph->nodes[node].op->name, kind);
+    if (!out->n) return makes_none(m->graph, node, kind, e);
     if (out->n > 1 && s->to != PARAM_ABSENT)
         return err_set(e, E_UNSUPPORTED, "its channels belong to %d groups, so only a factor can %s it", out->n, kind);
     return check_free(c, m->graph, *out, e);
