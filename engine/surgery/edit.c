@@ -183,6 +183,17 @@ void edit_tail(struct edit_tail *out, const struct graph *g, const struct uses *
     out->end = g->nodes[next].outputs[0];
 }
 
+int edit_no_layer(const struct graph *g, const char *name, struct err *e) {
+    const char **names = mem_calloc((size_t)g->n_nodes + 1, sizeof *names);
+    if (!names) return err_memory(e, (size_t)g->n_nodes * sizeof *names);
+    for (int i = 0; i < g->n_nodes; i++) names[i] = g->nodes[i].name;
+    const char *nearest = param_nearest(name, names, (size_t)g->n_nodes);
+    int status = nearest ? err_set(e, E_INVALID, "no layer is called '%s'; the nearest is '%s'", name, nearest)
+                         : err_set(e, E_INVALID, "no layer is called '%s'; GET .../graph lists them", name);
+    mem_free(names);
+    return status;
+}
+
 /* ---- windows of convolutions ---- */
 
 /* Number k of the list of a window's attribute, `offset` into it. */
@@ -287,6 +298,15 @@ int edit_add_filled(int *out, struct graph *g, const char *stem, const char *par
     if (status) return status;
     for (size_t i = 0; i < a->count; i++) ((float *)a->data)[i] = (float)number;
     return edit_add_constant_take(out, g, stem, part, a, e);
+}
+
+int edit_afford(const struct morphing *m, double weights, struct err *e) {
+    for (int v = 0; v < m->graph->n_values; v++)
+        if (m->graph->values[v].constant) weights += (double)m->graph->values[v].constant->count;
+    if (!m->memory || weights * sizeof(float) <= (double)m->memory) return 0;
+    return err_set(e, E_TOO_LARGE,
+                   "the network would get %.3g parameters, more than the %zu bytes that a job may take hold", weights,
+                   m->memory);
 }
 
 int edit_add_literal(int *out, struct graph *g, const char *stem, const char *part, double number, struct err *e) {
