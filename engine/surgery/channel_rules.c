@@ -145,11 +145,8 @@ static int tie_operand(struct channel_list *list, struct finder *f, int value, c
                        struct err *e) {
     const struct shape *s = shape_of(f, value);
     int dim = s->rank - out->rank + 1;
-    if (dim < 0 || s->dim[dim] != out->dim[1]) {
-        if (has_channels(f, value)) finder_fix(f, f->values[value], node);
-        return 0;
-    }
-    if (!is_constant(f, value) && dim != 1) { /* an activation without batch axis */
+    bool batched = is_constant(f, value) || dim == 1; /* or an activation without batch axis */
+    if (dim < 0 || s->dim[dim] != out->dim[1] || !batched) {
         if (has_channels(f, value)) finder_fix(f, f->values[value], node);
         return 0;
     }

@@ -308,7 +308,9 @@ TEST(one_of_several_consumers_not_rewritten) {
     x = relu(&b, conv(&b, x, SAME, false));
     y = last(&b, x);
     z = rg_conv(&b, x, window(1, 1, 1, 0), 4, 1, VALUE_NONE);
-    widens(finish(&b, joined(&b, "Add", joined(&b, "Add", y, z), last(&b, x))), "conv1");
+    y = joined(&b, "Add", y, z);
+    z = last(&b, x);
+    widens(finish(&b, joined(&b, "Add", y, z)), "conv1");
 }
 
 /* The same weights at two places, which grow together; each place has a bias and a norm of its own. */
