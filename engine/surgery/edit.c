@@ -300,13 +300,16 @@ int edit_add_filled(int *out, struct graph *g, const char *stem, const char *par
     return edit_add_constant_take(out, g, stem, part, a, e);
 }
 
+enum { ONNX_FILE = INT32_MAX }; /* bytes at most: what is larger could not be stored */
+
 int edit_afford(const struct morphing *m, double weights, struct err *e) {
     for (int v = 0; v < m->graph->n_values; v++)
         if (m->graph->values[v].constant) weights += (double)m->graph->values[v].constant->count;
-    if (!m->memory || weights * sizeof(float) <= (double)m->memory) return 0;
-    return err_set(e, E_TOO_LARGE,
-                   "the network would get %.3g parameters, more than the %zu bytes that a job may take hold", weights,
-                   m->memory);
+    bool limited = m->memory && m->memory < ONNX_FILE;
+    size_t most = limited ? m->memory : ONNX_FILE;
+    if (weights * sizeof(float) <= (double)most) return 0;
+    return err_set(e, E_TOO_LARGE, "the network would get %.3g parameters, more than the %zu bytes that %s hold",
+                   weights, most, limited ? "a job may take" : "an ONNX file can");
 }
 
 int edit_add_literal(int *out, struct graph *g, const char *stem, const char *part, double number, struct err *e) {

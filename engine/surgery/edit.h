@@ -96,7 +96,8 @@ int edit_add_node(int *out, struct graph *g, const char *op, const char *stem, c
 int edit_add_filled(int *out, struct graph *g, const char *stem, const char *part, const struct shape *shape,
                     double number, struct err *e);
 
-/* E_TOO_LARGE when the network with so many weights more takes more than m->memory: to be asked before they are made. */
+/* E_TOO_LARGE when the network with so many weights more takes more than m->memory, or than a file can
+ * hold: to be asked before they are made. */
 int edit_afford(const struct morphing *m, double weights, struct err *e);
 
 /* A number without axes that is part of a formula and never trained. */
