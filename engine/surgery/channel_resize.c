@@ -392,15 +392,20 @@ double channels_elements(const struct channels *c, const struct graph *g, const 
     return total;
 }
 
-/* A depthwise convolution has as many groups as input channels. */
+/* Depthwise: filters that read one channel each. */
+static bool is_depthwise(const struct channels *c, const struct graph *g, const struct node *n) {
+    if (strcmp(n->op->name, "Conv") != 0 || node_int(n, "group", 1) == 1) return false;
+    const struct array *w = g->values[n->inputs[1]].constant;
+    return w && w->shape.dim[1] == 1 && c->values[n->inputs[0]].n > 0;
+}
+
+/* A depthwise convolution has as many groups as input channels, each of those that share their weights. */
 static int mend_groups(struct graph *copy, const struct channels *c, const struct channel_map *maps, struct err *e) {
     int status = 0;
-    for (int i = 0; i < c->n_axes && !status; i++) {
-        const struct channel_axis *axis = &c->axes[i];
-        const struct node *n = &copy->nodes[axis->node];
-        if (axis->role != CHANNELS_EACH || n->n_inputs < 2 || n->inputs[1] != axis->value) continue;
-        if (node_int(n, "group", 1) == 1) continue;
-        status = graph_set_int(copy, axis->node, "group", new_count(c, c->values[n->inputs[0]], maps), e);
+    for (int i = 0; i < copy->n_nodes && !status; i++) {
+        const struct node *n = &copy->nodes[i];
+        if (!is_depthwise(c, copy, n)) continue;
+        status = graph_set_int(copy, i, "group", new_count(c, c->values[n->inputs[0]], maps), e);
     }
     return status;
 }

@@ -68,7 +68,8 @@ static int claim_bias(struct finder *f, int value, struct channel_list list, int
         return 0;
     }
     const struct shape *s = shape_of(f, value);
-    if (s->rank == 0 || s->dim[s->rank - 1] == 1) return 0; /* one for all channels */
+    bool one = s->rank == 0 || s->dim[s->rank - 1] == 1, alone = shape_of(f, node_of(f, node)->outputs[0])->dim[1] == 1;
+    if (s->rank == 0 || (one && !alone)) return 0; /* one for all channels */
     if (s->rank > 2) {
         finder_fix(f, list, node);
         return 0;
@@ -138,13 +139,14 @@ static int rule_norm(struct finder *f, int node, struct err *e) {
 /* ---- element by element ---- */
 
 /* Ties one operand of an output of shape `out` to `list` (made of the first such operand). Operands
- * are aligned at their last dimensions; those that are 1 wide along the channels are not tied. */
+ * are aligned at their last dimensions. Those that are 1 wide along the channels are not tied: of what is spread over
+ * all channels there must stay one. */
 static int tie_operand(struct channel_list *list, struct finder *f, int value, const struct shape *out, int node,
                        struct err *e) {
     const struct shape *s = shape_of(f, value);
     int dim = s->rank - out->rank + 1;
-    if (dim < 0 || s->dim[dim] != out->dim[1]) return 0;
-    if (!is_constant(f, value) && dim != 1) { /* an activation without batch axis */
+    bool batched = is_constant(f, value) || dim == 1; /* or an activation without batch axis */
+    if (dim < 0 || s->dim[dim] != out->dim[1] || !batched) {
         if (has_channels(f, value)) finder_fix(f, f->values[value], node);
         return 0;
     }
@@ -249,12 +251,26 @@ static int rule_slice(struct finder *f, int node, struct err *e) {
     return forwards ? rule_keep(f, node, e) : fix_around(f, node, e);
 }
 
+/* Whether a reduction is known to leave the first two dimensions alone. Shapes do not say it: of one channel, or of as many
+ * as there are rows of pixels, the wrong axis leaves the same number. */
+static bool reduces_pixels(const struct finder *f, const struct node *n, int rank) {
+    const struct attribute *a = node_attribute(n, "axes");
+    int value = input_of(n, 1);
+    const struct array *input = is_constant(f, value) ? f->graph->values[value].constant : NULL;
+    size_t count = a ? a->count : input ? input->count : 0;
+    for (size_t i = 0; i < count; i++) {
+        int64_t axis = a ? a->integers[i] : array_int(input, i);
+        if (axis < 0) axis += rank;
+        if (axis < 2) return false;
+    }
+    return count > 0;
+}
+
 /* Sums and means over pixels leave the channels alone. */
 static int rule_reduce(struct finder *f, int node, struct err *e) {
     const struct node *n = node_of(f, node);
-    const struct shape *in = shape_of(f, n->inputs[0]), *out = shape_of(f, n->outputs[0]);
-    bool keeps = out->rank >= 2 && in->rank > 2 && out->dim[0] == in->dim[0] && out->dim[1] == in->dim[1] &&
-                 elements_from(out, 2) == 1;
+    const struct shape *out = shape_of(f, n->outputs[0]);
+    bool keeps = reduces_pixels(f, n, shape_of(f, n->inputs[0])->rank) && elements_from(out, 2) == 1;
     return keeps ? rule_pass(f, node, e) : fix_around(f, node, e);
 }
 
@@ -273,10 +289,16 @@ static const struct {
     {"GlobalAveragePool", rule_pass},
     {"GlobalMaxPool", rule_pass},
     {"Dropout", rule_pass},
-    {"ReduceMean", rule_reduce},
-    {"ReduceSum", rule_reduce},
+    {"ReduceL1", rule_reduce},
+    {"ReduceL2", rule_reduce},
+    {"ReduceLogSum", rule_reduce},
+    {"ReduceLogSumExp", rule_reduce},
     {"ReduceMax", rule_reduce},
+    {"ReduceMean", rule_reduce},
     {"ReduceMin", rule_reduce},
+    {"ReduceProd", rule_reduce},
+    {"ReduceSum", rule_reduce},
+    {"ReduceSumSquare", rule_reduce},
     {"Pad", rule_keep},
     {"Split", rule_keep},
     {"Slice", rule_slice},

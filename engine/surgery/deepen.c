@@ -147,6 +147,12 @@ static int measure(struct place *p, struct morphing *m, struct err *e) {
     return status;
 }
 
+/* Adds what the identity weighs. */
+static int afford(double *weights, const struct place *p, const struct morphing *m, struct err *e) {
+    *weights += (double)(p->layer.out * p->layer.out / p->layer.group) * (double)(p->kernel[0] * p->kernel[1]);
+    return edit_afford(m, *weights, e);
+}
+
 static int insert(struct morphing *m, const struct place *p, const struct morph_step *s, struct json_writer *w,
                   struct err *e) {
     struct graph *g = m->graph;
@@ -175,8 +181,10 @@ static int insert_all(struct morphing *m, const int *nodes, int n, const struct 
                       struct err *e) {
     struct place *places = mem_calloc((size_t)n + 1, sizeof *places);
     int status = places ? 0 : err_memory(e, (size_t)n * sizeof *places);
+    double weights = 0;
     for (int i = 0; i < n && !status; i++) { /* measured in the graph as it was */
         status = find_place(&places[i], m, nodes[i], s, e);
+        if (!status) status = afford(&weights, &places[i], m, e);
         if (!status) status = measure(&places[i], m, e);
     }
     if (w) json_open_array(w, "inserted");
@@ -217,6 +225,7 @@ static int split_all(struct morphing *m, const int *nodes, int n, const struct m
         struct split split;
         int second;
         status = find_split(&p, &split, m, nodes[i], s, e);
+        if (!status) status = edit_afford(m, pieces_weights(&p.layer, &split), e);
         if (!status) status = pieces_split(&second, m->graph, &p.layer, &split, p.tail.activation, &r, w, e);
         if (status) err_prefix(e, "'%s'", m->graph->nodes[nodes[i]].name);
     }

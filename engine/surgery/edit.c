@@ -183,6 +183,17 @@ void edit_tail(struct edit_tail *out, const struct graph *g, const struct uses *
     out->end = g->nodes[next].outputs[0];
 }
 
+int edit_no_layer(const struct graph *g, const char *name, struct err *e) {
+    const char **names = mem_calloc((size_t)g->n_nodes + 1, sizeof *names);
+    if (!names) return err_memory(e, (size_t)g->n_nodes * sizeof *names);
+    for (int i = 0; i < g->n_nodes; i++) names[i] = g->nodes[i].name;
+    const char *nearest = param_nearest(name, names, (size_t)g->n_nodes);
+    int status = nearest ? err_set(e, E_INVALID, "no layer is called '%s'; the nearest is '%s'", name, nearest)
+                         : err_set(e, E_INVALID, "no layer is called '%s'; GET .../graph lists them", name);
+    mem_free(names);
+    return status;
+}
+
 /* ---- windows of convolutions ---- */
 
 /* Number k of the list of a window's attribute, `offset` into it. */
@@ -289,6 +300,18 @@ int edit_add_filled(int *out, struct graph *g, const char *stem, const char *par
     return edit_add_constant_take(out, g, stem, part, a, e);
 }
 
+enum { ONNX_FILE = INT32_MAX }; /* bytes at most: what is larger could not be stored */
+
+int edit_afford(const struct morphing *m, double weights, struct err *e) {
+    for (int v = 0; v < m->graph->n_values; v++)
+        if (m->graph->values[v].constant) weights += (double)m->graph->values[v].constant->count;
+    bool limited = m->memory && m->memory < ONNX_FILE;
+    size_t most = limited ? m->memory : ONNX_FILE;
+    if (weights * sizeof(float) <= (double)most) return 0;
+    return err_set(e, E_TOO_LARGE, "the network would get %.3g parameters, more than the %zu bytes that %s hold",
+                   weights, most, limited ? "a job may take" : "an ONNX file can");
+}
+
 int edit_add_literal(int *out, struct graph *g, const char *stem, const char *part, double number, struct err *e) {
     int status = edit_add_filled(out, g, stem, part, &(struct shape){.rank = 0}, number, e);
     if (status) return status;
@@ -374,6 +397,21 @@ static int check_free(const struct channels *c, const struct graph *g, struct ch
     return 0;
 }
 
+static int makes_none(const struct graph *g, int node, const char *kind, struct err *e) {
+    struct edit_layer layer;
+    struct err unused = {0};
+    const char *op = g->nodes[node].op->name;
+    if (edit_layer(&layer, g, node, &unused) && !is(&g->nodes[node], "ConvTranspose"))
+        return err_set(e, E_UNSUPPORTED, "a %s makes no channels of its own: %s the layers before it", op, kind);
+    if (layer.group > 1)
+        return err_set(e, E_UNSUPPORTED, "a depthwise %s makes no channels of its own: %s the layers before it", op,
+                       kind);
+    return err_set(e, E_UNSUPPORTED,
+                   "%s does not follow the channels of this %s, only those of a Conv and of a dense layer that reads "
+                   "rows [N,C]",
+                   kind, op);
+}
+
 int edit_channels(struct channel_list *out, struct morphing *m, int node, const struct morph_step *s, struct err *e) {
     const struct channels *c;
     const char *kind = morph_table[s->op]->name;
@@ -382,9 +420,7 @@ int edit_channels(struct channel_list *out, struct morphing *m, int node, const 
     int status = morphing_channels(&c, m, e);
     if (status) return status;
     *out = channels_made_by(c, m->graph, node);
-    if (!out->n)
-        return err_set(e, E_UNSUPPORTED, "a %s makes no channels of its own: %s the layers before it",
-                       m->graph->nodes[node].op->name, kind);
+    if (!out->n) return makes_none(m->graph, node, kind, e);
     if (out->n > 1 && s->to != PARAM_ABSENT)
         return err_set(e, E_UNSUPPORTED, "its channels belong to %d groups, so only a factor can %s it", out->n, kind);
     return check_free(c, m->graph, *out, e);

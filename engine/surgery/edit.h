@@ -45,6 +45,9 @@ int edit_layer(struct edit_layer *out, const struct graph *g, int node, struct e
 /* The same, refusing weights that something else reads as well. */
 int edit_own_layer(struct edit_layer *out, const struct graph *g, const struct uses *u, int node, struct err *e);
 
+/* E_INVALID, with the name that is nearest to one that nothing has. */
+int edit_no_layer(const struct graph *g, const char *name, struct err *e);
+
 /* Standard deviation of a constant's numbers about their mean. */
 double edit_deviation(const struct array *a);
 
@@ -92,6 +95,10 @@ int edit_add_node(int *out, struct graph *g, const char *op, const char *stem, c
 /* A constant of float32 with the same number everywhere. */
 int edit_add_filled(int *out, struct graph *g, const char *stem, const char *part, const struct shape *shape,
                     double number, struct err *e);
+
+/* E_TOO_LARGE when the network with so many weights more takes more than m->memory, or than a file can
+ * hold: to be asked before they are made. */
+int edit_afford(const struct morphing *m, double weights, struct err *e);
 
 /* A number without axes that is part of a formula and never trained. */
 int edit_add_literal(int *out, struct graph *g, const char *stem, const char *part, double number, struct err *e);

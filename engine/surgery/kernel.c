@@ -71,6 +71,7 @@ static int grow(struct morphing *m, int node, const struct morph_step *s, struct
     struct edit_window w;
     int64_t size[2];
     int status = read_step(&l, &w, size, m, node, s, e);
+    if (!status) status = edit_afford(m, (double)(l.out * l.in / l.group) * (double)(size[0] * size[1]), e);
     if (status) return status;
     struct value *v = &m->graph->values[l.weights];
     status = embed(&weights, v->constant, &l, size, e);

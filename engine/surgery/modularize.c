@@ -275,6 +275,15 @@ static int put(struct graph *g, int node, struct plan *p, const struct module_fi
     return status;
 }
 
+static double weights_of(const struct plan *p) {
+    double weights = 0;
+    for (int k = 0; k < p->module.n_edges; k++) {
+        const struct module_edge *edge = &p->module.edges[k];
+        weights += (double)p->module.channels[edge->from] * p->module.channels[edge->to] * edge->h * edge->w;
+    }
+    return weights * (double)p->edge.layer.group;
+}
+
 /* *possible: nothing was changed yet when it failed. */
 static int replace(bool *possible, struct morphing *m, int node, const struct edge *edge, const struct morph_step *s,
                    struct random *r, struct json_writer *w, struct err *e) {
@@ -283,6 +292,7 @@ static int replace(bool *possible, struct morphing *m, int node, const struct ed
     struct plan *p = mem_calloc(1, sizeof *p);
     double residual;
     int status = p ? make_plan(p, m->graph, edge, s, e) : err_memory(e, sizeof *p), group = 0;
+    if (!status) status = edit_afford(m, weights_of(p), e);
     *possible = false;
     if (!status) {
         group = (int)p->edge.layer.group;

@@ -184,17 +184,6 @@ bool morph_is_exact(const struct morph_step *s) {
 
 /* ---- which nodes ---- */
 
-static int nothing_named(const struct graph *g, const char *layer, struct err *e) {
-    const char **names = mem_calloc((size_t)g->n_nodes + 1, sizeof *names);
-    if (!names) return err_memory(e, (size_t)g->n_nodes * sizeof *names);
-    for (int i = 0; i < g->n_nodes; i++) names[i] = g->nodes[i].name;
-    const char *nearest = param_nearest(layer, names, (size_t)g->n_nodes);
-    int status = nearest ? err_set(e, E_INVALID, "no layer is called '%s'; the nearest is '%s'", layer, nearest)
-                         : err_set(e, E_INVALID, "no layer is called '%s'; GET .../graph lists them", layer);
-    mem_free(names);
-    return status;
-}
-
 static bool has_parameters(const struct graph *g, const struct node *n) {
     for (int k = 0; k < n->n_inputs; k++)
         if (n->inputs[k] != VALUE_NONE && g->values[n->inputs[k]].trainable) return true;
@@ -234,7 +223,7 @@ int morph_find(int **nodes, int *n, struct morphing *m, const struct morph_step 
     struct err why = {0};
     int refused = 0;
     *n = 0;
-    if (!pattern && graph_find_node(g, s->layer) < 0) return nothing_named(g, s->layer, e);
+    if (!pattern && graph_find_node(g, s->layer) < 0) return edit_no_layer(g, s->layer, e);
     *nodes = mem_calloc((size_t)g->n_nodes + 1, sizeof **nodes);
     if (!*nodes) return err_memory(e, (size_t)g->n_nodes * sizeof **nodes);
     if (w) json_open_array(w, "refused");

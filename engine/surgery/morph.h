@@ -73,7 +73,7 @@ struct morphing {
     struct graph *graph; /* owned, finished */
     struct random random;
     const struct morph_data *data; /* NULL: there is none */
-    size_t memory;                 /* bytes that solves may take; 0: no limit */
+    size_t memory;                 /* bytes that the network may take, and solves; 0: no limit */
     bool sketch;                   /* nobody wants the weights: noise stands for what would have to be solved */
     struct channels *channels;     /* of the graph as it is; NULL until somebody asks, see morphing_channels */
     struct uses *uses;             /* likewise, see engine/surgery/edit.h */

@@ -313,6 +313,12 @@ int pieces_can_split(const struct edit_layer *l, const struct split *s, struct e
     return 0;
 }
 
+double pieces_weights(const struct edit_layer *l, const struct split *s) {
+    double first = (double)(l->in * l->kernel[0] * l->kernel[1]),
+           second = (double)(l->out * s->second[0] * s->second[1]);
+    return (double)(s->inner / l->group) * (first + second);
+}
+
 static const char *way_name(enum factor_way way) {
     return way == FACTOR_GENERAL ? "general" : "practical";
 }

@@ -59,6 +59,9 @@ struct split {
 /* Whether a split is always possible. */
 int pieces_can_split(const struct edit_layer *l, const struct split *s, struct err *e);
 
+/* What both layers weigh. */
+double pieces_weights(const struct edit_layer *l, const struct split *s);
+
 /* The layer as two, itself the first, with a P-activation in between. *second: the new node. Adds the members "layer",
  * "way",
  * "residual", "gain", "rank", "equations", "unknowns", "sweeps" to an object of its own. */

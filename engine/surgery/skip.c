@@ -71,7 +71,7 @@ static int find_edge(struct edge *edge, struct morphing *m, int node, const stru
         return err_set(e, E_UNSUPPORTED, "it reads nothing that is computed");
     if (!strpbrk(s->from, "*?")) {
         int source = graph_find_node(g, s->from);
-        if (source < 0) return err_set(e, E_NOT_FOUND, "no layer is called '%s'", s->from);
+        if (source < 0) return edit_no_layer(g, s->from, e);
         if (source >= node)
             return err_set(e, E_INVALID, "'%s' does not come before it, and the edge would go backwards", s->from);
         return fit(edge, g, source, node, s, e);

@@ -234,11 +234,30 @@ static int solve_gradmax(struct gradmax *found, int *nodes, int *n, struct morph
     return kept ? 0 : err_set(e, E_UNSUPPORTED, "%s", why.text);
 }
 
+/* Whether there is room for the widths to come. */
+static int afford(const struct morphing *m, const struct channels *c, const int *nodes, int n,
+                  const struct morph_step *s, struct err *e) {
+    struct channel_map *maps = mem_calloc((size_t)c->n_groups + 1, sizeof *maps);
+    if (!maps) return err_memory(e, (size_t)c->n_groups * sizeof *maps);
+    double before = channels_elements(c, m->graph, maps);
+    for (int i = 0; i < n; i++) {
+        struct channel_list list = channels_made_by(c, m->graph, nodes[i]);
+        for (int k = 0; k < list.n; k++) {
+            int group = c->segments[list.first + k].group;
+            maps[group].size = edit_width(&c->groups[group], s);
+        }
+    }
+    int status = edit_afford(m, channels_elements(c, m->graph, maps) - before, e);
+    mem_free(maps);
+    return status;
+}
+
 static int resize(struct morphing *m, const struct gradmax *found, const int *nodes, int n, const struct channels *c,
                   const struct morph_step *s, struct json_writer *w, struct err *e) {
     struct drawing d = {0};
     struct graph *fresh = NULL;
-    int status = draw_maps(&d, c, m, nodes, n, s, e);
+    int status = afford(m, c, nodes, n, s, e);
+    if (!status) status = draw_maps(&d, c, m, nodes, n, s, e);
     if (!status) status = channels_resize(&fresh, c, m->graph, d.maps, e);
     if (!status) {
         fill_new(fresh, m, c, d.maps, s);

@@ -3,6 +3,7 @@
 #define TEST_SECONDS 120
 #include "tests/test.h"
 
+#include "engine/formats/onnx.h"
 #include "tests/base/starve.h"
 #include "tests/engine/morph_kit.h"
 
@@ -27,6 +28,8 @@ TEST(the_parent_stays_as_it_was) {
     struct graph *parent = residual(), *copy;
     struct err e = {0};
     need(parent && !graph_clone(&copy, parent, &e), "%s", e.text);
+    for (int v = 0; v < copy->n_values; v++) /* clones share their elements, also with the child */
+        if (copy->values[v].constant) need(!array_own(copy->values[v].constant, &e), "%s", e.text);
     int kind = 0, at = 0;
     for (const char *text; (text = next_sample(&kind, &at));) {
         struct err why = {0};
@@ -69,6 +72,56 @@ TEST(the_same_seed_gives_the_same_child) {
         graph_free(b);
     }
     graph_free(parent);
+}
+
+/* What nobody asked for must not cost the function: without options a kind is exact, or none of its modes is. */
+TEST(default_options_that_do_not_preserve) {
+    for (int k = 0; morph_table[k]; k++) {
+        char text[64];
+        struct morph_step s;
+        const struct morph_kind *kind = morph_table[k];
+        snprintf(text, sizeof text, "{\"op\":\"%s\"}", kind->name);
+        need(parse_step(&s, text), "%s", text);
+        ok(morph_is_exact(&s) || (kind->inexact && strcmp(kind->inexact, "*") == 0), "%s, mode '%s'", kind->name,
+           s.mode);
+        ok(s.noise <= 0, "%s has noise", kind->name);
+    }
+}
+
+/* Written and read again; NULL when that fails. */
+static struct graph *through_onnx(const struct graph *g, const char *what) {
+    struct graph *back = NULL;
+    struct text file;
+    struct err e = {0};
+    text_init(&file, 1 << 24);
+    int status = onnx_write(byte_sink_text(&file), g, &e);
+    if (!status) status = onnx_read(&back, file.data, file.length, &e);
+    text_free(&file);
+    return ok(!status, "%s: %s", what, e.text) ? back : NULL;
+}
+
+static void comes_back(const struct graph *parent, const char *text, int *children) {
+    struct morph_step s;
+    struct err e = {0};
+    if (!parse_step(&s, text) || !morph_is_exact(&s)) return;
+    struct graph *child = grown(parent, text, NULL, NULL, &e), *back = child ? through_onnx(child, text) : NULL;
+    if (back) prove(parent, back, morph_table[s.op]->training == NULL, text);
+    *children += back != NULL;
+    graph_free(child);
+    graph_free(back);
+}
+
+/* A bias that was not written, an attribute with its default, a constant in another type: the child in a file is the
+ * child. */
+TEST(child_that_changes_in_its_file) {
+    struct graph *parents[] = {residual(), usual(43, window(3, 2, 1, 1), true, "Relu")};
+    int children = 0;
+    for (size_t i = 0; i < sizeof parents / sizeof *parents; i++) {
+        int kind = 0, at = 0;
+        for (const char *text; (text = next_sample(&kind, &at));) comes_back(parents[i], text, &children);
+        graph_free(parents[i]);
+    }
+    ok(children > 30, "%d children", children);
 }
 
 TEST(reports_are_json) {

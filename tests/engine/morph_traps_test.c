@@ -3,6 +3,7 @@
 #define TEST_SECONDS 120
 #include "tests/test.h"
 
+#include "engine/transfer/calibration.h"
 #include "tests/engine/morph_kit.h"
 
 /* ---- identity layers ---- */
@@ -111,27 +112,114 @@ static double real_at(const struct graph *g, int value, size_t i) {
     return x;
 }
 
-/* Forgotten epsilon, the variance instead of its root, statistics of another kind, ones and zeros. */
-TEST(identity_norm_with_wrong_numbers) {
+/* conv1 - norm2 - act3 - conv4, the identity that deepen puts behind act3, and the statistics it was given. */
+struct normed {
+    struct graph *parent, *child;
+    const struct node *norm;
+    struct morph_statistics own;
+    double epsilon; /* of the parent's norm */
+};
+
+static struct normed normed(void) {
     struct err e = {0};
-    struct graph *parent = usual(8, window(3, 1, 1, 1), true, "Relu");
-    struct graph *child = grown(parent, "{\"op\":\"deepen\",\"layer\":\"conv1\"}", &md_data, NULL, &e);
-    need(child != NULL, "%s", e.text);
-    prove(parent, child, false, "identity with a norm");
-    const struct node *n = node_named(child, "conv1_deeper_norm");
-    struct morph_statistics s;
-    need(n && !md_statistics(&s, NULL, parent, graph_find_value(parent, "act3_out"), &e), "%s", e.text);
-    double epsilon = node_real(n, "epsilon", 1e-5);
-    ok(epsilon == node_real(node_named(parent, "norm2"), "epsilon", 1e-5), "the parent's epsilon");
-    for (size_t c = 0; c < 5; c++) {
-        ok(real_at(child, n->inputs[4], c) == s.variance[c], "the very variance, biased");
-        ok(real_at(child, n->inputs[3], c) == s.mean[c] && real_at(child, n->inputs[2], c) == s.mean[c], "the mean");
-        ok(fabs(pow(real_at(child, n->inputs[1], c), 2) - s.variance[c] - epsilon) < 1e-12, "the root, with epsilon");
+    struct normed n = {.parent = usual(8, window(3, 1, 1, 1), true, "Relu")};
+    n.child = grown(n.parent, "{\"op\":\"deepen\",\"layer\":\"conv1\"}", &md_data, NULL, &e);
+    if (ok(n.child != NULL, "%s", e.text)) n.norm = node_named(n.child, "conv1_deeper_norm");
+    int status = md_statistics(&n.own, NULL, n.parent, graph_find_value(n.parent, "act3_out"), &e);
+    n.epsilon = node_real(node_named(n.parent, "norm2"), "epsilon", 1e-5);
+    ok(!status, "%s", e.text);
+    return n;
+}
+
+static void normed_fini(struct normed *n) {
+    mem_free(n->own.mean);
+    mem_free(n->own.variance);
+    graph_free(n->child);
+    graph_free(n->parent);
+}
+
+/* Of channel c: what multiplies, what is added, the mean, the variance. */
+enum { SCALE = 1, SHIFT, MEAN, VARIANCE };
+static double own(const struct normed *n, int k, size_t c) {
+    return n->norm ? real_at(n->child, n->norm->inputs[k], c) : (double)NAN;
+}
+
+TEST(identity_norm_without_epsilon) {
+    struct normed n = normed();
+    prove(n.parent, n.child, false, "an identity with a norm");
+    ok(n.norm && node_real(n.norm, "epsilon", 1e-5) == n.epsilon, "the parent's");
+    for (size_t c = 0; c < 5; c++)
+        ok(fabs(pow(own(&n, SCALE, c), 2) - n.own.variance[c] - n.epsilon) < 1e-12, "channel %zu", c);
+    normed_fini(&n);
+}
+
+TEST(identity_norm_with_the_variance_for_its_root) {
+    struct normed n = normed();
+    for (size_t c = 0; c < 5; c++)
+        ok(fabs(own(&n, SCALE, c) / sqrt(own(&n, VARIANCE, c) + n.epsilon) - 1) < 1e-12, "channel %zu", c);
+    normed_fini(&n);
+}
+
+TEST(identity_norm_with_statistics_of_another_value) {
+    struct normed n = normed();
+    for (size_t c = 0; c < 5; c++) ok(own(&n, MEAN, c) == n.own.mean[c], "channel %zu", c);
+    normed_fini(&n);
+}
+
+TEST(identity_norm_with_an_unbiased_variance) {
+    struct normed n = normed();
+    for (size_t c = 0; c < 5; c++) ok(own(&n, VARIANCE, c) == n.own.variance[c], "channel %zu", c);
+    normed_fini(&n);
+}
+
+TEST(identity_norm_of_ones_and_zeros) {
+    struct normed n = normed();
+    for (size_t c = 0; c < 5; c++) ok(fabs(own(&n, SCALE, c) - 1) > 1e-3 && own(&n, SHIFT, c) != 0, "channel %zu", c);
+    normed_fini(&n);
+}
+
+TEST(identity_norm_without_running_statistics) {
+    struct normed n = normed();
+    for (size_t c = 0; c < 5; c++)
+        ok(own(&n, SHIFT, c) == own(&n, MEAN, c) && own(&n, VARIANCE, c) != 1, "channel %zu: only in training exact",
+           c);
+    normed_fini(&n);
+}
+
+/* Two passes of 32 samples, of mean 0 and of mean 10: the variance of all of them is 25 and a bit, that within a pass a
+ * bit. */
+TEST(variances_of_batches_averaged_instead_of_pooled) {
+    enum { SAMPLES = 64, ROW = 3 * 9 * 8 };
+    static float rows[SAMPLES * ROW];
+    struct rg_value x;
+    struct rg b = start(44, &x);
+    struct graph *g = finish(&b, rg_simple(&b, x, "Identity", "as", 1));
+    struct data_array array = {.type = DT_FLOAT32, .shape = {.rank = 4, .dim = {SAMPLES, 3, 9, 8}}, .data = rows};
+    struct dataset data;
+    struct dataset_spec spec;
+    struct selection all = {.data = &data, .n = SAMPLES};
+    struct calibration c = {0};
+    struct morph_statistics s = {0};
+    struct host host = {.threads = 1};
+    struct random r = random_seed(45);
+    struct err e = {0};
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < SAMPLES * ROW; i++) {
+        rows[i] = (float)(0.3 * random_normal(&r) + (i < SAMPLES * ROW / 2 ? 0 : 10));
+        if (i / 72 % 3 == 1) sum += (double)rows[i], squares += (double)rows[i] * (double)rows[i];
     }
+    need(!param_parse(&spec, dataset_params, NULL, "", &e) &&
+             !dataset_open(&data, &spec, &array, NULL, &g->values[g->inputs[0]].shape, 0, &e),
+         "%s", e.text);
+    need(!calibration_open(&c, &all, &host, &e) && !c.data.statistics(&s, c.data.context, g, g->outputs[0], &e), "%s",
+         e.text);
+    double n = SAMPLES * 72, mean = sum / n, variance = squares / n - mean * mean;
+    ok(variance > 25 && fabs(s.mean[1] - mean) < 1e-5 && fabs(s.variance[1] / variance - 1) < 1e-5,
+       "mean %g, variance %g, not %g and %g", s.mean[1], s.variance[1], mean, variance);
     mem_free(s.mean);
     mem_free(s.variance);
-    graph_free(child);
-    graph_free(parent);
+    calibration_fini(&c);
+    graph_free(g);
 }
 
 TEST(without_data_there_is_no_norm) {

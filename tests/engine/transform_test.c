@@ -3,9 +3,11 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "engine/surgery/channels.h"
+#include "engine/surgery/morph.h"
 #include "tests/base/starve.h"
 #include "tests/engine/memory_host.h"
 #include "tests/engine/random_graph.h"
+#include "tests/peak.h"
 
 enum { SAMPLES = 200, CLASSES = 3 };
 
@@ -145,6 +147,9 @@ TEST(a_size_to_reach_is_reached) {
     memory_host_close(&w.memory);
 }
 
+#define STEP(step) "{\"model\":\"net\",\"steps\":[" step "]}"
+#define LAST(op) STEP("{\"layer\":\"gemm13\",\"op\":" op "}") /* it makes the output */
+
 static const struct {
     const char *json, *pointer, *words;
 } refusals[] = {
@@ -162,7 +167,31 @@ static const struct {
      "/steps/1/mode", "no mode 'sideways'"},
     {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2,\"size\":3}]}", "/steps/0/size",
      "does not take 'size'"},
-    {"{\"model\":\"net\",\"steps\":[{\"op\":\"kernel\",\"layer\":\"conv*\",\"size\":1}]}", "/steps/0", ""},
+    {STEP("{\"op\":\"kernel\",\"layer\":\"conv*\",\"size\":1}"), "/steps/0", ""},
+    /* widths below those of now where nothing may be lost */
+    {STEP("{\"op\":\"widen\",\"layer\":\"conv3\",\"to\":1}"), "/steps/0", "that is for narrow"},
+    {STEP("{\"op\":\"widen\",\"layer\":\"conv3\",\"factor\":0.5}"), "/steps/0", "that is for narrow"},
+    {STEP("{\"op\":\"deepen\",\"layer\":\"conv3\",\"mode\":\"netmorph\",\"to\":1}"), "/steps/0", "are needed"},
+    {STEP("{\"op\":\"subnet\",\"layer\":\"conv3\",\"to\":1}"), "/steps/0", "are needed"},
+    {STEP("{\"op\":\"module\",\"layer\":\"conv3\",\"recipe\":\"1c1\",\"to\":1}"), "/steps/0", "are needed"},
+    {STEP("{\"op\":\"narrow\",\"layer\":\"conv3\",\"factor\":2}"), "/steps/0", "that is for widen"},
+    {STEP("{\"op\":\"factor\",\"layer\":\"conv3\",\"rank\":99}"), "/steps/0", "at most"},
+    /* kernels without a centre, or smaller ones */
+    {STEP("{\"op\":\"deepen\",\"layer\":\"conv3\",\"size\":2}"), "/steps/0", "no centre"},
+    {STEP("{\"op\":\"deepen\",\"layer\":\"conv3\",\"size\":[3,4]}"), "/steps/0", "no centre"},
+    {STEP("{\"op\":\"module\",\"layer\":\"conv3\",\"edges\":[{\"from\":\"s\",\"to\":\"t\",\"kernel\":2}]}"), "/steps/0",
+     "only odd numbers"},
+    {STEP("{\"op\":\"kernel\",\"layer\":\"conv3\",\"size\":1}"), "/steps/0", "would lose weights"},
+    /* what the network takes and gives out */
+    {LAST("\"widen\",\"factor\":2"), "/steps/0", "the network's output needs its 3 channels"},
+    {LAST("\"narrow\",\"factor\":0.5"), "/steps/0", "the network's output needs its 3 channels"},
+    {LAST("\"activation\""), "/steps/0", "the network's output"},
+    {LAST("\"remove\""), "/steps/0", "remove cannot change"},
+    {LAST("\"fold\",\"mode\":\"identical\""), "/steps/0", "the network's output"},
+    {STEP("{\"op\":\"skip\",\"layer\":\"conv1\",\"from\":\"conv3\"}"), "/steps/0", "backwards"},
+    {STEP("{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"conx1\"}"), "/steps/0", "nearest is 'conv1'"},
+    {STEP("{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"zzz*\"}"), "/steps/0", "'zzz*'"},
+    {STEP("{\"op\":\"skip\",\"layer\":\"conv3\"}"), "/steps/0", "skip needs 'from'"},
     {"{\"model\":\"smooth\",\"steps\":[{\"op\":\"widen\",\"factor\":2,\"mode\":\"grad-max\"}]}", "/steps/0", "data"},
     {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2}],\"dataset\":\"data\","
      "\"train\":{\"steps\":9,\"schedule\":{\"kind\":\"cosine\",\"length\":8}}}",
@@ -186,17 +215,64 @@ TEST(what_cannot_be_done_is_refused_before_anything_runs) {
     memory_host_close(&w.memory);
 }
 
-TEST(a_child_beyond_the_memory_is_refused) {
+TEST(every_kind_names_the_nearest_layer_and_the_pattern_that_matches_none) {
+    static const char *const cases[][2] = {{"conx1", "no layer is called 'conx1'; the nearest is 'conv1'"},
+                                           {"zzz", "no layer is called 'zzz'; GET .../graph lists them"},
+                                           {"zzz*", "no layer's name matches 'zzz*'"},
+                                           {"z?n", "no layer's name matches 'z?n'"}};
     struct world w;
-    struct err e = {0};
-    void *spec;
-    const struct method *method;
     if (!open_world(&w, 1)) return;
-    w.host.memory = 1 << 16;
-    int status =
-        check(&spec, &method, &w, "{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":20}]}", NULL, &e);
-    ok(status == E_TOO_LARGE && strstr(e.text, "parameters"), "%s", e.text);
-    free(spec);
+    for (int k = 0; morph_table[k]; k++)
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            char json[128];
+            struct err e = {0};
+            void *spec;
+            const struct method *method;
+            text_print(json, sizeof json, "{\"model\":\"net\",\"steps\":[{\"op\":\"%s\",\"layer\":\"%s\"}]}",
+                       morph_table[k]->name, cases[i][0]);
+            int status = check(&spec, &method, &w, json, NULL, &e);
+            ok(status == E_INVALID && !strcmp(e.pointer, "/steps/0") && strstr(e.text, cases[i][1]), "%s: %s at '%s'",
+               json, e.text, e.pointer);
+            free(spec);
+        }
+    memory_host_close(&w.memory);
+}
+
+/* Every kind that makes a network larger; some slightly too large, others absurd. */
+static const char *const too_large[] = {
+    "{\"op\":\"widen\",\"factor\":20}",
+    "{\"op\":\"widen\",\"factor\":1e6}",
+    "{\"op\":\"widen\",\"layer\":\"conv3\",\"to\":16777216,\"mode\":\"random-fanin\"}",
+    "{\"op\":\"deepen\",\"layer\":\"*\",\"size\":1023}",
+    "{\"op\":\"deepen\",\"layer\":\"conv3\",\"mode\":\"netmorph\",\"to\":16777216}",
+    "{\"op\":\"deepen\",\"layer\":\"conv3\",\"mode\":\"netmorph\",\"size\":1024}",
+    "{\"op\":\"kernel\",\"layer\":\"conv3\",\"size\":1024}",
+    "{\"op\":\"subnet\",\"layer\":\"conv3\",\"to\":1000000}",
+    "{\"op\":\"subnet\",\"layer\":\"conv3\",\"mode\":\"stacked\",\"parts\":8,\"to\":16777216}",
+    "{\"op\":\"module\",\"layer\":\"conv3\",\"recipe\":\"1c1\",\"to\":16777216}",
+    "{\"op\":\"module\",\"layer\":\"conv3\",\"edges\":[{\"from\":\"s\",\"to\":\"a\",\"channels\":16777216},{\"from\":\"a\",\"to\":\"t\"}]}",
+};
+
+/* Before it is made: nobody's memory is taken for it. */
+TEST(a_child_beyond_the_memory_is_refused) {
+    enum { MEMORY = 1 << 18, AT_MOST = 1 << 25 };
+    struct world w;
+    if (!open_world(&w, 1)) return;
+    w.host.memory = MEMORY;
+    for (size_t i = 0; i < sizeof too_large / sizeof *too_large; i++) {
+        char json[256];
+        struct err e = {0};
+        void *spec;
+        const struct method *method;
+        text_print(json, sizeof json, "{\"model\":\"net\",\"steps\":[%s]}", too_large[i]);
+        bool measured = peak_forget() && PEAK_TRUE;
+        size_t before = peak_now();
+        int status = check(&spec, &method, &w, json, NULL, &e);
+        ok(status == E_TOO_LARGE && strstr(e.text, "parameters") && strcmp(e.pointer, "/steps/0") == 0,
+           "%s: %d, %s at '%s'", too_large[i], status, e.text, e.pointer);
+        ok(!measured || peak_most() < before + AT_MOST, "%s took %zu bytes", too_large[i], peak_most() - before);
+        free(spec);
+    }
     memory_host_close(&w.memory);
 }
 

@@ -242,6 +242,39 @@ static bool store_images(struct asking *a) {
     "{\"method\":\"distill\",\"teacher\":\"teacher\",\"dataset\":{\"ref\":\"fashion\",\"scale\":255}," \
     "\"student\":{\"width\":0.25},\"output\":\"student\"}"
 
+/* What a job of morph would be refused for, its dry run says, in the same words; and when it is not, both are content. */
+TEST(a_dry_run_says_what_the_job_says) {
+    static const struct {
+        const char *step;
+        int code;
+        const char *words;
+    } cases[] = {
+        {"{\"op\":\"widen\",\"layer\":\"/stage1/conv1/Konv\",\"to\":60}", 422, "nearest is '/stage1/conv1/Conv'"},
+        {"{\"op\":\"widen\",\"layer\":\"zzz*\",\"factor\":2}", 422, "no layer's name matches 'zzz*'"},
+        {"{\"op\":\"widen\",\"layer\":\"/stage1/conv1/Conv\",\"to\":2}", 422, "that is for narrow"},
+        {"{\"op\":\"deepen\",\"layer\":\"/stage1/conv1/Conv\",\"size\":2}", 422, "no centre"},
+        {"{\"op\":\"widen\",\"factor\":1e6}", 413, "more than the 2147483647 bytes that an ONNX file can hold"},
+        {"{\"op\":\"sideways\"}", 422, "widen"},
+        {"{\"op\":\"widen\",\"factor\":1.1}", 200, ""},
+    };
+    struct asking a;
+    need(asking_start(&a) && store_teacher(&a), "start");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char json[256], said[512];
+        snprintf(json, sizeof json, "{\"method\":\"morph\",\"model\":\"teacher\",\"steps\":[%s]}", cases[i].step);
+        int dry = ask(&a, HTTP_POST, "/v1/jobs?dry_run=1", json);
+        ok(dry == cases[i].code, "%s: %d, %s", json, dry, a.out.body.data);
+        snprintf(said, sizeof said, "%s", dry == 200 ? "" : text_at(&a, "detail"));
+        ok(strstr(said, cases[i].words) != NULL, "%s: %s", json, said);
+        int job = ask(&a, HTTP_POST, "/v1/jobs", json);
+        ok(job == (dry == 200 ? 202 : dry), "%s: %d dry and %d", json, dry, job);
+        ok(dry == 200 || strcmp(said, text_at(&a, "detail")) == 0, "%s: '%s', dry '%s'", json, text_at(&a, "detail"),
+           said);
+    }
+    ok(ask(&a, HTTP_GET, "/v1/jobs", NULL) == 200 && json_count(member(&a, "items")) == 1, "only the last was started");
+    asking_stop(&a);
+}
+
 TEST(posting_a_job_that_can_run) {
     struct asking a;
     need(asking_start(&a) && store_teacher(&a) && store_images(&a), "start");
