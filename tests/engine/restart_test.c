@@ -339,11 +339,7 @@ static struct gap go_on(const struct graph *from, const struct course *parent, b
 /* Kinds whose new weights are solved for: nothing that the optimizer kept of the old ones is true of them, so they start
  * without, and the loss is allowed to stray further. */
 static bool starts_anew(const struct morph_step *s) {
-    static const char *const kinds[] = {"subnet", "module", "fold"};
-    const char *kind = morph_table[s->op]->name;
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (strcmp(kind, kinds[i]) == 0) return true;
-    return strcmp(kind, "deepen") == 0 && strcmp(s->mode, "netmorph") == 0;
+    return strcmp(morph_table[s->op]->name, "fold") == 0;
 }
 
 static void try_step(const char *text, const struct graph *parent, const struct course *own) {
@@ -416,13 +412,17 @@ TEST(after_a_step_with_weight_decay_and_clipping_as_well) {
     try_steps(false, 0.0005, 1);
 }
 
-static struct graph *widened(struct course *c, int rule, bool norm) {
+#define WIDEN "{\"op\":\"widen\",\"factor\":1.5,\"mode\":\"random-fanin\"}"
+#define SPLIT "{\"op\":\"deepen\",\"mode\":\"netmorph\"}"
+
+/* A trained network after two steps. */
+static struct graph *grown(struct course *c, int rule, bool norm, const char *first, const char *second) {
     struct morph_step s;
-    struct graph *parent = small_net(norm), *child = NULL;
+    struct graph *parent = small_net(norm), *between = NULL, *child = NULL;
     course_init(c, rule, SAMPLES, BATCH);
-    if (course_run(c, parent, BEFORE, 1) &&
-        parse_step(&s, "{\"op\":\"widen\",\"factor\":1.5,\"mode\":\"random-fanin\"}"))
-        child = morphed(parent, &s);
+    if (course_run(c, parent, BEFORE, 1) && parse_step(&s, first)) between = morphed(parent, &s);
+    if (between && parse_step(&s, second)) child = morphed(between, &s);
+    graph_free(between);
     graph_free(parent);
     return child;
 }
@@ -432,7 +432,7 @@ TEST(an_interrupted_continuation_ends_in_the_same_bytes) {
     make_data(false);
     for (int rule = 0; rule < RULES; rule++) {
         struct course c;
-        struct graph *child = widened(&c, rule, true), *parts, *whole;
+        struct graph *child = grown(&c, rule, true, WIDEN, SPLIT), *parts, *whole;
         struct err e = {0};
         need(child != NULL, "a child");
         graph_clone(&whole, child, &e);
@@ -456,7 +456,7 @@ TEST(an_interrupted_continuation_ends_in_the_same_bytes) {
 TEST(youth_may_be_spent_in_pieces) {
     make_data(false);
     struct course c;
-    struct graph *child = widened(&c, ADAM, false);
+    struct graph *child = grown(&c, ADAM, false, SPLIT, WIDEN);
     need(child != NULL, "a child");
     for (int i = 0; i < 3; i++) {
         need(course_run(&c, child, 40, 2 + i) && through_bytes(child), "a piece");
@@ -466,7 +466,8 @@ TEST(youth_may_be_spent_in_pieces) {
     need(course_run(&c, child, MOST, 9), "to the end");
     ok(!child->training.changed, "it is grown up");
     for (int v = 0; v < child->n_values; v++)
-        ok(!child->values[v].share[0] && !child->values[v].share[1], "%s has shares", child->values[v].name);
+        ok(!child->values[v].share[0] && !child->values[v].share[1] && !child->values[v].origin,
+           "%s has shares or an origin", child->values[v].name);
     graph_free(child);
 }
 
