@@ -92,25 +92,18 @@ static void trainer_fini(struct trainer *t) {
     mem_free(t->eval_logits);
 }
 
-/* Steps of the run and of an epoch. The rest of an epoch that fills no batch is left out; which
- * samples that are changes with the order. */
 static int plan_steps(struct trainer *t, struct err *e) {
     const struct train_spec *s = t->spec;
     size_t n = t->task->train.n;
-    if (n == 0) return err_set(e, E_INVALID, "there are no samples to train on");
+    int status = train_steps(&t->steps, &t->steps_per_epoch, s, n, t->task->schedule_from, e);
     t->batch = (size_t)s->batch < n ? (size_t)s->batch : n;
-    t->steps_per_epoch = (int64_t)(n / t->batch);
-    t->steps = s->steps != PARAM_ABSENT ? s->steps : s->epochs * t->steps_per_epoch;
     t->window = t->steps / CURVE_POINTS > 1 ? t->steps / CURVE_POINTS : 1;
     t->schedule = (struct schedule){.spec = s->schedule,
                                     .peak = s->learning_rate,
                                     .steps = s->schedule.length == PARAM_ABSENT ? t->steps : s->schedule.length,
                                     .steps_per_epoch = t->steps_per_epoch,
                                     .warmup = s->warmup_steps};
-    if (t->schedule.steps >= t->task->schedule_from + t->steps || s->schedule.length == PARAM_ABSENT) return 0;
-    return err_set_at(e, E_INVALID, "/train/schedule/length",
-                      "a course of %lld steps has no room for %lld steps from step %lld on",
-                      (long long)t->schedule.steps, (long long)t->steps, (long long)t->task->schedule_from);
+    return status;
 }
 
 static double rate_of(const struct trainer *t, int64_t step) {

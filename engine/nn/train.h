@@ -49,6 +49,10 @@ extern const struct param train_params[];
  * are below /train. labels, teacher: whether the evaluation has them (for early_stop). */
 int train_check(struct train_spec *spec, bool labels, bool teacher, struct err *e);
 
+/* Steps of a run on n samples, and of an epoch: the rest of one that fills no batch is left out. E_INVALID when there is no
+ * sample, or no room for the run in schedule.length from step `from` on. */
+int train_steps(int64_t *steps, int64_t *each, const struct train_spec *spec, size_t n, int64_t from, struct err *e);
+
 /* What the world hears and decides during a run. Any may be NULL. */
 struct train_hooks {
     void *context;

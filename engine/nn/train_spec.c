@@ -65,3 +65,14 @@ int train_check(struct train_spec *spec, bool labels, bool teacher, struct err *
     int status = schedule_check(&spec->schedule, spec->warmup_steps, e);
     return status ? status : check_early_stop(spec, labels, teacher, e);
 }
+
+int train_steps(int64_t *steps, int64_t *each, const struct train_spec *spec, size_t n, int64_t from, struct err *e) {
+    int64_t course = spec->schedule.length;
+    if (n == 0) return err_set(e, E_INVALID, "there are no samples to train on");
+    *each = (size_t)spec->batch < n ? (int64_t)(n / (size_t)spec->batch) : 1;
+    *steps = spec->steps != PARAM_ABSENT ? spec->steps : spec->epochs * *each;
+    if (course == PARAM_ABSENT || course - from >= *steps) return 0;
+    return err_set_at(e, E_INVALID, "/train/schedule/length",
+                      "a course of %lld steps has no room for %lld steps from step %lld on", (long long)course,
+                      (long long)*steps, (long long)from);
+}

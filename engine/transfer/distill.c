@@ -94,11 +94,13 @@ static void distillation_fini(struct distillation *d) {
 
 static int check_training(struct distillation *d, struct distill_spec *s, struct err *e) {
     bool evaluates = d->material.eval.n > 0;
+    int64_t steps, each;
     int status = loss_plan(&d->plan, s->loss, s->n_loss, d->material.train_set.labels, true, e);
     if (!status && s->train.has_early_stop && !evaluates)
         status = err_set_at(e, E_INVALID, "/train/early_stop",
                             "without an evaluation nothing says when to stop: give evaluate or holdout");
-    return status ? status : train_check(&s->train, d->material.evaluated->labels, true, e);
+    if (!status) status = train_check(&s->train, d->material.evaluated->labels, true, e);
+    return status ? status : train_steps(&steps, &each, &s->train, d->material.train.n, 0, e);
 }
 
 static int prepare(struct distillation *d, struct distill_spec *s, const struct host *host, bool sizes_only,

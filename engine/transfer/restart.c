@@ -24,9 +24,19 @@ void restart_complete(struct train_spec *s, const struct graph *g) {
     if (!s->has_learning_rate && goes_on(&g->training, s)) s->learning_rate = restart_rate(g);
 }
 
+/* Where in a schedule of several runs this one begins. */
+static int64_t begins_at(const struct train_spec *s, const struct graph *g) {
+    return goes_on(&g->training, s) && s->schedule.length != PARAM_ABSENT ? (int64_t)g->training.steps : 0;
+}
+
+int restart_check(const struct train_spec *s, const struct graph *g, size_t n, struct err *e) {
+    int64_t steps, each;
+    return train_steps(&steps, &each, s, n, begins_at(s, g), e);
+}
+
 void restart_plan(struct train_task *task, const struct graph *g) {
     task->go_on = goes_on(&g->training, task->spec);
-    if (task->go_on && task->spec->schedule.length != PARAM_ABSENT) task->schedule_from = (int64_t)g->training.steps;
+    task->schedule_from = begins_at(task->spec, g);
 }
 
 void restart_report(struct json_writer *w, const struct graph_training *kept, const struct train_spec *s) {

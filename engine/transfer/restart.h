@@ -25,6 +25,9 @@ void restart_complete(struct train_spec *s, const struct graph *g);
  * of a schedule. NaN: nothing is known of it. */
 double restart_rate(const struct graph *g);
 
+/* Whether a schedule of several runs has room for this one, on n samples; see train_steps. */
+int restart_check(const struct train_spec *s, const struct graph *g, size_t n, struct err *e);
+
 /* A task's go_on and schedule_from, for a checked spec. */
 void restart_plan(struct train_task *task, const struct graph *g);
 

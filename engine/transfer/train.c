@@ -168,6 +168,7 @@ static int prepare(struct course *c, struct train_method_spec *s, const struct h
                             "without an evaluation nothing says when to stop: give evaluate or holdout");
     if (!status) restart_complete(&s->train, c->net.graph);
     if (!status) status = train_check(&s->train, c->material.evaluated->labels, false, e);
+    if (!status) status = restart_check(&s->train, c->net.graph, c->material.train.n, e);
     const char *stem = s->model[0] ? s->model : s->student.model[0] ? s->student.model : s->dataset.ref;
     if (!status) report_output(s->output, sizeof s->output, stem, "-trained");
     return status;

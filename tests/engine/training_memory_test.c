@@ -115,8 +115,10 @@ TEST(what_is_cut_off_leaves_nothing) {
     graph_free(h);
 }
 
+enum { NOTES = 6 };
+
 /* A file with one tensor of ones (or of `odd`), and these notes. */
-static void refuses(const char *name, const struct shape *shape, double odd, const struct safetensors_note notes[5],
+static void refuses(const char *name, const struct shape *shape, double odd, const struct safetensors_note notes[NOTES],
                     const char *why) {
     struct graph *g = NULL;
     struct array *a = NULL;
@@ -126,7 +128,7 @@ static void refuses(const char *name, const struct shape *shape, double odd, con
     need(!make(&g, true, &e) && !array_new(&a, DT_FLOAT32, shape, &e), "%s", e.text);
     for (size_t i = 0; i < a->count; i++) ((float *)a->data)[i] = (float)(i ? 1 : odd);
     struct safetensors_tensor t = {name, a};
-    need(!safetensors_write_notes(byte_sink_text(&file), notes, 5, &t, 1, &e), "%s", e.text);
+    need(!safetensors_write_notes(byte_sink_text(&file), notes, NOTES, &t, 1, &e), "%s", e.text);
     int status = read_pieces(g, file.data, file.length, 64, &e);
     if (!why)
         ok(!status && g->training.rule >= 0, "%s: %s", name, e.text);
@@ -138,8 +140,12 @@ static void refuses(const char *name, const struct shape *shape, double odd, con
 }
 
 TEST(what_does_not_fit_is_refused) {
-    const struct safetensors_note good[] = {
-        {"format", "retort training 1"}, {"rule", "adam"}, {"steps", "12"}, {"rate", "0.1"}, {"changed", "no"}};
+    const struct safetensors_note good[] = {{"format", "retort training 1"},
+                                            {"rule", "adam"},
+                                            {"steps", "12"},
+                                            {"rate", "0.1"},
+                                            {"peak", "0.2"},
+                                            {"changed", "no"}};
     const struct shape five = {1, {5}}, six = {1, {6}}, none = {0, {0}};
     refuses("bias \"b\"/0", &five, -1, good, NULL);
     refuses("bias \"b\"/1", &five, -1, good, "which no training leaves behind");
@@ -166,10 +172,11 @@ TEST(what_does_not_fit_is_refused) {
                {3, "nan", "\"rate\""},
                {3, "1e999", "\"rate\""},
                {3, "0.1x", "\"rate\""},
-               {4, "true", "\"changed\""},
-               {4, "", "\"changed\""}};
+               {4, "-0.1", "\"peak\""},
+               {5, "true", "\"changed\""},
+               {5, "", "\"changed\""}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        struct safetensors_note notes[5];
+        struct safetensors_note notes[NOTES];
         memcpy(notes, good, sizeof good);
         notes[bad[i].at].text = bad[i].text;
         refuses("scale/0", &none, 1, notes, bad[i].why);
@@ -177,7 +184,7 @@ TEST(what_does_not_fit_is_refused) {
         notes[bad[i].at].key = "other";
         refuses("scale/0", &none, 1, notes, "is missing");
     }
-    struct safetensors_note sgd[5];
+    struct safetensors_note sgd[NOTES];
     memcpy(sgd, good, sizeof good);
     sgd[1].text = "sgd";
     refuses("scale/1", &none, 1, sgd, "sgd keeps 1 of each");

@@ -161,6 +161,9 @@ static const struct {
      "does not take 'size'"},
     {"{\"model\":\"net\",\"steps\":[{\"op\":\"kernel\",\"layer\":\"conv*\",\"size\":1}]}", "/steps/0", ""},
     {"{\"model\":\"smooth\",\"steps\":[{\"op\":\"widen\",\"factor\":2,\"mode\":\"grad-max\"}]}", "/steps/0", "data"},
+    {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2}],\"dataset\":\"data\","
+     "\"train\":{\"steps\":9,\"schedule\":{\"kind\":\"cosine\",\"length\":8}}}",
+     "/train/schedule/length", "no room for 9 steps"},
     {"{\"model\":\"other\",\"steps\":[{\"op\":\"widen\",\"factor\":2}]}", "/model", "no model other"},
     {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2}],\"train\":{\"epochs\":1}}", "/dataset", "dataset"},
 };
