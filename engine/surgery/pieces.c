@@ -153,7 +153,7 @@ static int put_edge(int *value, const struct pieces *p, const struct module_filt
             status = edit_add_node(&node, g, op, p->stem, p->parts[edge], in, biased && p->bias != VALUE_NONE ? 3 : 2,
                                    to, e);
     }
-    *value = g->nodes[node].inputs[1];
+    if (!status) *value = g->nodes[node].inputs[1];
     return status ? status : set_attributes(p, node, &filters[0].filters[edge], w, e);
 }
 
