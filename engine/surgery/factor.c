@@ -43,21 +43,56 @@ static void exchange(double *out, const double *in, size_t n, size_t rows, size_
             for (size_t j = 0; j < columns; j++) out[j * rows + i] = in[i * columns + j];
 }
 
+#define ORTHONORMAL 1e-13 /* how far products of rows may be from 0 and from each other */
+
+/* Whether rows[m][n] are orthonormal, times a factor, as factor_noise makes them; *square: of that factor. */
+static int is_orthonormal(bool *yes, double *square, const double *rows, size_t m, size_t n, struct err *e) {
+    *yes = m <= n && n > 0;
+    if (!*yes) return 0;
+    double *products = mem_alloc_aligned(m * m * sizeof *products);
+    if (!products) return err_memory(e, m * m * sizeof *products);
+    lapack_product(false, true, m, m, n, rows, n, rows, n, products, m, false);
+    *square = products[0];
+    *yes = *square > 0;
+    for (size_t i = 0; i < m && *yes; i++)
+        for (size_t j = 0; j <= i && *yes; j++)
+            *yes = fabs(products[i * m + j] - (i == j ? *square : 0)) <= ORTHONORMAL * *square;
+    mem_free_aligned(products);
+    return 0;
+}
+
+/* The shortest x for which rows . x_k comes closest to wanted_k, for r of them. With orthonormal rows that is a product. */
+static int solve_rows(double *x, size_t *rank, const double *rows, size_t m, size_t n, size_t r, const double *wanted,
+                      struct err *e) {
+    struct lapack_fit fit;
+    double square = 0;
+    bool product;
+    int status = is_orthonormal(&product, &square, rows, m, n, e);
+    *rank = m;
+    if (!status && !product) {
+        status = lapack_least_squares(x, &fit, m, n, r, rows, wanted, e);
+        *rank = fit.rank;
+    }
+    if (status || !product) return status;
+    lapack_product(false, false, r, n, m, wanted, m, rows, n, x, n, false);
+    for (size_t i = 0; i < r * n; i++) x[i] /= square;
+    return 0;
+}
+
 /* A first factor of one tap: every tap of g is a system of its own, all with the same matrix. */
 static int solve_after_point(struct filter *second, struct figures *fig, const struct filter *g,
                              const struct filter *first, struct err *e) {
-    size_t in = (size_t)first->in, inner = (size_t)first->out, out = (size_t)g->out, n = taps(g);
+    size_t in = (size_t)first->in, inner = (size_t)first->out, out = (size_t)g->out, n = taps(g), rank;
     struct filter rows = {0}, wanted = {0}, found = {0};
-    struct lapack_fit fit;
     int status = filter_transpose(&rows, first, e);
     if (!status) status = filter_init(&wanted, g->out, g->in, g->h, g->w, e);
     if (!status) status = filter_init(&found, g->out, first->out, g->h, g->w, e);
     if (status) goto out;
     exchange(wanted.data, g->data, out, in, n);
-    status = lapack_least_squares(found.data, &fit, in, inner, out * n, rows.data, wanted.data, e);
+    status = solve_rows(found.data, &rank, rows.data, in, inner, out * n, wanted.data, e);
     if (status) goto out;
     exchange(second->data, found.data, out, n, inner);
-    *fig = (struct figures){(int64_t)(in * n), (int64_t)(inner * n), (int64_t)(fit.rank * n)};
+    *fig = (struct figures){(int64_t)(in * n), (int64_t)(inner * n), (int64_t)(rank * n)};
 out:
     filter_fini(&rows);
     filter_fini(&wanted);
@@ -343,33 +378,33 @@ static bool small_enough(const struct factor_pair *p) {
     return (double)p->equations * (double)p->unknowns <= 1 << 22;
 }
 
-static double slack(const struct task *t) {
-    return (double)t->inner * t->solved[0] * t->solved[1] / ((double)t->g->in * (double)taps(t->g));
+/* Unknowns for every equation, with noise in the second factor or in the first. */
+static double slack(const struct search *s, bool mirror) {
+    const int *solved = mirror ? s->o->first : s->o->second;
+    return (double)solved[0] * solved[1] / (mirror ? s->g->out : s->g->in);
 }
 
 /* Algorithm 1. Leaves the pair empty when the counts forbid it and nothing approximate is wanted. */
 static int try_general(struct search *s, bool approximate, struct err *e) {
     const struct factor_options *o = s->o;
-    struct filter straight = {0}, turned = {0};
-    int status = target_init(&straight, s->g, o->first, o->second, false, e);
-    if (!status) status = target_init(&turned, s->g, o->first, o->second, true, e);
+    bool mirror = slack(s, true) > slack(s, false);
+    const int *noise = mirror ? o->second : o->first, *solved = mirror ? o->first : o->second;
+    struct filter target = {0};
+    int status = target_init(&target, s->g, noise, solved, mirror, e);
     if (status) goto out;
-    struct task second = {&straight, o->inner, {o->first[0], o->first[1]}, {o->second[0], o->second[1]}, false};
-    struct task first = {&turned, o->inner, {o->second[0], o->second[1]}, {o->first[0], o->first[1]}, true};
-    const struct task *t = slack(&first) > slack(&second) ? &first : &second;
-    s->pair->equations = (int64_t)t->g->in * (int64_t)taps(t->g);
-    s->pair->unknowns = (int64_t)t->inner * t->solved[0] * t->solved[1];
-    if (!count_allows(t) && !approximate) goto out;
-    status = attempt(s, FACTOR_GENERAL, t, e);
+    struct task t = {&target, o->inner, {noise[0], noise[1]}, {solved[0], solved[1]}, mirror};
+    s->pair->equations = (int64_t)target.in * (int64_t)taps(&target);
+    s->pair->unknowns = (int64_t)o->inner * solved[0] * solved[1];
+    if (!count_allows(&t) && !approximate) goto out;
+    status = attempt(s, FACTOR_GENERAL, &t, e);
     int most = o->sweeps ? o->sweeps : FACTOR_SWEEPS;
     while (!status && !s->pair->exact && s->pair->sweeps < most && small_enough(s->pair)) {
-        status = improve(s, !t->mirror, e);
-        if (!status) status = improve(s, t->mirror, e);
+        status = improve(s, !mirror, e);
+        if (!status) status = improve(s, mirror, e);
         s->pair->sweeps++;
     }
 out:
-    filter_fini(&straight);
-    filter_fini(&turned);
+    filter_fini(&target);
     return status;
 }
 
