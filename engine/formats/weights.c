@@ -102,7 +102,7 @@ static int begin_weight(void *context, const char *name, enum dtype type, const 
     struct weights_reader *r = context;
     int index = graph_find_value(r->g, name);
     if (index == VALUE_NONE || !is_weight(&r->g->values[index])) return refuse_name(r->g, name, e);
-    const struct array *a = r->g->values[index].constant;
+    struct array *a = r->g->values[index].constant;
     if (!shape_equal(shape, &a->shape)) {
         char found[SHAPE_TEXT], wanted[SHAPE_TEXT];
         shape_print(found, sizeof found, shape);
@@ -112,7 +112,8 @@ static int begin_weight(void *context, const char *name, enum dtype type, const 
     r->value = index;
     r->type = type;
     r->filled = r->n_part = 0;
-    return check_type(type, a->type, e);
+    int status = check_type(type, a->type, e);
+    return status ? status : array_own(a, e);
 }
 
 /* Bytes as the constant has them, in the place where the last ones ended. */

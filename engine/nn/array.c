@@ -101,12 +101,15 @@ int array_new_take(struct array **out, enum dtype type, const struct shape *shap
     int rc = check_fixed(shape, e);
     if (!rc) rc = shape_count(&count, shape, e);
     struct array *a = rc ? NULL : mem_alloc(sizeof *a);
-    if (!rc && !a) rc = err_memory(e, sizeof *a);
+    atomic_int *owners = a ? mem_alloc(sizeof *owners) : NULL;
+    if (!rc && !owners) rc = err_memory(e, sizeof *a);
     if (rc) {
+        mem_free(a);
         mem_free(data);
         return rc;
     }
-    *a = (struct array){.type = type, .shape = *shape, .count = count, .data = data};
+    atomic_init(owners, 1);
+    *a = (struct array){.type = type, .shape = *shape, .count = count, .data = data, .owners = owners};
     *out = a;
     return 0;
 }
@@ -121,17 +124,43 @@ int array_new(struct array **out, enum dtype type, const struct shape *shape, st
     return array_new_take(out, type, shape, data, e);
 }
 
+void array_empty(struct array *a) {
+    if (a->owners && atomic_fetch_sub(a->owners, 1) == 1) {
+        mem_free(a->data);
+        mem_free(a->owners);
+    }
+    a->data = NULL;
+    a->owners = NULL;
+}
+
 void array_free(struct array *a) {
     if (!a) return;
-    mem_free(a->data);
+    array_empty(a);
     mem_free(a);
 }
 
 int array_clone(struct array **out, const struct array *a, struct err *e) {
+    *out = mem_alloc(sizeof **out);
+    if (!*out) return err_memory(e, sizeof **out);
+    **out = *a;
+    if (a->owners) atomic_fetch_add(a->owners, 1);
+    return 0;
+}
+
+int array_own(struct array *a, struct err *e) {
     size_t size = a->count * dtype_size(a->type);
+    if (atomic_load(a->owners) == 1) return 0;
     void *data = mem_copy(a->data, size);
-    if (!data) return err_memory(e, size);
-    return array_new_take(out, a->type, &a->shape, data, e);
+    atomic_int *owners = data ? mem_alloc(sizeof *owners) : NULL;
+    if (!owners) {
+        mem_free(data);
+        return err_memory(e, size);
+    }
+    array_empty(a);
+    atomic_init(owners, 1);
+    a->data = data;
+    a->owners = owners;
+    return 0;
 }
 
 /* ---- conversions ---- */

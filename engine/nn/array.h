@@ -3,6 +3,7 @@
 #ifndef ENGINE_NN_ARRAY_H
 #define ENGINE_NN_ARRAY_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -46,12 +47,13 @@ bool shape_equal(const struct shape *a, const struct shape *b);
 /* "[N,3,32,32]", N for DIM_BATCH, ? for DIM_FREE. */
 void shape_print(char *out, size_t room, const struct shape *s);
 
-/* An immutable block of elements in C order, little endian. */
+/* An immutable block of elements in C order, little endian. Clones share the block. */
 struct array {
     enum dtype type;
     struct shape shape;
-    size_t count; /* elements */
-    void *data;   /* count * dtype_size(type) bytes from mem_alloc */
+    size_t count;       /* elements */
+    void *data;         /* count * dtype_size(type) bytes from mem_alloc */
+    atomic_int *owners; /* arrays that share data */
 };
 
 /* Zeroed array of that shape; shape must have no free dimension. */
@@ -60,6 +62,12 @@ int array_new(struct array **out, enum dtype type, const struct shape *shape, st
 int array_new_take(struct array **out, enum dtype type, const struct shape *shape, void *data, struct err *e);
 void array_free(struct array *a);
 int array_clone(struct array **out, const struct array *a, struct err *e);
+
+/* Before anything is written to an array that may have been cloned: gives it a block of its own. */
+int array_own(struct array *a, struct err *e);
+
+/* Leaves the array without elements, which others that share them keep. */
+void array_empty(struct array *a);
 
 /* Converts elements from..from+n of `a` to float or double; integers and bools too. */
 void array_to_float(float *out, const struct array *a, size_t from, size_t n);

@@ -223,8 +223,7 @@ void net_empty_graph(const struct net *n, struct graph *g) {
         const struct net_parameter *k = &n->plan.parameters[i];
         struct array *a = g->values[k->value].constant;
         if (!k->trainable || !a) continue; /* operators may look at statistics */
-        mem_free(a->data);
-        a->data = NULL;
+        array_empty(a);
     }
 }
 

@@ -62,10 +62,10 @@ static int chain(struct morphing *m, const struct plan *p, struct random *r, str
 
 /* Weights times share, in double; the last branch has what the others leave. */
 static int share_weights(struct array **out, struct array *left, double share, bool last, struct err *e) {
-    int status = array_clone(out, left, e);
+    int status = array_new(out, DT_FLOAT64, &left->shape, e);
     double *to = status ? NULL : (*out)->data, *from = left->data;
-    for (size_t i = 0; i < left->count && to && !last; i++) {
-        to[i] *= share;
+    for (size_t i = 0; i < left->count && to; i++) {
+        to[i] = last ? from[i] : from[i] * share;
         from[i] -= to[i];
     }
     return status;

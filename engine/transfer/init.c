@@ -83,9 +83,10 @@ static int writable(float **out, size_t *count, struct graph *g, const struct no
         v->constant = fresh;
         v->type = DT_FLOAT32;
     }
+    int status = array_own(v->constant, e);
     *out = v->constant->data;
     *count = v->constant->count;
-    return 0;
+    return status;
 }
 
 static int fill(struct graph *g, const struct node *n, int k, float value, struct err *e) {

@@ -55,7 +55,13 @@ TEST(arrays_are_zeroed_and_cloned) {
     ok(a->count == 6 && array_int(a, 5) == 0, "zeroed");
     ((int32_t *)a->data)[5] = -7;
     need(array_clone(&b, a, NULL) == 0, "clone");
-    ok(array_int(b, 5) == -7 && b->data != a->data && shape_equal(&a->shape, &b->shape), "the same elements");
+    ok(array_int(b, 5) == -7 && b->data == a->data && shape_equal(&a->shape, &b->shape), "the same elements");
+    need(array_own(b, NULL) == 0, "own");
+    ((int32_t *)b->data)[5] = 3;
+    ok(array_int(a, 5) == -7 && array_int(b, 5) == 3, "of its own now");
+    void *alone = b->data;
+    ok(array_own(b, NULL) == 0 && b->data == alone, "alone already");
+    array_empty(a);
     array_free(a);
     array_free(b);
     array_free(NULL);
@@ -123,7 +129,7 @@ TEST(every_type_converts) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         uint64_t elements[2] = {0, 0};
-        struct array a = {cases[i].type, {1, {2}}, 2, elements};
+        struct array a = {.type = cases[i].type, .shape = {1, {2}}, .count = 2, .data = elements};
         memcpy((char *)elements + dtype_size(a.type), &cases[i].bits, dtype_size(a.type));
         float f[2];
         double d[2];

@@ -151,7 +151,9 @@ TEST(clones_are_equal_and_apart) {
                (a->constant != b->constant && !memcmp(a->constant->data, b->constant->data, a->constant->count * 4)),
            "%s", a->name);
     }
-    ((float *)g->values[graph_find_value(g, "w")].constant->data)[0] = 99;
+    struct array *w = g->values[graph_find_value(g, "w")].constant;
+    need(!array_own(w, &e), "%s", e.text);
+    ((float *)w->data)[0] = 99;
     ok(((float *)copy->values[graph_find_value(copy, "w")].constant->data)[0] < 99, "the copy has its own weights");
     ok(!graph_finish(copy, &e), "%s", e.text);
     graph_free(g);

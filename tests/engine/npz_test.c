@@ -139,7 +139,8 @@ static int write_both(struct text *out, struct err *e) {
     int64_t labels[4];
     for (int i = 0; i < 24; i++) inputs[i] = (float)i;
     for (int i = 0; i < 4; i++) labels[i] = i;
-    struct array a = {DT_FLOAT32, {3, {4, 2, 3}}, 24, inputs}, b = {DT_INT64, {1, {4}}, 4, labels};
+    struct array a = {.type = DT_FLOAT32, .shape = {3, {4, 2, 3}}, .count = 24, .data = inputs},
+                 b = {.type = DT_INT64, .shape = {1, {4}}, .count = 4, .data = labels};
     struct npz_writer w;
     npz_writer_init(&w, byte_sink_text(out));
     int rc = npz_writer_add(&w, "inputs", &a, e);
@@ -172,10 +173,10 @@ TEST(names_and_sizes_are_checked_on_writing) {
     memset(name, 'a', sizeof name);
     name[sizeof name - 1] = '\0';
     float one = 1;
-    struct array a = {DT_FLOAT32, {0, {0}}, 1, &one};
+    struct array a = {.type = DT_FLOAT32, .shape = {0, {0}}, .count = 1, .data = &one};
     ok(npz_writer_add(&w, name, &a, NULL) == E_TOO_LARGE && npz_writer_add(&w, "", &a, NULL) == E_TOO_LARGE, "names");
     ok(npz_writer_add(&w, name + 1, &a, NULL) == 0, "the longest name");
-    struct array large = {DT_FLOAT32, {1, {1ll << 30}}, 1ull << 30, &one};
+    struct array large = {.type = DT_FLOAT32, .shape = {1, {1ll << 30}}, .count = 1ull << 30, .data = &one};
     ok(npz_writer_add(&w, "b", &large, NULL) == E_TOO_LARGE, "4 GiB are too much");
     npz_writer_fini(&w);
     text_free(&out);

@@ -79,6 +79,8 @@ static struct graph *clone(const struct graph *from) {
     struct graph *out = NULL;
     struct err e = {0};
     ok(!graph_clone(&out, from, &e) && !graph_finish(out, &e), "%s", e.text);
+    for (int v = 0; v < out->n_values; v++) /* tests write to it */
+        if (out->values[v].constant) ok(!array_own(out->values[v].constant, &e), "%s", e.text);
     return out;
 }
 

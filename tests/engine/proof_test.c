@@ -42,7 +42,7 @@ static void split(struct graph *to, int index) {
     struct node *n = &to->nodes[index];
     struct array *first = to->values[n->inputs[1]].constant, *second = NULL;
     int out = n->outputs[0], in[3] = {n->inputs[0]}, half[2], added;
-    array_clone(&second, first, NULL);
+    array_clone(&second, first, NULL), array_own(second, NULL);
     for (size_t i = 0; i < first->count; i++) ((float *)(random_u64(&r) & 1 ? first : second)->data)[i] = 0;
     graph_add_constant_take(&in[1], to, NULL, second, NULL);
     graph_add_value(&half[0], to, NULL, "half", NULL), graph_add_value(&half[1], to, NULL, "half", NULL);
@@ -353,6 +353,7 @@ static struct graph *with_weights_of(struct graph *to, const struct graph *from)
         array_free(to->values[v].constant);
         to->values[v].constant = NULL;
         array_clone(&to->values[v].constant, from->values[u].constant, NULL);
+        array_own(to->values[v].constant, NULL);
     }
     return to;
 }

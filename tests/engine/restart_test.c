@@ -440,9 +440,12 @@ static void yardstick(const struct graph *parent, const struct course *own) {
     struct graph *other;
     struct err e = {0};
     graph_clone(&other, parent, &e);
-    for (int v = 0; v < other->n_values; v++)
-        for (size_t i = 0; other->values[v].trainable && i < other->values[v].constant->count; i++)
+    for (int v = 0; v < other->n_values; v++) {
+        if (!other->values[v].trainable) continue;
+        array_own(other->values[v].constant, &e);
+        for (size_t i = 0; i < other->values[v].constant->count; i++)
             ((float *)other->values[v].constant->data)[i] *= 1 + (i % 2 ? 1e-6f : -1e-6f);
+    }
     struct gap gap = go_on(other, own, true, AFTER);
     printf("# the parent with weights that differ by 1e-6: +%.4f %% -%.4f %%\n", 100 * gap.above, 100 * gap.below);
     graph_free(other);

@@ -246,9 +246,11 @@ static int write_some(struct text *out, struct err *e) {
     static float floats[] = {1, 2, 3};
     static uint16_t halves[] = {0x3c00};
     static double wide[] = {4, 5};
-    const struct array half = {DT_FLOAT16, {1, {1}}, 1, halves}, f = {DT_FLOAT32, {2, {3, 1}}, 3, floats};
-    const struct array d = {DT_FLOAT64, {1, {2}}, 2, wide}, scalar = {DT_FLOAT32, {0, {0}}, 1, floats + 2};
-    const struct array none = {DT_FLOAT32, {2, {0, 7}}, 0, floats};
+    const struct array half = {.type = DT_FLOAT16, .shape = {1, {1}}, .count = 1, .data = halves},
+                       f = {.type = DT_FLOAT32, .shape = {2, {3, 1}}, .count = 3, .data = floats};
+    const struct array d = {.type = DT_FLOAT64, .shape = {1, {2}}, .count = 2, .data = wide},
+                       scalar = {.type = DT_FLOAT32, .shape = {0, {0}}, .count = 1, .data = floats + 2};
+    const struct array none = {.type = DT_FLOAT32, .shape = {2, {0, 7}}, .count = 0, .data = floats};
     const struct safetensors_tensor tensors[] = {
         {"half", &half}, {"a \"name\"", &f}, {"none", &none}, {"wide", &d}, {"scalar", &scalar}};
     return safetensors_write(byte_sink_text(out), tensors, 5, e);
@@ -276,7 +278,7 @@ TEST(what_is_written_reads_back) {
 
 TEST(names_and_numbers_are_checked_on_writing) {
     float one = 1;
-    const struct array a = {DT_FLOAT32, {0, {0}}, 1, &one};
+    const struct array a = {.type = DT_FLOAT32, .shape = {0, {0}}, .count = 1, .data = &one};
     struct safetensors_tensor t = {"__metadata__", &a};
     struct err e = {0};
     struct text out;

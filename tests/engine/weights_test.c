@@ -197,8 +197,10 @@ TEST(what_does_not_fit_is_refused_with_names_and_shapes) {
     static float f[6];
     static double d[6];
     static uint16_t h[6];
-    struct array a = {DT_FLOAT32, {1, {1}}, 1, f}, square = {DT_FLOAT32, {2, {3, 2}}, 6, f};
-    struct array doubles = {DT_FLOAT64, {1, {1}}, 1, d}, brain = {DT_BFLOAT16, {1, {1}}, 1, h};
+    struct array a = {.type = DT_FLOAT32, .shape = {1, {1}}, .count = 1, .data = f},
+                 square = {.type = DT_FLOAT32, .shape = {2, {3, 2}}, .count = 6, .data = f};
+    struct array doubles = {.type = DT_FLOAT64, .shape = {1, {1}}, .count = 1, .data = d},
+                 brain = {.type = DT_BFLOAT16, .shape = {1, {1}}, .count = 1, .data = h};
     refuses("w1", &square, "tensor 'w1': its shape is [3,2]; the network has [2,3] there");
     refuses("b1", &a, "tensor 'b1': its shape is [1]; the network has [3] there");
     refuses("w_1", &a, "tensor 'w_1': the network has no weight of this name; did you mean 'w1'?");
