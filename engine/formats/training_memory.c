@@ -9,18 +9,27 @@
 #include "base/memory.h"
 #include "engine/formats/safetensors.h"
 #include "engine/nn/optimizer.h"
+#include "engine/nn/origin.h"
 
 #define FORMAT "retort training 1"
 #define NAME_SIZE (GRAPH_MAX_NAME + 16)
 #define MOST_STEPS ((uint64_t)1 << 53)
 
 /* What may be kept of a value. */
-enum { SLOTS = VALUE_MEMORIES + 2 };
-static const char *const suffixes[SLOTS] = {"/0", "/1", "/share.0", "/share.1"};
+enum { ORIGIN = VALUE_MEMORIES + 2, SLOTS = ORIGIN + ORIGIN_PARTS };
+static const char *const suffixes[SLOTS] = {
+    "/0",           "/1",        "/share.0",        "/share.1",        "/origin",
+    "/origin.0",    "/origin.1", "/origin.share.0", "/origin.share.1", "/origin.map.0",
+    "/origin.map.1"};
+
+/* How many there are of a value. */
+static int slots_in(const struct value *v) {
+    return v->origin ? SLOTS : ORIGIN;
+}
 
 static struct array **slot_of(struct value *v, int slot) {
-    struct array **const slots[SLOTS] = {&v->memory[0], &v->memory[1], &v->share[0], &v->share[1]};
-    return slots[slot];
+    struct array **const slots[ORIGIN] = {&v->memory[0], &v->memory[1], &v->share[0], &v->share[1]};
+    return slot < ORIGIN ? slots[slot] : &v->origin->part[slot - ORIGIN];
 }
 
 /* ---- out ---- */
@@ -34,7 +43,7 @@ struct listing {
 static size_t count_kept(const struct graph *g) {
     size_t n = 0;
     for (int i = 0; i < g->n_values; i++)
-        for (int s = 0; s < SLOTS; s++) n += *slot_of(&g->values[i], s) != NULL;
+        for (int s = 0; s < slots_in(&g->values[i]); s++) n += *slot_of(&g->values[i], s) != NULL;
     return n;
 }
 
@@ -47,7 +56,7 @@ static int list_kept(struct listing *l, const struct graph *g, struct err *e) {
     l->names = mem_calloc(room, sizeof *l->names);
     if (!l->tensors || !l->names) return err_memory(e, room * NAME_SIZE);
     for (int i = 0; i < g->n_values; i++)
-        for (int s = 0; s < SLOTS; s++) {
+        for (int s = 0; s < slots_in(&g->values[i]); s++) {
             const struct array *a = *slot_of(&g->values[i], s);
             if (!a) continue;
             text_print(l->names[l->n], NAME_SIZE, "%s%s", g->values[i].name, suffixes[s]);
@@ -145,7 +154,27 @@ static bool find_place(struct training_memory_reader *r, const char *name) {
     return false;
 }
 
+/* Which copy a slot is for, negative when it is for something else. */
+static int copy_of(int slot) {
+    int copy = slot < ORIGIN ? slot : slot - ORIGIN - ORIGIN_MEMORY;
+    return copy < VALUE_MEMORIES ? copy : -1;
+}
+
+static bool is_share(int slot) {
+    int d = slot < ORIGIN ? slot - VALUE_MEMORIES : slot - ORIGIN - ORIGIN_SHARE;
+    return d == 0 || d == 1;
+}
+
+/* Whether the parts of an origin fit together is seen when all are there; what takes memory before must be bounded. */
+static int check_size(const struct training_memory_reader *r, const struct shape *found, struct err *e) {
+    size_t most = r->slot < ORIGIN + ORIGIN_MAP ? r->g->values[r->value].constant->count : ORIGIN_MAP_MOST;
+    double n = found->rank < 1 || found->rank > 4 ? NAN : 1;
+    for (int d = 0; d < found->rank; d++) n *= (double)found->dim[d];
+    return n >= 1 && n <= (double)most ? 0 : err_set(e, E_INVALID, "it has not from 1 to %zu elements", most);
+}
+
 static int check_shape(const struct training_memory_reader *r, const struct shape *found, struct err *e) {
+    if (r->slot >= ORIGIN) return check_size(r, found, e);
     struct shape wanted = r->g->values[r->value].constant->shape;
     if (r->slot >= VALUE_MEMORIES) {
         int d = r->slot - VALUE_MEMORIES;
@@ -164,9 +193,9 @@ static int begin_array(void *context, const char *name, enum dtype type, const s
     if (status) return status;
     if (!find_place(r, name)) return err_set(e, E_INVALID, "the network has no such parameter");
     const struct optimizer_rule *rule = &optimizer_table[r->training.rule];
-    if (r->slot < VALUE_MEMORIES && r->slot >= rule->copies)
+    if (copy_of(r->slot) >= rule->copies)
         return err_set(e, E_INVALID, "%s keeps %d of each parameter", rule->name, rule->copies);
-    if (type != DT_FLOAT32 && (type != DT_FLOAT64 || r->slot >= VALUE_MEMORIES))
+    if (type != DT_FLOAT32 && (type != DT_FLOAT64 || is_share(r->slot)))
         return err_set(e, E_INVALID, "its elements are %s", dtype_name(type));
     status = check_shape(r, shape, e);
     r->filled = 0;
@@ -184,15 +213,19 @@ static int take_bytes(void *context, const void *bytes, size_t size, struct err 
 static int end_array(void *context, struct err *e) {
     struct training_memory_reader *r = context;
     const struct array *a = r->array;
-    bool share = r->slot >= VALUE_MEMORIES;
-    bool squares = !share && optimizer_table[r->training.rule].powers[r->slot] == 2;
+    bool share = is_share(r->slot);
+    int copy = copy_of(r->slot);
+    bool squares = copy >= 0 && optimizer_table[r->training.rule].powers[copy] == 2;
     for (size_t i = 0; i < a->count; i++) {
         double x;
         array_to_double(&x, a, i, 1);
         if (!isfinite(x) || (share && (x == 0 || fabs(x) > 1)) || (squares && x < 0))
             return err_set(e, E_INVALID, "element %zu is %g, which no training leaves behind", i, x);
     }
-    *slot_of(&r->g->values[r->value], r->slot) = r->array;
+    struct value *v = &r->g->values[r->value];
+    if (r->slot >= ORIGIN && !v->origin) v->origin = mem_calloc(1, sizeof *v->origin);
+    if (r->slot >= ORIGIN && !v->origin) return err_memory(e, sizeof *v->origin);
+    *slot_of(v, r->slot) = r->array;
     r->array = NULL;
     return 0;
 }
@@ -227,6 +260,10 @@ int training_memory_reader_feed(struct training_memory_reader *r, const void *by
 int training_memory_reader_finish(struct training_memory_reader *r, struct err *e) {
     int status = safetensors_reader_finish(r->file, e);
     if (!status && r->training.rule < 0) status = read_notes(r, e);
+    for (int v = 0; v < r->g->n_values && !status; v++) {
+        struct frame unused;
+        if (r->g->values[v].origin) status = frame_init(&unused, &r->g->values[v], e);
+    }
     if (!status) r->g->training = r->training;
     return status;
 }

@@ -13,14 +13,17 @@
 /* Whether the graph was trained by that rule and has kept something of it. */
 bool carry_finds(const struct graph *g, int rule);
 
+/* Bytes that an optimizer takes for the origins of parameters, beside what it takes for these. */
+size_t carry_beside(const struct graph *g, const struct optimizer_rule *rule);
+
 /* Moves what the graph keeps into an optimizer of its rule for the parameters of a training network. Parameters of which
  * nothing is kept start at zeros, and are new when surgery has changed the graph, as are single zeros among the others;
- * the shares stay in the graph. E_INVALID: something kept has another size than its parameter; then the
+ * the shares stay in the graph, and so do maps. E_INVALID: something kept has another size than its parameter; then the
  * graph keeps nothing. */
 int carry_in(struct optimizer *o, const struct net *n, struct graph *g, struct err *e);
 
-/* Copies it back, for the parameters of `list`; rate and peak: see struct graph_training. Shares that still count stay, and
- * what is new then stays new. */
+/* Copies it back, for the parameters of `list`; rate and peak: see struct graph_training. Shares and origins that still count stay,
+ * and what is new then stays new. */
 int carry_out(struct graph *g, const struct optimizer *o, const struct net_parameter *list, int n, double rate,
               double peak, struct err *e);
 

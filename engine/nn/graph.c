@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "engine/nn/op.h"
+#include "engine/nn/origin.h"
 
 int graph_new(struct graph **out, const char *name, int opset, struct err *e) {
     struct graph *g = mem_calloc(1, sizeof *g);
@@ -37,7 +38,7 @@ static void node_fini(struct node *n) {
     mem_free(n->attributes);
 }
 
-static void forget(struct value *v) {
+void value_forget_training(struct value *v) {
     for (int i = 0; i < VALUE_MEMORIES; i++) {
         array_free(v->memory[i]);
         v->memory[i] = NULL;
@@ -46,17 +47,19 @@ static void forget(struct value *v) {
         array_free(v->share[d]);
         v->share[d] = NULL;
     }
+    origin_free(v->origin);
+    v->origin = NULL;
 }
 
 void graph_forget_training(struct graph *g) {
-    for (int i = 0; i < g->n_values; i++) forget(&g->values[i]);
+    for (int i = 0; i < g->n_values; i++) value_forget_training(&g->values[i]);
     g->training = (struct graph_training){.rule = -1};
 }
 
 void graph_replace_constant_take(struct graph *g, int value, struct array *constant) {
     struct value *v = &g->values[value];
     array_free(v->constant);
-    forget(v);
+    value_forget_training(v);
     v->constant = constant;
     v->type = constant->type;
     v->shape = constant->shape;
@@ -67,7 +70,7 @@ void graph_free(struct graph *g) {
     for (int i = 0; i < g->n_values; i++) {
         mem_free(g->values[i].name);
         array_free(g->values[i].constant);
-        forget(&g->values[i]);
+        value_forget_training(&g->values[i]);
     }
     for (int i = 0; i < g->n_nodes; i++) node_fini(&g->nodes[i]);
     names_free(&g->value_names);
@@ -325,6 +328,7 @@ static int clone_values(struct graph *to, const struct graph *g, struct err *e) 
             if (v->memory[k]) status = array_clone(&to->values[index].memory[k], v->memory[k], e);
         for (int d = 0; d < 2 && !status; d++)
             if (v->share[d]) status = array_clone(&to->values[index].share[d], v->share[d], e);
+        if (!status && v->origin) status = origin_clone(&to->values[index].origin, v->origin, e);
         if (status) return status;
         to->values[index].type = v->type;
         to->values[index].shape = v->shape;

@@ -27,6 +27,7 @@
 #define VALUE_NONE (-1) /* an optional input or output that is left out */
 
 struct op;
+struct origin;
 
 enum attribute_type {
     ATTRIBUTE_INT,
@@ -64,6 +65,8 @@ struct value {
      * the one it is a copy of; below 0 along a dimension that reads channels. NULL: 1. Optimizers undo with it what
      * copies do to a step, see optimizer_take_pace. */
     struct array *share[2];
+    struct origin
+        *origin; /* owned, for as long; the parameter whose training this one carries on: engine/nn/origin.h */
 };
 
 struct node {
@@ -167,8 +170,11 @@ int graph_finish(struct graph *g, struct err *e);
  * of the old ones is forgotten. */
 void graph_replace_constant_take(struct graph *g, int value, struct array *constant);
 
-/* Forgets how the parameters were trained: what optimizers keep of them, shares, and graph.training. */
+/* Forgets how the parameters were trained: what optimizers keep of them, shares, origins, and graph.training. */
 void graph_forget_training(struct graph *g);
+
+/* The same of one value. */
+void value_forget_training(struct value *v);
 
 /* Takes nodes out: those with drop[index] set. Their outputs have no producer afterwards. */
 int graph_drop_nodes(struct graph *g, const bool *drop, struct err *e);

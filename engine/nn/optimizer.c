@@ -139,6 +139,12 @@ void optimizer_fini(struct optimizer *o) {
     mem_free_aligned(o->state);
     mem_free_aligned(o->pace);
     mem_free(o->partial);
+    if (o->origins) {
+        optimizer_fini(&o->origins->own);
+        mem_free_aligned(o->origins->weights);
+        mem_free(o->origins->carriers);
+        mem_free(o->origins);
+    }
     *o = (struct optimizer){0};
 }
 
@@ -149,6 +155,23 @@ int optimizer_take_pace(struct optimizer *o, struct err *e) {
     o->pace = mem_alloc_aligned(bytes);
     if (!o->pace) return err_memory(e, bytes);
     for (size_t i = 0; i < count; i++) o->pace[i] = 1;
+    return 0;
+}
+
+int optimizer_take_origins(struct optimizer *o, size_t n, int n_carriers, size_t scratch, struct err *e) {
+    struct optimizer_origins *q = o->origins = mem_calloc(1, sizeof *q);
+    size_t count = 3 * n + scratch;
+    if (!q) return err_memory(e, sizeof *q);
+    int status = optimizer_init(&q->own, o->rule, n, o->momentum, o->weight_decay, e);
+    if (!status) status = optimizer_take_pace(&q->own, e);
+    if (status) return status;
+    q->weights = mem_alloc_aligned(count * sizeof(real));
+    q->carriers = mem_calloc((size_t)n_carriers, sizeof *q->carriers);
+    if (!q->weights || !q->carriers) return err_memory(e, count * sizeof(real));
+    q->gradients = q->weights + n;
+    q->before = q->gradients + n;
+    q->scratch = q->before + n;
+    q->n_carriers = n_carriers;
     return 0;
 }
 
@@ -206,11 +229,32 @@ static void update_block(void *context, int unit, int thread) {
                     o->pace ? o->pace + o->n + start : NULL, block_size(o, unit));
 }
 
-static double gradient_norm(struct step *s, struct crew *crew, int blocks) {
-    crew_run(crew, measure_block, s, blocks);
+static int blocks_of(const struct step *s) {
+    return (int)((s->optimizer->n + OPTIMIZER_BLOCK - 1) / OPTIMIZER_BLOCK);
+}
+
+/* Of the gradient. */
+static double squares(struct step *s, struct crew *crew) {
+    crew_run(crew, measure_block, s, blocks_of(s));
     double sum = 0;
-    for (int i = 0; i < blocks; i++) sum += s->optimizer->partial[i];
-    return sqrt(sum);
+    for (int i = 0; i < blocks_of(s); i++) sum += s->optimizer->partial[i];
+    return sum;
+}
+
+static void pull(const struct optimizer_origins *q, const real *gradients) {
+    memcpy(q->before, q->weights, q->own.n * sizeof *q->before);
+    for (int i = 0; i < q->n_carriers; i++) {
+        const struct optimizer_carrier *c = &q->carriers[i];
+        frame_pull(q->gradients + c->from, gradients + c->at, &c->frame, q->scratch);
+    }
+}
+
+static void push(const struct optimizer_origins *q, real *parameters) {
+    for (size_t i = 0; i < q->own.n; i++) q->before[i] = q->weights[i] - q->before[i];
+    for (int i = 0; i < q->n_carriers; i++) {
+        const struct optimizer_carrier *c = &q->carriers[i];
+        frame_push(parameters + c->at, q->before + c->from, &c->frame, q->scratch);
+    }
 }
 
 /* How far pace and tilt have gone to 1 after so many steps. */
@@ -238,23 +282,33 @@ static struct optimizer_update prepare_update(const struct optimizer *o, double 
 double optimizer_step(struct optimizer *o, struct crew *crew, real *parameters, const real *gradients, double rate,
                       double clip_norm) {
     if (o->n == 0) return 0;
-    int blocks = (int)((o->n + OPTIMIZER_BLOCK - 1) / OPTIMIZER_BLOCK);
+    struct optimizer_origins *q = optimizer_is_young(o) ? o->origins : NULL;
     struct step s = {.optimizer = o,
                      .parameters = parameters,
                      .gradients = gradients,
                      .grown = grown_after(o->steps + 1 - o->since)};
+    struct step of_origins = {.optimizer = q ? &q->own : NULL, .grown = s.grown};
     double norm = 0, scale = 1;
+    if (q) {
+        of_origins.parameters = q->weights;
+        of_origins.gradients = q->gradients;
+        pull(q, gradients);
+    }
     if (!optimizer_is_young(o)) {
         mem_free_aligned(o->pace);
         o->pace = NULL;
     }
     if (clip_norm > 0) {
-        norm = gradient_norm(&s, crew, blocks);
+        norm = sqrt(squares(&s, crew) + (q ? (1 - s.grown) * squares(&of_origins, crew) : 0));
         if (!isfinite(norm)) return norm;
         scale = fmin(1, clip_norm / (norm + 1e-6));
     }
     o->steps++;
     s.update = prepare_update(o, rate, scale, s.grown);
-    crew_run(crew, update_block, &s, blocks);
+    crew_run(crew, update_block, &s, blocks_of(&s));
+    if (!q) return norm;
+    of_origins.update = prepare_update(o, rate * (1 - s.grown), scale, s.grown);
+    crew_run(crew, update_block, &of_origins, blocks_of(&of_origins));
+    push(q, parameters);
     return norm;
 }

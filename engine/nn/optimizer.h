@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "engine/kernels/crew.h"
 #include "engine/kernels/real.h"
+#include "engine/nn/origin.h"
 
 #define OPTIMIZER_BLOCK 16384 /* elements of one unit of work */
 #define OPTIMIZER_MAX_COPIES 2
@@ -53,12 +54,25 @@ extern const struct optimizer_rule optimizer_table[]; /* ended by name NULL */
 struct optimizer {
     const struct optimizer_rule *rule;
     double momentum, smoothing, epsilon, weight_decay;
-    size_t n;        /* parameters */
-    real *state;     /* [copies][n] */
-    double *partial; /* sums of squares, one per block */
-    uint64_t steps;  /* taken so far */
-    real *pace;      /* [2 n], NULL: none; see optimizer_take_pace */
-    uint64_t since;  /* steps that had been taken when it got the pace */
+    size_t n;                          /* parameters */
+    real *state;                       /* [copies][n] */
+    double *partial;                   /* sums of squares, one per block */
+    uint64_t steps;                    /* taken so far */
+    real *pace;                        /* [2 n], NULL: none; see optimizer_take_pace */
+    uint64_t since;                    /* steps that had been taken when it got the pace */
+    struct optimizer_origins *origins; /* owned, NULL: none; see optimizer_take_origins */
+};
+
+/* Parameters that are none of the network's any more, and whose training others carry on: engine/nn/origin.h. */
+struct optimizer_origins {
+    struct optimizer own;               /* of these n */
+    real *weights, *gradients, *before; /* [n] each; before the step */
+    real *scratch;
+    struct optimizer_carrier {
+        size_t at, from; /* first element, of the optimizer's parameters and of these */
+        struct frame frame;
+    } * carriers;
+    int n_carriers;
 };
 
 /* State for n parameters. `momentum` NaN takes the rule's standard. Free with optimizer_fini. */
@@ -78,6 +92,10 @@ void optimizer_fini(struct optimizer *o);
  * parameters are equal. Those that are new have the pace 0: they stand still at first and do not count in the norm, while
  * the rule's means are gathered, and Adam corrects their means by the steps since they are there. */
 int optimizer_take_pace(struct optimizer *o, struct err *e);
+
+/* Gives it room for n origins' elements, all zeros, and as many carriers, to be filled in by the caller. Their step has the
+ * rate's part that the carriers' own steps, new parameters as they are, do not have yet. */
+int optimizer_take_origins(struct optimizer *o, size_t n, int n_carriers, size_t scratch, struct err *e);
 
 /* Whether the paces still count. When not, the next step gives them back. */
 bool optimizer_is_young(const struct optimizer *o);

@@ -50,6 +50,7 @@ struct trainer {
     size_t batch, classes;
     int64_t steps, steps_per_epoch, window;
     size_t needed, taken; /* bytes; see struct train_result */
+    size_t origins;       /* bytes of them; see carry.h */
     struct progress now;
 
     uint32_t *order;            /* [train.n]: this epoch's permutation */
@@ -161,7 +162,8 @@ static int open_optimizer(struct trainer *t, struct graph *g, struct err *e) {
     if (t->task->go_on && !found)
         say(t, "the network keeps nothing of an earlier training with %s: the optimizer starts fresh", rule->name);
     if (!found) graph_forget_training(g);
-    int status = count_bytes(t, n * copies * sizeof(real), e);
+    t->origins = carry_beside(g, rule);
+    int status = count_bytes(t, n * copies * sizeof(real) + t->origins, e);
     if (!status) status = optimizer_init(&t->optimizer, rule, n, t->spec->momentum, t->spec->weight_decay, e);
     if (status || !found) return status;
     status = carry_in(&t->optimizer, t->net, g, e);
@@ -218,7 +220,7 @@ static void say_memory(struct trainer *t) {
     const struct optimizer_rule *rule = t->optimizer.rule;
     size_t best = t->best ? net_parameter_count(t->net) * sizeof(real) : 0;
     size_t pace = t->optimizer.pace ? 2 * t->optimizer.n * sizeof(real) : 0;
-    size_t parameters = m.parameters + optimizer_state_count(&t->optimizer) * sizeof(real) + pace + best;
+    size_t parameters = m.parameters + optimizer_state_count(&t->optimizer) * sizeof(real) + pace + best + t->origins;
     t->needed = parameters + m.live;
     say(t, "memory: needs %s for parameters (%d copies with %s%s) and %s for live activations, takes %s",
         amount_of(parameters).text, 2 + rule->copies + (pace ? 2 : 0) + (best > 0), rule->name,
@@ -242,7 +244,7 @@ static int trainer_init(struct trainer *t, struct graph *g, struct err *e) {
 
 /* ---- checkpoints ---- */
 
-enum { PARTS = 4 };
+enum { PARTS = 6 };
 
 static void list_parts(struct checkpoint_part parts[PARTS], struct trainer *t) {
     size_t parameters = net_parameter_count(t->net) * sizeof(real);
@@ -250,6 +252,9 @@ static void list_parts(struct checkpoint_part parts[PARTS], struct trainer *t) {
     parts[1] = (struct checkpoint_part){net_parameters(t->net), parameters};
     parts[2] = (struct checkpoint_part){t->optimizer.state, optimizer_state_count(&t->optimizer) * sizeof(real)};
     parts[3] = (struct checkpoint_part){t->best, t->best ? parameters : 0};
+    const struct optimizer_origins *q = t->optimizer.origins;
+    parts[4] = (struct checkpoint_part){q ? q->weights : NULL, q ? q->own.n * sizeof(real) : 0};
+    parts[5] = (struct checkpoint_part){q ? q->own.state : NULL, q ? optimizer_state_count(&q->own) * sizeof(real) : 0};
 }
 
 static int save_checkpoint(struct trainer *t, struct err *e) {

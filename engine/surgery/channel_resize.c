@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "engine/nn/op.h"
 #include "engine/nn/optimizer.h"
+#include "engine/nn/origin.h"
 #include "engine/surgery/channels.h"
 
 /* Where the elements along one dimension of a constant come from. */
@@ -338,10 +339,77 @@ static int make_shares(struct array *share[2], const struct value *v, const stru
     return status;
 }
 
+/* ---- origins ---- */
+
+static int gather_in_place(struct array **slot, const struct graph *g, const struct channels *c,
+                           const struct channel_axis *const axes[2], const struct channel_map *maps, int power,
+                           struct err *e) {
+    struct array *fresh = NULL;
+    int status = *slot ? gather_along(&fresh, *slot, g, c, axes, maps, power, e) : 0;
+    if (!fresh) return status;
+    array_free(*slot);
+    *slot = fresh;
+    return status;
+}
+
+/* A map [1][from][to] to other channels along its dimension. A copy of a carrier's channel changes by its share of what
+ * the channel changed by, just as the carrier itself is gathered. */
+static int resize_map(struct array *map, const struct graph *g, const struct channels *c,
+                      const struct channel_axis *axis, const struct channel_map *maps, int64_t channels,
+                      struct err *e) {
+    const struct channel_axis *axes[2] = {NULL, axis};
+    int64_t from = map->shape.dim[1], each = map->shape.dim[2] / channels;
+    struct array *fresh = NULL;
+    map->shape = (struct shape){.rank = 3, .dim = {from, channels, each}};
+    int status = gather_along(&fresh, map, g, c, axes, maps, THE_CONSTANT, e);
+    if (!fresh) return status;
+    fresh->shape = (struct shape){.rank = 3, .dim = {1, from, fresh->shape.dim[1] * each}};
+    struct array swap = *map;
+    *map = *fresh;
+    *fresh = swap;
+    array_free(fresh);
+    return 0;
+}
+
+/* The origin of a value whose channels change: along dimensions without a map it changes alike. NULL where that cannot be
+ * said of the groups of a map; a map of one group per channel goes with the channels. */
+static int resize_origin(struct origin **out, const struct value *v, const struct graph *g, const struct channels *c,
+                         const struct channel_axis *const axes[2], const struct channel_map *maps, struct err *e) {
+    struct array *const *map = &v->origin->part[ORIGIN_MAP];
+    bool each = map[0] && map[0]->shape.dim[0] == v->constant->shape.dim[0] && map[0]->shape.dim[1] == 1;
+    const struct channel_axis *own[2] = {map[0] && !each ? NULL : axes[0], map[1] ? NULL : axes[1]};
+    *out = NULL;
+    for (int d = 0; d < 2; d++)
+        if (map[d] && map[d]->shape.dim[0] > 1 && !(each && d == 0)) return 0;
+    int status = origin_clone(out, v->origin, e);
+    for (int k = 0; k < ORIGIN_SHARE && !status; k++)
+        status = gather_in_place(&(*out)->part[k], g, c, own, maps,
+                                 k < ORIGIN_MEMORY ? THE_CONSTANT : powers_of(g)[k - ORIGIN_MEMORY], e);
+    for (int d = 0; d < 2 && !status; d++) {
+        struct array **share = &(*out)->part[ORIGIN_SHARE + d], *old = *share;
+        if (!axes[d] || !list_changes(c, axes[d]->list, maps)) continue;
+        if (own[d]) {
+            *share = NULL;
+            status = make_share(share, old, g, c, axes[d], maps, e);
+            array_free(old);
+        }
+        if (!status && each && d == 0)
+            status = gather_in_place(&(*out)->part[ORIGIN_MAP], g, c, (const struct channel_axis *[]){axes[0], NULL},
+                                     maps, THE_CONSTANT, e);
+        if (!status && !own[d])
+            status = resize_map((*out)->part[ORIGIN_MAP + d], g, c, axes[d], maps, v->constant->shape.dim[d], e);
+    }
+    if (!status) return 0;
+    origin_free(*out);
+    *out = NULL;
+    return status;
+}
+
 static int resize_constant(struct graph *copy, const struct channels *c, int value,
                            const struct channel_axis *const axes[2], const struct channel_map *maps, struct err *e) {
     struct value *v = &copy->values[value];
     struct array *fresh = NULL, *memory[VALUE_MEMORIES] = {0}, *share[2] = {0};
+    struct origin *origin = NULL;
     if (!dtype_is_real(v->constant->type))
         return err_set(e, E_UNSUPPORTED, "constant '%s' of type %s has a channel axis", v->name,
                        dtype_name(v->constant->type));
@@ -349,8 +417,10 @@ static int resize_constant(struct graph *copy, const struct channels *c, int val
     for (int k = 0; k < VALUE_MEMORIES && !status && fresh; k++)
         if (v->memory[k]) status = gather_along(&memory[k], v->memory[k], copy, c, axes, maps, powers_of(copy)[k], e);
     if (!status && fresh) status = make_shares(share, v, copy, c, axes, maps, e);
+    if (!status && fresh && v->origin) status = resize_origin(&origin, v, copy, c, axes, maps, e);
     if (!status && fresh) {
         graph_replace_constant_take(copy, value, fresh);
+        v->origin = origin;
         memcpy(v->memory, memory, sizeof memory);
         memcpy(v->share, share, sizeof share);
         return 0;

@@ -183,7 +183,9 @@ const struct morph_kind morph_fold = {
     .summary = "fewer layers and channels that compute the same: linear ones are merged, superfluous ones dropped",
     .takes = "",
     .modes = "exact norm chain branches identical",
-    .training = "folded statistics are fixed: they no longer follow the batch",
+    .training =
+        "folded normalisations are fixed: statistics, scale and shift; training goes on as the parent's with them "
+        "frozen, and of merged layers and channels it starts anew",
     .samples = samples,
     .can = fold_can,
     .apply = fold_apply,

@@ -9,6 +9,7 @@
 
 #include "base/memory.h"
 #include "engine/nn/op.h"
+#include "engine/nn/origin.h"
 #include "engine/surgery/fold.h"
 
 enum direction { BACKWARD, FORWARD, SCALE_ONLY };
@@ -145,6 +146,55 @@ static int leave_rest(struct folding *f, const struct affine *a, int layer, stru
     return 0;
 }
 
+/* ---- training that goes on ---- */
+
+/* Scaled weights and bias follow the old ones, W' = s W: see engine/nn/origin.h. Not so when the shift goes into the layer
+ * behind: that would make the bias follow the weights as well. */
+struct followed {
+    int value[2]; /* weights, bias; VALUE_NONE */
+    struct origin *origin[2];
+};
+
+static int take_followed(struct followed *t, struct graph *g, const struct plan *p, struct err *e) {
+    const struct node *n = &g->nodes[p->layer];
+    bool plain = node_real(n, "alpha", 1) == 1 && node_real(n, "beta", 1) == 1 && !is_op(g, p->layer, "ConvTranspose");
+    bool back = p->direction == BACKWARD, follows = plain && (p->direction != FORWARD || !has_shift(&p->a));
+    *t = (struct followed){.value = {n->inputs[1], back && n->n_inputs > 2 ? n->inputs[2] : VALUE_NONE}};
+    int status = follows ? origin_begin(&t->origin[0], g, t->value[0], e) : 0;
+    if (!status && follows && t->value[1] != VALUE_NONE) status = origin_begin(&t->origin[1], g, t->value[1], e);
+    return status;
+}
+
+/* [channels,1,1] along dimension 0; [groups,in,in] with the scales on the diagonals along dimension 1. */
+static int scale_map(struct array **out, const struct affine *a, int dim, int64_t groups, struct err *e) {
+    int64_t in = a->channels / groups;
+    struct shape shape = {.rank = 3, .dim = {dim ? groups : a->channels, dim ? in : 1, dim ? in : 1}};
+    int status = array_new(out, DT_FLOAT32, &shape, e);
+    for (int64_t c = 0; c < a->channels && !status; c++)
+        ((float *)(*out)->data)[dim ? (c / in * in + c % in) * in + c % in : c] = (float)a->scale[c];
+    return status;
+}
+
+static int give_followed(struct followed *t, struct graph *g, const struct plan *p, const struct linear *l,
+                         struct err *e) {
+    bool by_columns = l->kind == LINEAR_DENSE && !node_int(&g->nodes[p->layer], "transB", 0);
+    int status = 0;
+    for (int k = 0; k < 2 && !status; k++) {
+        struct array *map = NULL;
+        int dim = k ? 0 : (p->direction != BACKWARD) != by_columns;
+        if (!t->origin[k]) continue;
+        status = scale_map(&map, &p->a, dim, p->direction == BACKWARD ? 1 : l->groups, e);
+        if (status) break;
+        status = origin_end(g, t->value[k], t->origin[k], dim, map, e);
+        t->origin[k] = NULL;
+    }
+    return status;
+}
+
+static void followed_fini(struct followed *t) {
+    for (int k = 0; k < 2; k++) origin_free(t->origin[k]);
+}
+
 static int apply_plan(struct folding *f, const struct plan *p, int node, struct err *e) {
     static const char *const how[] = {
         [BACKWARD] = "into the layer before it",
@@ -159,7 +209,11 @@ static int apply_plan(struct folding *f, const struct plan *p, int node, struct 
         scale_outputs(&l, &p->a);
     else
         scale_inputs(&l, &p->a, p->direction == FORWARD);
-    status = linear_write(g, &l, e);
+    struct followed followed = {{0}, {0}};
+    if (!status) status = take_followed(&followed, g, p, e);
+    if (!status) status = linear_write(g, &l, e);
+    if (!status) status = give_followed(&followed, g, p, &l, e);
+    followed_fini(&followed);
     linear_fini(&l);
     if (status) return status;
     f->norms = f->norms || is_op(g, node, "BatchNormalization");

@@ -246,10 +246,7 @@ int linear_sweep(struct graph *g, struct err *e) {
         if (read[v] || !g->values[v].constant) continue;
         array_free(g->values[v].constant);
         g->values[v].constant = NULL;
-        for (int k = 0; k < VALUE_MEMORIES; k++) {
-            array_free(g->values[v].memory[k]);
-            g->values[v].memory[k] = NULL;
-        }
+        value_forget_training(&g->values[v]);
     }
     mem_free(read);
     return 0;

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "engine/nn/op.h"
+#include "engine/surgery/carrier.h"
 
 static bool is(const struct node *n, const char *op) {
     return strcmp(n->op->name, op) == 0;
@@ -37,6 +38,7 @@ void pieces_of_layer(struct pieces *p, struct graph *g, const struct edit_layer 
         .transposed = l->transposed,
         .bias = l->bias,
         .group = (int)l->group,
+        .kernel = {(int)l->kernel[0], (int)l->kernel[1]},
         .like = activation,
     };
     text_copy(p->stem, sizeof p->stem, n->name);
@@ -128,25 +130,10 @@ static int set_attributes(const struct pieces *p, int node, const struct filter 
     return status || p->group == 1 ? status : graph_set_int(g, node, "group", p->group, e);
 }
 
-/* New weights for the layer. Where it still leads from source to sink, its gradient is what it was, and so is what an
- * optimizer keeps of it. */
-static void replace_weights(struct graph *g, int value, struct array *weights, bool direct) {
-    struct value *v = &g->values[value];
-    struct array *memory[VALUE_MEMORIES] = {0};
-    bool keep = direct && shape_equal(&v->constant->shape, &weights->shape);
-    for (int k = 0; k < VALUE_MEMORIES && keep; k++) {
-        memory[k] = v->memory[k];
-        v->memory[k] = NULL;
-    }
-    graph_replace_constant_take(g, value, weights);
-    memcpy(v->memory, memory, sizeof memory);
-}
-
-/* One edge as a new node, or as the layer. */
-static int put_edge(const struct pieces *p, const struct module *m, const struct module_filters *filters, int edge,
-                    bool old, bool biased, int from, int to, const struct filter_window *w, struct err *e) {
+/* One edge as a new node, or as the layer. *value: its weights. */
+static int put_edge(int *value, const struct pieces *p, const struct module_filters *filters, int edge, bool old,
+                    bool biased, int from, int to, const struct filter_window *w, struct err *e) {
     struct graph *g = p->graph;
-    bool direct = m->edges[edge].from == 0 && m->edges[edge].to == m->n_vertices - 1;
     struct array *weights;
     int in[3] = {from, VALUE_NONE, p->bias}, node = p->node;
     char part[PIECES_PART + 8];
@@ -155,7 +142,7 @@ static int put_edge(const struct pieces *p, const struct module *m, const struct
     if (status) return status;
     if (old) {
         struct node *n = &g->nodes[node];
-        replace_weights(g, n->inputs[1], weights, direct);
+        graph_replace_constant_take(g, n->inputs[1], weights);
         if (!biased && n->n_inputs > 2) n->n_inputs = 2;
         n->outputs[0] = to;
         g->values[to].producer = node;
@@ -166,6 +153,7 @@ static int put_edge(const struct pieces *p, const struct module *m, const struct
             status = edit_add_node(&node, g, op, p->stem, p->parts[edge], in, biased && p->bias != VALUE_NONE ? 3 : 2,
                                    to, e);
     }
+    if (!status) *value = g->nodes[node].inputs[1];
     return status ? status : set_attributes(p, node, &filters[0].filters[edge], w, e);
 }
 
@@ -274,8 +262,8 @@ static int put_sum(const struct pieces *p, const char *part, int *so_far, int mo
     return status;
 }
 
-int pieces_put(const struct pieces *p, const struct module *m, const struct module_filters *filters,
-               const struct filter_window *windows, struct err *e) {
+static int put_all(int weights[MODULE_EDGES], const struct pieces *p, const struct module *m,
+                   const struct module_filters *filters, const struct filter_window *windows, struct err *e) {
     struct graph *g = p->graph;
     struct vertices v;
     int old = choose_old(p, m), biased = choose_biased(m, old), seen[MODULE_VERTICES] = {0};
@@ -289,7 +277,7 @@ int pieces_put(const struct pieces *p, const struct module *m, const struct modu
         if (!status && scales(&by, p, m, filters, k))
             status = put_scale(p, k, by, from, into, e);
         else if (!status)
-            status = put_edge(p, m, filters, k, k == old, k == biased, from, into, &windows[k], e);
+            status = put_edge(&weights[k], p, filters, k, k == old, k == biased, from, into, &windows[k], e);
         if (status || v.n_in[to] == 1) continue;
         if (!seen[to]++)
             sum[to] = into;
@@ -298,6 +286,23 @@ int pieces_put(const struct pieces *p, const struct module *m, const struct modu
                              seen[to] == v.n_in[to] ? v.before[to] : VALUE_NONE, e);
     }
     return status;
+}
+
+int pieces_put(const struct pieces *p, const struct module *m, const struct module_filters *filters,
+               const struct filter_window *windows, struct err *e) {
+    int weights[MODULE_EDGES], old = p->node < 0 ? VALUE_NONE : p->graph->nodes[p->node].inputs[1];
+    struct origin *origin = NULL;
+    struct carrier carrier = {.edge = -1};
+    int status = old == VALUE_NONE ? 0 : origin_begin(&origin, p->graph, old, e);
+    if (!status && origin) status = carrier_find(&carrier, m, filters, p->group, p->kernel, e);
+    if (!status) status = put_all(weights, p, m, filters, windows, e);
+    if (status || carrier.edge < 0) {
+        array_free(carrier.map);
+        origin_free(origin);
+        return status;
+    }
+    int dim = !p->axes && !p->transposed ? !carrier.dim : carrier.dim;
+    return origin_end(p->graph, weights[carrier.edge], origin, dim, carrier.map, e);
 }
 
 /* ---- the depth morph ---- */

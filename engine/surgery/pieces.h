@@ -24,6 +24,7 @@ struct pieces {
     bool transposed;            /* dense weights are [out, in] */
     int bias;                   /* value, added in the sink; VALUE_NONE */
     int group;                  /* parts of a grouped convolution */
+    int kernel[2];              /* of the layer */
     int like;                   /* the node whose activation is used inside; -1: a PRelu */
     char (*parts)[PIECES_PART]; /* names of the module's edges and, after them, of its vertices */
 };

@@ -8,6 +8,7 @@
 
 #include "base/memory.h"
 #include "engine/nn/op.h"
+#include "engine/nn/origin.h"
 #include "engine/surgery/pieces.h"
 
 struct plan {
@@ -71,13 +72,16 @@ static int share_weights(struct array **out, struct array *left, double share, b
     return status;
 }
 
-/* The layer, and as many more beside it as there are branches, which add up to what it made. */
+/* The layer, and as many more beside it as there are branches, which add up to what it made. The layer's branch carries
+ * its training on. */
 static int branch_out(int *branches, struct graph *g, const struct plan *p, const char *stem, struct err *e) {
     struct array *left = NULL, *weights;
+    struct origin *origin = NULL;
     const struct array *a = g->values[p->layer.weights].constant;
     int sink = g->nodes[p->layer.node].outputs[0], input = g->nodes[p->layer.node].inputs[0], so_far, sum, made, in[2];
     int status = array_new(&left, DT_FLOAT64, &a->shape, e);
     if (!status) array_to_double(left->data, a, 0, a->count);
+    if (!status) status = origin_begin(&origin, g, p->layer.weights, e);
     if (!status) status = edit_split_value(&so_far, g, sink, stem, "branch", e);
     branches[0] = p->layer.node;
     for (int64_t k = 0; k < p->parts && !status; k++) {
@@ -85,6 +89,8 @@ static int branch_out(int *branches, struct graph *g, const struct plan *p, cons
         if (status) break;
         if (k == 0) {
             graph_replace_constant_take(g, p->layer.weights, weights);
+            status = origin_end(g, p->layer.weights, origin, 0, NULL, e);
+            origin = NULL;
             continue;
         }
         in[0] = input;
@@ -100,6 +106,7 @@ static int branch_out(int *branches, struct graph *g, const struct plan *p, cons
         so_far = sum;
     }
     array_free(left);
+    origin_free(origin);
     return status;
 }
 

@@ -266,7 +266,9 @@ static int round_child(struct graph *g, const struct graph *parent, struct err *
         status = array_new(&rounded, DT_FLOAT32, &a->shape, e);
         if (status) break;
         array_to_float(rounded->data, a, 0, a->count);
-        graph_replace_constant_take(g, v, rounded);
+        array_free(g->values[v].constant);
+        g->values[v].constant = rounded; /* what an optimizer keeps of it stays */
+        g->values[v].type = rounded->type;
     }
     return status ? status : graph_finish(g, e);
 }

@@ -63,7 +63,8 @@ static int read_pieces(struct graph *g, const char *bytes, size_t size, size_t p
 static bool keeps_nothing(const struct graph *g) {
     bool nothing = g->training.rule == -1;
     for (int v = 0; v < g->n_values; v++)
-        for (int k = 0; k < 2; k++) nothing = nothing && !g->values[v].memory[k] && !g->values[v].share[k];
+        for (int k = 0; k < 2; k++)
+            nothing = nothing && !g->values[v].memory[k] && !g->values[v].share[k] && !g->values[v].origin;
     return nothing;
 }
 
@@ -156,6 +157,13 @@ TEST(what_does_not_fit_is_refused) {
     refuses("bias \"b\"/share.0", &five, 0, good, "which no training leaves behind");
     refuses("bias \"b\"/share.1", &five, 1, good, "its shape is");
     refuses("bias \"b\"/0", &six, 1, good, "its shape is [6]");
+    refuses("bias \"b\"/origin", &five, 1, good, NULL);
+    refuses("bias \"b\"/origin", &six, 1, good, "from 1 to 5 elements");
+    refuses("bias \"b\"/origin", &(struct shape){1, {4}}, 1, good, "does not fit it");
+    refuses("bias \"b\"/origin.0", &five, 1, good, "does not fit it");
+    refuses("bias \"b\"/origin.1", &five, -1, good, "which no training leaves behind");
+    refuses("bias \"b\"/origin.share.0", &five, 2, good, "which no training leaves behind");
+    refuses("bias \"b\"/origin.map.0", &(struct shape){3, {5, 1, 1}}, 1, good, "does not fit it");
     refuses("scale/0", &none, 1, good, NULL);
     refuses("scale/2", &none, 1, good, "no such parameter");
     refuses("/0", &none, 1, good, "no such parameter");

@@ -1,0 +1,228 @@
+/* origin.c - see origin.h. */
+#include "engine/nn/origin.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/kernels/blas.h"
+
+/* ---- origins ---- */
+
+void origin_free(struct origin *o) {
+    for (int i = 0; o && i < ORIGIN_PARTS; i++) array_free(o->part[i]);
+    mem_free(o);
+}
+
+int origin_clone(struct origin **out, const struct origin *o, struct err *e) {
+    int status = 0;
+    *out = mem_calloc(1, sizeof **out);
+    if (!*out) return err_memory(e, sizeof **out);
+    for (int i = 0; i < ORIGIN_PARTS && !status; i++)
+        if (o->part[i]) status = array_clone(&(*out)->part[i], o->part[i], e);
+    if (!status) return 0;
+    origin_free(*out);
+    *out = NULL;
+    return status;
+}
+
+int origin_begin(struct origin **out, struct graph *g, int value, struct err *e) {
+    struct value *v = &g->values[value];
+    *out = v->origin;
+    v->origin = NULL;
+    if (*out || g->training.rule < 0 || !v->memory[0]) return 0;
+    *out = mem_calloc(1, sizeof **out);
+    if (!*out) return err_memory(e, sizeof **out);
+    int status = array_clone(&(*out)->part[ORIGIN_WEIGHTS], v->constant, e);
+    memcpy(&(*out)->part[ORIGIN_MEMORY], v->memory, sizeof v->memory);
+    memcpy(&(*out)->part[ORIGIN_SHARE], v->share, sizeof v->share);
+    memset(v->memory, 0, sizeof v->memory);
+    memset(v->share, 0, sizeof v->share);
+    return status;
+}
+
+static int to_reals(struct array **a, struct err *e) {
+    enum dtype type = sizeof(real) == sizeof(float) ? DT_FLOAT32 : DT_FLOAT64;
+    struct array *to;
+    if (!*a || (*a)->type == type) return 0;
+    int status = array_new(&to, type, &(*a)->shape, e);
+    if (status) return status;
+    if (type == DT_FLOAT32)
+        array_to_float(to->data, *a, 0, to->count);
+    else
+        array_to_double(to->data, *a, 0, to->count);
+    array_free(*a);
+    *a = to;
+    return 0;
+}
+
+/* first [groups][from][m] and then second [groups][m][to], in the place of the first; NULL when they do not fit. */
+static int join_maps(struct array **first, struct array *second, struct err *e) {
+    struct array *both = NULL;
+    int status = to_reals(first, e);
+    if (!status) status = to_reals(&second, e);
+    const int64_t *a = (*first)->shape.dim, *b = second->shape.dim;
+    struct shape shape = {.rank = 3, .dim = {a[0], a[1], b[2]}};
+    if (!status && a[0] == b[0] && a[2] == b[1]) status = array_new(&both, (*first)->type, &shape, e);
+    for (int64_t k = 0; both && k < a[0]; k++)
+        blas_gemm(false, false, (int)a[1], (int)b[2], (int)b[1], (real *)(*first)->data + k * a[1] * a[2], (int)a[2],
+                  (real *)second->data + k * b[1] * b[2], (int)b[2], (real *)both->data + k * a[1] * b[2], (int)b[2],
+                  false);
+    array_free(*first);
+    array_free(second);
+    *first = both;
+    return status;
+}
+
+int origin_end(struct graph *g, int value, struct origin *o, int dim, struct array *map, struct err *e) {
+    struct array **slot = o ? &o->part[ORIGIN_MAP + dim] : NULL;
+    bool joined = o && map && *slot, fits = o != NULL;
+    int status = 0;
+    if (joined) {
+        status = join_maps(slot, map, e);
+        fits = *slot != NULL;
+    } else if (o && map) {
+        *slot = map;
+    } else {
+        array_free(map);
+    }
+    if (status || !fits) {
+        origin_free(o);
+        return status;
+    }
+    struct frame f;
+    struct err unfit = {0};
+    origin_free(g->values[value].origin);
+    g->values[value].origin = o;
+    status = frame_init(&f, &g->values[value], &unfit);
+    if (!status) return 0;
+    g->values[value].origin = NULL;
+    origin_free(o);
+    return status == E_INVALID ? 0 : err_set(e, status, "%s", unfit.text);
+}
+
+/* ---- P ---- */
+
+static void lengths(int64_t n[3], const struct shape *s) {
+    for (int d = 0; d < 2; d++) n[d] = s->rank > d ? s->dim[d] : 1;
+    n[2] = 1;
+    for (int d = 2; d < s->rank; d++) n[2] *= s->dim[d];
+}
+
+/* Channels alone: every tap by itself. */
+static bool is_plain(const struct array *map, int64_t from, int64_t to) {
+    return map->shape.dim[1] == from && map->shape.dim[2] == to;
+}
+
+/* Whether a map leads along dimension d from one to the other; `between` is then completed. */
+static bool leads(const struct array *map, int d, const int64_t from[3], const int64_t to[3]) {
+    if (!map) return from[d] == to[d] && from[2] == to[2];
+    const int64_t *n = map->shape.dim;
+    if (map->shape.rank != 3 || n[0] < 1 || from[0] % n[0] || to[0] % n[0]) return false;
+    int64_t a = d ? from[1] : from[0] / n[0], b = d ? to[1] : to[0] / n[0];
+    return (is_plain(map, a, b) && from[2] == to[2]) || (n[1] == a * from[2] && n[2] == b * to[2]);
+}
+
+static bool parts_fit(const struct origin *o, const int64_t from[3]) {
+    for (int k = 0; k < VALUE_MEMORIES; k++) {
+        const struct array *memory = o->part[ORIGIN_MEMORY + k];
+        if (memory && !shape_equal(&memory->shape, &o->part[ORIGIN_WEIGHTS]->shape)) return false;
+    }
+    for (int d = 0; d < 2; d++) {
+        const struct array *share = o->part[ORIGIN_SHARE + d];
+        if (share && (share->shape.rank != 1 || share->shape.dim[0] != from[d])) return false;
+    }
+    return true;
+}
+
+int frame_init(struct frame *f, struct value *v, struct err *e) {
+    struct origin *o = v->origin;
+    struct array **map = &o->part[ORIGIN_MAP];
+    bool good = o->part[ORIGIN_WEIGHTS] && dtype_is_real(o->part[ORIGIN_WEIGHTS]->type);
+    *f = (struct frame){0};
+    if (good) {
+        lengths(f->from, &o->part[ORIGIN_WEIGHTS]->shape);
+        lengths(f->to, &v->constant->shape);
+        bool early = map[1] && (map[1]->shape.rank != 3 || !is_plain(map[1], f->from[1], f->to[1]));
+        memcpy(f->between, (int64_t[]){f->from[0], f->to[1], early ? f->to[2] : f->from[2]}, sizeof f->between);
+        good = parts_fit(o, f->from) && leads(map[1], 1, f->from, f->between) && leads(map[0], 0, f->between, f->to);
+    }
+    if (!good) return err_set(e, E_INVALID, "what parameter '%s' came from does not fit it", v->name);
+    int status = 0;
+    for (int d = 0; d < 2 && !status; d++) {
+        status = to_reals(&map[d], e);
+        f->map[d] = map[d];
+    }
+    return status;
+}
+
+static size_t count(const int64_t n[3]) {
+    return (size_t)(n[0] * n[1] * n[2]);
+}
+
+static size_t largest(const struct frame *f) {
+    size_t n = count(f->from) > count(f->between) ? count(f->from) : count(f->between);
+    return count(f->to) > n ? count(f->to) : n;
+}
+
+size_t frame_scratch(const struct frame *f) {
+    return 4 * largest(f);
+}
+
+/* [a][b][taps] as [b][a][taps]. */
+static void swap(real *out, const real *in, int64_t a, int64_t b, int64_t taps) {
+    for (int64_t i = 0; i < a; i++)
+        for (int64_t j = 0; j < b; j++)
+            memcpy(out + (j * a + i) * taps, in + (i * b + j) * taps, (size_t)taps * sizeof *out);
+}
+
+/* out = in times a map of channels and taps along dimension 1, or its transpose. */
+static void along_rows(real *out, const real *in, const real *m, int rows, int from, int to, bool back) {
+    blas_gemm(false, back, rows, back ? from : to, back ? to : from, in, back ? to : from, m, to, out, back ? from : to,
+              false);
+}
+
+/* One map: to[..] from from[..], or back, when `in` has the lengths `to`. */
+static void along(real *out, const real *in, const struct array *map, int d, const int64_t from[3], const int64_t to[3],
+                  bool back, real *scratch, size_t room) {
+    const int64_t *n = map->shape.dim, *a = back ? to : from, *b = back ? from : to;
+    const real *m = map->data;
+    int64_t parts = n[0];
+    if (is_plain(map, d ? from[1] : from[0] / parts, d ? to[1] : to[0] / parts) && (d == 0 || from[2] > 1)) {
+        int64_t blocks = d ? a[0] : parts, rest = d ? a[2] : a[1] * a[2], in_each = back ? n[2] : n[1],
+                out_each = back ? n[1] : n[2];
+        for (int64_t k = 0; k < blocks; k++)
+            blas_gemm(!back, false, (int)out_each, (int)rest, (int)in_each, m + k * parts / blocks * n[1] * n[2],
+                      (int)n[2], in + k * in_each * rest, (int)rest, out + k * out_each * rest, (int)rest, false);
+        return;
+    }
+    for (int64_t k = 0; k < parts; k++, m += n[1] * n[2]) {
+        const real *part = in + k * a[0] / parts * a[1] * a[2];
+        real *made = out + k * b[0] / parts * b[1] * b[2];
+        if (d) {
+            along_rows(made, part, m, (int)(a[0] / parts), (int)n[1], (int)n[2], back);
+            continue;
+        }
+        swap(scratch, part, a[0] / parts, a[1], a[2]);
+        along_rows(scratch + room, scratch, m, (int)a[1], (int)n[1], (int)n[2], back);
+        swap(made, scratch + room, b[1], b[0] / parts, b[2]);
+    }
+}
+
+void frame_push(real *c, const real *w, const struct frame *f, real *scratch) {
+    size_t room = largest(f), n = count(f->to);
+    real *middle = scratch, *made = scratch + room, *more = made + room;
+    if (f->map[1]) along(middle, w, f->map[1], 1, f->from, f->between, false, more, room);
+    const real *at = f->map[1] ? middle : w;
+    if (f->map[0]) along(made, at, f->map[0], 0, f->between, f->to, false, more, room);
+    at = f->map[0] ? made : at;
+    for (size_t i = 0; i < n; i++) c[i] += at[i];
+}
+
+void frame_pull(real *w, const real *c, const struct frame *f, real *scratch) {
+    size_t room = largest(f);
+    real *more = scratch + 2 * room;
+    if (f->map[0]) along(f->map[1] ? scratch : w, c, f->map[0], 0, f->between, f->to, true, more, room);
+    const real *at = f->map[0] ? (f->map[1] ? scratch : w) : c;
+    if (f->map[1]) along(w, at, f->map[1], 1, f->from, f->between, true, more, room);
+    if (!f->map[0] && !f->map[1]) memcpy(w, c, count(f->from) * sizeof *w);
+}

@@ -1,0 +1,55 @@
+/* origin.h - the parameter W in whose place others have come, and the one of them, C, that carries its training on.
+ *
+ * Surgery that makes several layers of one leaves all but C standing still at first, see optimizer.h; what they compute
+ * together is then linear in C, L(C) + the rest, and stands for W. With a P for which L(P dW) = dW, any change of W is one
+ * of C, dC = P dW; and since the gradient of C is that of W through the transpose of L, P^T of it is the gradient of W. So
+ * W is trained on with all that the optimizer keeps of it, under any rule, and C follows.
+ *
+ * P works along dimensions 1 and 0, one after the other: map[d] is [groups][from][to], one matrix for each part of
+ * dimension 0; from and to are channels, or channels times taps when it changes kernels. No map: nothing changes. */
+#ifndef ENGINE_NN_ORIGIN_H
+#define ENGINE_NN_ORIGIN_H
+
+#include "engine/kernels/real.h"
+#include "engine/nn/graph.h"
+
+#define ORIGIN_MAP_MOST ((size_t)1 << 24) /* elements of a map; beyond, C is a new parameter like the others */
+
+/* Parts of an origin: W, and what value.memory and value.share would be of it. */
+enum {
+    ORIGIN_WEIGHTS,
+    ORIGIN_MEMORY,
+    ORIGIN_SHARE = ORIGIN_MEMORY + VALUE_MEMORIES,
+    ORIGIN_MAP = ORIGIN_SHARE + 2,
+    ORIGIN_PARTS = ORIGIN_MAP + 2
+};
+struct origin {
+    struct array *part[ORIGIN_PARTS]; /* owned; all but the weights may be NULL */
+};
+
+void origin_free(struct origin *o);
+int origin_clone(struct origin **out, const struct origin *o, struct err *e);
+
+/* Takes from a parameter whose numbers are about to change its origin, or makes itself one with what the optimizer keeps
+ * of it. NULL when nothing is kept. */
+int origin_begin(struct origin **out, struct graph *g, int value, struct err *e);
+
+/* Makes it the origin of `value`, by way of one more map along a dimension (NULL: none). Takes both, on failure too. Maps
+ * that do not fit together are no failure: then the value has no origin. */
+int origin_end(struct graph *g, int value, struct origin *o, int dim, struct array *map, struct err *e);
+
+/* P, ready to be used. */
+struct frame {
+    int64_t from[3], between[3], to[3]; /* of W, after the first map, of C: dimensions 0 and 1, taps */
+    const struct array *map[2];         /* of reals; borrowed */
+};
+
+/* E_INVALID when the parts of the value's origin do not fit together. Makes the maps arrays of reals. */
+int frame_init(struct frame *f, struct value *v, struct err *e);
+size_t frame_scratch(const struct frame *f); /* reals */
+
+/* c += P w;  w = P^T c */
+void frame_push(real *c, const real *w, const struct frame *f, real *scratch);
+void frame_pull(real *w, const real *c, const struct frame *f, real *scratch);
+
+#endif
