@@ -10,7 +10,7 @@ static const struct architecture {
     const char *name, *height, *width, *share;
 } zoo[] = {
     {"bvlc_alexnet", "96", "64", "0.0625"}, {"densenet121", "64", "32", "0.125"}, {"inception_v1", "64", "64", "0.125"},
-    {"inception_v2", "96", "64", "0.125"},  {"resnet50", "64", "32", "0.125"},    {"shufflenet", "64", "48", "0.25"},
+    {"inception_v2", "96", "64", "0.0625"}, {"resnet50", "64", "32", "0.0625"},   {"shufflenet", "64", "48", "0.25"},
     {"squeezenet", "64", "48", "0.125"},    {"vgg19", "64", "32", "0.0625"},      {"zfnet512", "96", "64", "0.0625"},
 };
 enum { ARCHITECTURES = sizeof zoo / sizeof *zoo };

@@ -96,6 +96,8 @@ static void check_lossy(const struct proof *p, const char *what) {
     const struct deviation *d = &p->inputs[PROOF_DATA][PROOF_INFERENCE][PROOF_DOUBLE];
     ok(!p->exact, "%s: lost nothing", what);
     ok(d->measured && isfinite(d->max), "%s: off by %g on the data", what, d->max);
+    ok(p->divergence.samples == MD_SAMPLES && p->divergence.mean > 0 && isfinite(p->divergence.largest),
+       "%s: a divergence of %g on %d samples", what, p->divergence.mean, p->divergence.samples);
 }
 
 static void prove_logits(const struct graph *parent, const struct graph *child, enum promise promise, bool training,
@@ -106,6 +108,7 @@ static void prove_logits(const struct graph *parent, const struct graph *child, 
     struct proof p;
     struct err e = {0};
     struct proof_options o = {.seed = 3, .samples = 2, .threads = 1, .data = rows, .data_samples = MD_SAMPLES};
+    o.logits = true;
     o.training_expected = promise == EXACT && training;
     o.approximate = o.no_gradients = promise != EXACT;
     if (f && g && ok(!proof_run(&p, f, g, &o, &e), "%s: %s", what, e.text)) {
