@@ -37,7 +37,10 @@ function notes(proof) {
   const dead = (proof.gradients ?? []).filter((g) => g.dead).map((g) => g.parameter);
   const reason = proof.training && !proof.training.expected && proof.training.reason;
   const first = proof.first_difference;
+  const classes = proof.divergence;
   return [
+    classes && h('p', `The classes of ${exact(classes.samples)} samples: KL divergence ${number(classes.mean)}, `
+      + `the same best one for ${number(100 * classes.same_argmax)} %.`),
     reason && h('p.muted', `In training they may differ: ${reason}.`),
     dead.length > 0 && h('p.notice', `Never get a gradient: ${some(dead)}`),
     first?.node && h('p.notice', `They part at ${first.node}${first.last_equal ? `, equal up to ${first.last_equal}` : ''}.`),

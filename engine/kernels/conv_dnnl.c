@@ -217,11 +217,11 @@ static void dnnl_conv_close(struct conv *c) {
     mem_free(c);
 }
 
-/* Whether padding goes farther than a kernel spans, or a dilated kernel spans more than there is: oneDNN 2.6 forgets to
- * add the residual to windows that lie wholly in the padding, and to some that reach into it on both sides. */
+/* Whether padding goes farther than a kernel spans, or a kernel spans more than there is: oneDNN 2.6 forgets to add the
+ * residual to windows that lie wholly in the padding, and to some that reach into it on both sides. */
 static bool reaches_beyond(int in, int kernel, int dilation, int before, int after) {
     int span = (kernel - 1) * dilation;
-    return before > span || after > span || (dilation > 1 && span >= in);
+    return before > span || after > span || (kernel > 1 && span >= in);
 }
 
 static bool forgets_residual(const struct conv_shape *s) {

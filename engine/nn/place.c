@@ -105,18 +105,23 @@ static int by_size(const void *a, const void *b) {
     return by_first(a, b);
 }
 
-/* Puts an interval into the lowest gap between those that are alive with it, sorted by offset. */
-static void settle(struct interval *new, struct interval **alive, int *n_alive, size_t *total) {
+static bool meet(const struct interval *a, const struct interval *b) {
+    return a->last >= b->first && a->first <= b->last;
+}
+
+/* Puts an interval into the lowest gap between those that are alive with it, and itself among them. They are sorted by
+ * offset. */
+static void settle(struct interval *new, struct interval **others, int *n, size_t *total) {
     size_t offset = 0;
     int at = 0;
-    while (at < *n_alive && alive[at]->offset < offset + new->size) {
-        size_t end = alive[at]->offset + alive[at]->size;
-        if (end > offset) offset = end;
-        at++;
+    for (; at < *n && others[at]->offset < offset + new->size; at++) {
+        size_t end = others[at]->offset + others[at]->size;
+        if (end > offset && meet(others[at], new)) offset = end;
     }
-    memmove(&alive[at + 1], &alive[at], (size_t)(*n_alive - at) * sizeof *alive);
-    alive[at] = new;
-    (*n_alive)++;
+    while (at > 0 && others[at - 1]->offset > offset) at--;
+    memmove(&others[at + 1], &others[at], (size_t)(*n - at) * sizeof *others);
+    others[at] = new;
+    (*n)++;
     new->offset = offset;
     if (offset + new->size > *total) *total = offset + new->size;
 }
@@ -151,19 +156,11 @@ static size_t pack_by_time(struct interval *list, int n, struct interval **alive
 }
 
 /* The largest first; takes time by the square of n. */
-static size_t pack_by_size(struct interval *list, int n, struct interval **alive) {
+static size_t pack_by_size(struct interval *list, int n, struct interval **placed) {
     size_t total = 0;
+    int n_placed = 0;
     qsort(list, (size_t)n, sizeof *list, by_size);
-    for (int i = 0; i < n; i++) {
-        int n_alive = 0;
-        for (int k = 0; k < i; k++) { /* sorted by offset below */
-            if (list[k].last < list[i].first || list[k].first > list[i].last) continue;
-            int at = n_alive++;
-            for (; at > 0 && alive[at - 1]->offset > list[k].offset; at--) alive[at] = alive[at - 1];
-            alive[at] = &list[k];
-        }
-        settle(&list[i], alive, &n_alive, &total);
-    }
+    for (int i = 0; i < n; i++) settle(&list[i], placed, &n_placed, &total);
     return total;
 }
 

@@ -17,6 +17,29 @@ static bool in_mode(const struct morph_step *s, const char *mode) {
 
 /* ---- inserting ---- */
 
+/* Operators that hand on the numbers they read, or some of them, elsewhere. */
+#define MOVES "Concat Dropout Flatten GlobalMaxPool Identity MaxPool Reshape Squeeze Transpose Unsqueeze"
+
+/* The Relu at which everything that reads the value ends, with nothing but moves on the way: behind it no negative number
+ * is left, and the slope of these would never learn. -1: some of it gets past. */
+static int find_clip(const struct graph *g, int value) {
+    int clip = -1;
+    for (int i = 0; i < g->n_outputs; i++)
+        if (g->outputs[i] == value) return -1;
+    for (int i = 0; i < g->n_nodes; i++) {
+        const struct node *n = &g->nodes[i];
+        bool reads = false;
+        for (int k = 0; k < n->n_inputs; k++) reads = reads || n->inputs[k] == value;
+        if (!reads) continue;
+        if (strcmp(n->op->name, "Relu") == 0)
+            clip = i;
+        else
+            clip = param_word_index(MOVES, n->op->name) < 0 ? -1 : find_clip(g, n->outputs[0]);
+        if (clip < 0) return -1;
+    }
+    return clip;
+}
+
 static int find_point(struct edit_tail *tail, struct morphing *m, int node, struct err *e) {
     struct edit_layer l;
     const struct uses *u;
@@ -29,6 +52,10 @@ static int find_point(struct edit_tail *tail, struct morphing *m, int node, stru
                        m->graph->nodes[tail->activation].name, m->graph->nodes[tail->activation].op->name);
     for (int i = 0; i < m->graph->n_outputs; i++)
         if (m->graph->outputs[i] == tail->end) return err_set(e, E_INVALID, "its result is the network's output");
+    int clip = find_clip(m->graph, tail->end);
+    if (clip >= 0)
+        return err_set(e, E_INVALID, "its result only goes to an activation, '%s' (%s): the slopes would never learn",
+                       m->graph->nodes[clip].name, m->graph->nodes[clip].op->name);
     if (edit_axes(m->graph, tail->end) < 0 || m->graph->values[tail->end].shape.dim[1] < 1)
         return err_set(e, E_UNSUPPORTED, "the shape of its result is not known");
     return 0;

@@ -23,6 +23,10 @@ enum { SAMPLES_MOST = 64 }; /* for scores by activation */
 
 /* ---- which groups, and how narrow ---- */
 
+static bool by_activation(const struct morph_step *s) {
+    return strcmp(s->mode, "activation") == 0;
+}
+
 /* Whether the axis is the scale of a normalisation. */
 static bool is_norm_scale(const struct graph *g, const struct channel_axis *axis) {
     const struct node *n = &g->nodes[axis->node];
@@ -55,7 +59,7 @@ static int narrow_can(struct morphing *m, int node, const struct morph_step *s, 
     struct channel_list list;
     int status = edit_channels(&list, m, node, s, e);
     if (status) return status;
-    if (strcmp(s->mode, "activation") == 0 && (!m->data || !m->data->sample))
+    if (by_activation(s) && (!m->data || !m->data->sample))
         return err_set(e, E_INVALID, "mode activation needs a data set to calibrate with");
     for (int i = 0; i < list.n && !status; i++)
         status = check_group(m->channels, m->graph, m->channels->segments[list.first + i].group, s, e);
@@ -119,39 +123,6 @@ static int score_weights(struct cut *cut, const struct channels *c, const struct
     return status;
 }
 
-/* Mean magnitude of what one layer reads, added to the scores. */
-static int add_activations(struct cut *cut, struct morphing *m, const struct channels *c,
-                           const struct channel_axis *axis, int node, struct err *e) {
-    int value = m->graph->nodes[node].inputs[0];
-    const struct shape *s = &m->graph->values[value].shape;
-    double *x;
-    size_t samples, pixels = 1, channels = (size_t)s->dim[1], at = 0;
-    for (int d = 2; d < s->rank; d++) pixels *= (size_t)s->dim[d];
-    int status = m->data->sample(&x, &samples, m->data->context, m->graph, value, SAMPLES_MOST, e);
-    if (status) return status;
-    for (int i = 0; i < axis->list.n; i++) {
-        const struct channel_segment *seg = &c->segments[axis->list.first + i];
-        size_t each = (size_t)seg->inner, n = (size_t)c->groups[seg->group].size * each;
-        for (size_t p = 0; p < n && seg->group == cut->group; p++)
-            for (size_t k = 0; k < samples * pixels; k++) {
-                double y = x[(k / pixels * channels + at + p) * pixels + k % pixels];
-                cut->score[p / each] += fabs(y) / (double)(samples * pixels * each);
-            }
-        at += n;
-    }
-    mem_free(x);
-    return 0;
-}
-
-static int score_activations(struct cut *cut, struct morphing *m, const struct channels *c, struct err *e) {
-    int status = 0;
-    for (int i = 0; i < m->graph->n_nodes && !status; i++)
-        for (int a = 0; a < c->n_axes && !status; a++)
-            if (channels_reads(m->graph, i, &c->axes[a]) && channels_has(c, c->axes[a].list, cut->group))
-                status = add_activations(cut, m, c, &c->axes[a], i, e);
-    return status;
-}
-
 /* ---- choosing ---- */
 
 enum rank { OWN, REPEATED, DEAD };
@@ -206,6 +177,7 @@ static int choose(struct cut *cut, struct err *e) {
     return 0;
 }
 
+/* Without the choice, and with no scores yet when activations are to tell. */
 static int make_cut(struct cut *cut, struct morphing *m, const struct channels *c, const bool *dead, int group,
                     const struct morph_step *s, struct err *e) {
     const struct channel_group *of = &c->groups[group];
@@ -214,11 +186,8 @@ static int make_cut(struct cut *cut, struct morphing *m, const struct channels *
     cut->dead = mem_copy(dead, (size_t)cut->size);
     int status = cut->score && cut->dead ? 0 : err_memory(e, (size_t)cut->size * sizeof *cut->score);
     if (!status) status = alike_find(&cut->alike, c, m->graph, group, e);
-    if (!status && strcmp(s->mode, "activation") == 0)
-        status = score_activations(cut, m, c, e);
-    else if (!status)
-        status = score_weights(cut, c, m->graph, s->mode, e);
-    return status ? status : choose(cut, e);
+    if (!status && !by_activation(s)) status = score_weights(cut, c, m->graph, s->mode, e);
+    return status;
 }
 
 /* ---- the step ---- */
@@ -235,6 +204,55 @@ static void cuts_fini(struct cuts *all) {
     mem_free(all->maps);
 }
 
+/* NULL when the group stays as it is. */
+static struct cut *find_cut(const struct cuts *all, int group) {
+    for (int i = 0; i < all->n; i++)
+        if (all->cuts[i].group == group) return &all->cuts[i];
+    return NULL;
+}
+
+static bool has_cut(const struct cuts *all, const struct channels *c, struct channel_list list) {
+    for (int i = 0; i < list.n; i++)
+        if (find_cut(all, c->segments[list.first + i].group)) return true;
+    return false;
+}
+
+/* Mean magnitudes of what one layer reads, added to the scores of those of its channels that are to be cut. */
+static int add_activations(struct cuts *all, struct morphing *m, const struct channels *c,
+                           const struct channel_axis *axis, int node, struct err *e) {
+    int value = m->graph->nodes[node].inputs[0];
+    const struct shape *s = &m->graph->values[value].shape;
+    double *x;
+    size_t samples, pixels = 1, channels = (size_t)s->dim[1], at = 0;
+    for (int d = 2; d < s->rank; d++) pixels *= (size_t)s->dim[d];
+    int status = m->data->sample(&x, &samples, m->data->context, m->graph, value, SAMPLES_MOST, e);
+    if (status) return status;
+    for (int i = 0; i < axis->list.n; i++) {
+        const struct channel_segment *seg = &c->segments[axis->list.first + i];
+        size_t each = (size_t)seg->inner, n = (size_t)c->groups[seg->group].size * each;
+        const struct cut *cut = find_cut(all, seg->group);
+        for (size_t p = 0; p < n && cut; p++)
+            for (size_t k = 0; k < samples * pixels; k++) {
+                double y = x[(k / pixels * channels + at + p) * pixels + k % pixels];
+                cut->score[p / each] += fabs(y) / (double)(samples * pixels * each);
+            }
+        at += n;
+    }
+    mem_free(x);
+    return 0;
+}
+
+/* Of all groups in one go: in a network of dense blocks, one layer reads many. */
+static int score_activations(struct cuts *all, struct morphing *m, const struct channels *c, struct err *e) {
+    int status = 0;
+    for (int i = 0; i < m->graph->n_nodes && !status; i++)
+        for (int a = 0; a < c->n_axes && !status; a++)
+            if (c->axes[a].role == CHANNELS_READ && m->graph->nodes[i].n_inputs > 1 &&
+                m->graph->nodes[i].inputs[1] == c->axes[a].value && has_cut(all, c, c->axes[a].list))
+                status = add_activations(all, m, c, &c->axes[a], i, e);
+    return status;
+}
+
 static int make_cuts(struct cuts *all, struct morphing *m, const struct channels *c, const int *nodes, int n,
                      const struct morph_step *s, struct err *e) {
     bool *dead = NULL;
@@ -247,13 +265,17 @@ static int make_cuts(struct cuts *all, struct morphing *m, const struct channels
         struct channel_list list = channels_made_by(c, m->graph, nodes[i]);
         for (int k = 0; k < list.n && !status; k++) {
             int group = c->segments[list.first + k].group;
-            if (all->maps[group].size) continue;
-            struct cut *cut = &all->cuts[all->n++];
-            status = make_cut(cut, m, c, dead + channels_first(c, group), group, s, e);
-            all->maps[group] = (struct channel_map){.size = cut->left, .from = cut->from};
+            if (find_cut(all, group)) continue;
+            status = make_cut(&all->cuts[all->n++], m, c, dead + channels_first(c, group), group, s, e);
         }
     }
     mem_free(dead);
+    if (!status && by_activation(s)) status = score_activations(all, m, c, e);
+    for (int i = 0; i < all->n && !status; i++) {
+        struct cut *cut = &all->cuts[i];
+        status = choose(cut, e);
+        all->maps[cut->group] = (struct channel_map){.size = cut->left, .from = cut->from};
+    }
     return status;
 }
 

@@ -2,7 +2,10 @@
  * (refit.h), of what is missing rather than of everything, so that a layer that lost nothing stays as it is.
  *
  * The ridge that keeps badly determined weights small also keeps the others from their place; repeating the fit with
- * what is still missing takes that back where the data determine the weights. */
+ * what is still missing takes that back where the data determine the weights. How strong a ridge has to be the samples
+ * held out tell: of several the strongest is taken that does about as well on them as the best, provided that it beats
+ * plain selection. Where channels nearly depend on each other, as copies do that have parted in training, even so
+ * weights may come out that are large and cancel; a fit that leaves them too large does not count. */
 #include "engine/surgery/narrow.h"
 
 #include <math.h>
@@ -18,6 +21,11 @@
 
 enum { ROUNDS = 3, CHUNK = 512 };
 #define BUDGET ((size_t)1 << 28) /* bytes, when nobody says */
+#define ABOUT_AS_WELL 1.02       /* times the smallest error on held-out samples */
+#define GROWTH 2.0               /* of the largest weight, beyond what fewer inputs have to make up for */
+
+static const double ridges[] = {1, 1e-2, 1e-4, REFIT_RIDGE}; /* as refit_options */
+enum { RIDGES = sizeof ridges / sizeof *ridges };
 
 /* ---- rows: what a layer reads and should give ---- */
 
@@ -174,22 +182,71 @@ static void take_back(struct fit *f, const struct table *t, size_t rows) {
     }
 }
 
-static int fit_group(struct linear *l, struct table *t, size_t samples, struct err *e) {
-    static const struct refit_options options = {.ridge = -1};
-    struct fit f;
+/* What comes of one ridge. */
+struct trial {
+    double *weights, *bias; /* of the whole layer */
+    bool solved;            /* in every group */
+    double largest;         /* weight */
+    double error[2];        /* what is missing: calibration, held out */
+};
+
+static void trials_fini(struct trial *trials) {
+    for (int k = 0; k < RIDGES; k++) {
+        mem_free(trials[k].weights);
+        mem_free(trials[k].bias);
+    }
+}
+
+/* From the layer as it was selected. */
+static int trials_init(struct trial *trials, const struct linear *l, struct err *e) {
+    size_t n = (size_t)(l->out * linear_fan_in(l)) * sizeof *l->weights, outs = (size_t)l->out * sizeof *l->bias;
+    memset(trials, 0, RIDGES * sizeof *trials);
+    for (int k = 0; k < RIDGES; k++) {
+        trials[k].weights = mem_copy(l->weights, n);
+        trials[k].bias = mem_copy(l->bias, outs);
+        trials[k].solved = true;
+        if (!trials[k].weights || !trials[k].bias) return err_memory(e, n);
+    }
+    return 0;
+}
+
+/* One group of one trial: some rounds of the fit. */
+static int solve(struct trial *trial, double ridge, struct fit *f, const struct table *t, size_t rows, struct err *e) {
+    struct refit_options options = {.ridge = ridge};
+    double *w = trial->weights + (size_t)t->group * t->outs * t->inputs, *b = trial->bias + (size_t)t->group * t->outs;
     double error;
+    for (int round = 0; round < ROUNDS; round++) {
+        struct refit_data data = {(int)t->width, f->gram, f->sum, (double)rows};
+        int status = refit_weights(f->more, f->bias, &error, &data, &options, f->pick, NULL, (int)t->outs, f->kept,
+                                   (int)t->inputs, e);
+        if (status) return status;
+        for (size_t i = 0; i < t->outs * t->inputs; i++) w[i] += f->more[i];
+        for (size_t o = 0; o < t->outs; o++) b[o] += f->bias[o];
+        take_back(f, t, rows);
+    }
+    return 0;
+}
+
+static int fit_group(struct trial *trials, struct table *t, size_t samples, struct err *e) {
+    struct fit f;
+    double *gram = NULL, *sum = NULL;
+    size_t square = t->width * t->width * sizeof *gram;
     int status = open_fit(&f, t, e);
     if (status) return status;
     size_t rows = gather(&f, t, samples);
-    double *w = l->weights + (size_t)t->group * t->outs * t->inputs, *b = l->bias + (size_t)t->group * t->outs;
-    for (int round = 0; round < ROUNDS && !status; round++) {
-        struct refit_data data = {(int)t->width, f.gram, f.sum, (double)rows};
-        status = refit_weights(f.more, f.bias, &error, &data, &options, f.pick, NULL, (int)t->outs, f.kept,
-                               (int)t->inputs, e);
-        for (size_t i = 0; i < t->outs * t->inputs && !status; i++) w[i] += f.more[i];
-        for (size_t o = 0; o < t->outs && !status; o++) b[o] += f.bias[o];
-        if (!status) take_back(&f, t, rows);
+    gram = mem_copy(f.gram, square);
+    sum = mem_copy(f.sum, t->width * sizeof *sum);
+    if (!gram || !sum) status = err_memory(e, square);
+    for (int k = 0; k < RIDGES && !status; k++) {
+        struct err why = {0};
+        memcpy(f.gram, gram, square);
+        memcpy(f.sum, sum, t->width * sizeof *sum);
+        if (trials[k].solved) status = solve(&trials[k], ridges[k], &f, t, rows, &why);
+        if (status == E_UNSUPPORTED) status = 0, trials[k].solved = false; /* too weak a ridge */
+        if (status) err_set(e, status, "%s", why.text);
     }
+    mem_free(gram);
+    mem_free(sum);
     fit_fini(&f);
     return status;
 }
@@ -197,43 +254,88 @@ static int fit_group(struct linear *l, struct table *t, size_t samples, struct e
 /* ---- one layer ---- */
 
 struct outcome {
-    double selected[2], fitted[2]; /* calibration, held out */
-    bool kept;                     /* the fit is in the graph */
+    double selected[2], fitted[2]; /* what is missing: calibration, held out */
+    double weight[2];              /* the largest: as selected, as fitted */
+    int ridge;                     /* of the fit that is in the graph; -1: none */
 };
 
-/* Bytes of the tables of one group. */
+/* Bytes of the tables of one group, and of the trials. */
 static double room_of(const struct linear *l) {
     double n = (double)(linear_fan_in(l) + l->out / l->groups);
-    return 4 * n * n * sizeof(double);
+    return (5 * n * n + RIDGES * (double)l->out * (double)linear_fan_in(l)) * sizeof(double);
 }
 
-static int fit_layer(struct outcome *out, struct linear *l, struct rows *r, struct err *e) {
+static double largest(const double *x, size_t n) {
+    double most = 0;
+    for (size_t i = 0; i < n; i++) most = fmax(most, fabs(x[i]));
+    return most;
+}
+
+/* The layer with the weights of the trial, or back. */
+static void exchange(struct linear *l, struct trial *trial) {
+    double *w = l->weights, *b = l->bias;
+    l->weights = trial->weights, l->bias = trial->bias;
+    trial->weights = w, trial->bias = b;
+}
+
+static void measure(struct trial *trial, struct linear *l, struct table *t, size_t calibrate) {
+    exchange(l, trial);
+    trial->largest = largest(l->weights, (size_t)(l->out * linear_fan_in(l)));
+    trial->error[0] = missing(t, 0, calibrate);
+    trial->error[1] = missing(t, calibrate, t->r->p.samples);
+    exchange(l, trial);
+}
+
+static bool counts(const struct trial *trial, const struct outcome *o, double bound) {
+    return trial->solved && trial->largest <= bound && trial->error[1] < o->selected[1];
+}
+
+/* The strongest ridge that does about as well as the best. */
+static int choose(const struct trial *trials, const struct outcome *o, double bound) {
+    double best = INFINITY;
+    for (int k = 0; k < RIDGES; k++)
+        if (counts(&trials[k], o, bound)) best = fmin(best, trials[k].error[1]);
+    for (int k = 0; k < RIDGES; k++)
+        if (counts(&trials[k], o, bound) && trials[k].error[1] <= ABOUT_AS_WELL * best) return k;
+    return -1;
+}
+
+/* `bound`: what the largest weight may be. */
+static int fit_layer(struct outcome *out, struct linear *l, struct rows *r, double bound, struct err *e) {
     struct table t;
+    struct trial trials[RIDGES];
     size_t calibrate = lossy_calibrate(r->p.samples);
-    size_t n = (size_t)(l->out * linear_fan_in(l));
-    double *w = mem_copy(l->weights, n * sizeof *w), *b = mem_copy(l->bias, (size_t)l->out * sizeof *b);
-    int status = w && b ? open_table(&t, r, e) : err_memory(e, n * sizeof *w);
-    if (!status) {
-        out->selected[0] = missing(&t, 0, calibrate);
-        out->selected[1] = missing(&t, calibrate, r->p.samples);
-        for (int64_t group = 0; group < l->groups && !status; group++) {
-            t.group = group;
-            status = fit_group(l, &t, calibrate, e);
-        }
+    int status = open_table(&t, r, e), opened = !status;
+    if (!status) status = trials_init(trials, l, e);
+    out->selected[0] = status ? 0 : missing(&t, 0, calibrate);
+    out->selected[1] = status ? 0 : missing(&t, calibrate, r->p.samples);
+    out->weight[0] = largest(l->weights, (size_t)(l->out * linear_fan_in(l)));
+    for (t.group = 0; !status && t.group < l->groups; t.group++) status = fit_group(trials, &t, calibrate, e);
+    for (int k = 0; k < RIDGES && !status; k++)
+        if (trials[k].solved) measure(&trials[k], l, &t, calibrate);
+    out->ridge = status ? -1 : choose(trials, out, bound);
+    if (out->ridge >= 0) {
+        struct trial *chosen = &trials[out->ridge];
+        memcpy(out->fitted, chosen->error, sizeof out->fitted);
+        out->weight[1] = chosen->largest;
+        exchange(l, chosen);
     }
-    if (!status) {
-        out->fitted[0] = missing(&t, 0, calibrate);
-        out->fitted[1] = missing(&t, calibrate, r->p.samples);
-        out->kept = out->fitted[1] < out->selected[1];
-    }
-    if (w && b) table_fini(&t);
-    if (w && b && !out->kept) {
-        memcpy(l->weights, w, n * sizeof *w);
-        memcpy(l->bias, b, (size_t)l->out * sizeof *b);
-    }
-    mem_free(w);
-    mem_free(b);
+    if (opened) trials_fini(trials);
+    table_fini(&t);
     return status;
+}
+
+/* What the largest weight may be after the fit: what one input did, several may have to be made up for by fewer. */
+static int find_bound(double *bound, const struct linear *l, const struct graph *parent, const char *layer,
+                      struct err *e) {
+    struct linear old = {0};
+    int status = linear_read(&old, parent, graph_find_node(parent, layer), e);
+    if (status) return status;
+    double more = (double)linear_fan_in(&old) / (double)linear_fan_in(l);
+    double before = largest(old.weights, (size_t)(old.out * linear_fan_in(&old)));
+    *bound = GROWTH * fmax(more * before, largest(l->weights, (size_t)(l->out * linear_fan_in(l))));
+    linear_fini(&old);
+    return 0;
 }
 
 static int try_layer(struct outcome *out, struct morphing *m, const struct graph *parent, const int32_t *origin,
@@ -242,6 +344,7 @@ static int try_layer(struct outcome *out, struct morphing *m, const struct graph
     struct linear l = {0};
     struct rows rows = {0};
     size_t budget = m->memory ? m->memory / 2 : BUDGET;
+    double bound;
     int status = morphing_uses(&uses, m, e);
     if (!status) status = linear_check_own(m->graph, uses, node, e);
     if (!status) status = linear_read(&l, m->graph, node, e);
@@ -249,9 +352,10 @@ static int try_layer(struct outcome *out, struct morphing *m, const struct graph
         status = err_set(e, E_TOO_LARGE, "fitting it takes %.0f MiB; %zu MiB are allowed", room_of(&l) / (1 << 20),
                          budget >> 20);
     if (!status) status = open_rows(&rows, &l, m, parent, origin, budget, e);
-    if (!status) status = fit_layer(out, &l, &rows, e);
-    if (!status && out->kept) status = linear_write(m->graph, &l, e);
-    if (!status && out->kept) status = morphing_finish(m, e);
+    if (!status) status = find_bound(&bound, &l, parent, m->graph->nodes[node].name, e);
+    if (!status) status = fit_layer(out, &l, &rows, bound, e);
+    if (!status && out->ridge >= 0) status = linear_write(m->graph, &l, e);
+    if (!status && out->ridge >= 0) status = morphing_finish(m, e);
     rows_fini(&rows);
     linear_fini(&l);
     return status;
@@ -269,11 +373,15 @@ static void report(struct json_writer *w, const char *layer, const struct outcom
     if (why) {
         json_put_string(w, "not_fitted", why->text);
     } else {
-        json_put_bool(w, "fitted", o->kept);
+        bool fitted = o->ridge >= 0;
+        json_put_bool(w, "fitted", fitted);
+        if (fitted) json_put_number(w, "ridge", ridges[o->ridge]);
         json_put_number(w, "error_selected", o->selected[0]);
-        json_put_number(w, "error", o->kept ? o->fitted[0] : o->selected[0]);
+        json_put_number(w, "error", fitted ? o->fitted[0] : o->selected[0]);
         json_put_number(w, "held_out_error_selected", o->selected[1]);
-        json_put_number(w, "held_out_error", o->kept ? o->fitted[1] : o->selected[1]);
+        json_put_number(w, "held_out_error", fitted ? o->fitted[1] : o->selected[1]);
+        json_put_number(w, "largest_weight_selected", o->weight[0]);
+        json_put_number(w, "largest_weight", o->weight[fitted]);
     }
     json_close_object(w);
 }
@@ -284,7 +392,7 @@ int narrow_refit(struct morphing *m, const struct graph *parent, int32_t *const 
     if (w) json_open_array(w, "fits");
     for (int i = 0; i < n && !status; i++) {
         const struct node *node = &m->graph->nodes[i];
-        struct outcome outcome = {0};
+        struct outcome outcome = {.ridge = -1};
         struct err why = {0};
         if (node->n_inputs < 2 || node->inputs[1] == VALUE_NONE || node->inputs[1] >= parent->n_values ||
             !origins[node->inputs[1]])

@@ -104,6 +104,8 @@ static int trial_open(struct trial *t, struct err *e) {
     for (int side = 0; side < SIDES && !status; side++)
         status = graph_infer(&known[side], t->graphs[side], t->samples, e);
     if (!status) status = compare_ends(t, known, e);
+    if (!status && t->graphs[PARENT]->n_inputs)
+        t->row = proof_count(&known[PARENT]->values[t->graphs[PARENT]->inputs[0]].shape) / (size_t)t->samples;
     if (!status) status = make_inputs(t, known[PARENT], e);
     inferred_free(known[PARENT]);
     inferred_free(known[CHILD]);
@@ -257,10 +259,16 @@ static void find_batch(struct trial *t) {
 static int attempt(struct proof *out, struct trial *t, struct err *e) {
     memset(out->inputs, 0, sizeof out->inputs);
     memset(out->worst, 0, sizeof out->worst);
+    out->divergence = (struct proof_divergence){0};
     out->left_out[0] = '\0';
     out->samples = t->samples;
     int status = trial_open(t, e);
     for (int mode = 0; mode < PROOF_MODES && !status; mode++) status = try_mode(out, t, (enum proof_mode)mode, e);
+    if (!status) {
+        struct err why = {0};
+        status = proof_measure_divergence(out, t, &why);
+        if (status) status = forgive(out, t, PROOF_INFERENCE, PROOF_DOUBLE, status, &why, e);
+    }
     if (!status && !t->options->no_gradients) {
         struct err why = {0};
         status = proof_measure_gradients(out, t, &why);

@@ -55,6 +55,7 @@ struct proof_options {
     const float *const
         *data; /* NULL, or per input of the graph [data_samples, ...], prepared as the network takes them */
     size_t data_samples;
+    bool logits; /* the output tells classes apart: on the data, divergences are measured */
 
     const int *parameters; /* values of the child whose gradients are measured; NULL: those that are new */
     int n_parameters;
@@ -95,6 +96,15 @@ struct proof_difference {
     enum proof_precision precision;
 };
 
+/* How far apart the two answer with classes: Kullback-Leibler divergences of what softmax makes of the output (or the last
+ * node made, when that is a Softmax), of the child from the parent, in nats, on the data, in single precision. */
+struct proof_divergence {
+    bool measured;
+    double mean, largest; /* over the samples */
+    double same_argmax;   /* share of the samples */
+    int samples;
+};
+
 struct proof {
     bool exact;     /* the verdict, above */
     bool trainable; /* no new parameter is dead */
@@ -105,6 +115,7 @@ struct proof {
     struct graph_size before, after;
     struct deviation inputs[PROOF_INPUTS][PROOF_MODES][PROOF_PRECISIONS];
     struct deviation worst[PROOF_MODES][PROOF_PRECISIONS]; /* over the inputs */
+    struct proof_divergence divergence;
     struct proof_difference first;
     struct proof_gradient *gradients;
     int n_gradients;
@@ -125,6 +136,7 @@ void proof_free(struct proof *p);
  *   inputs               kind, float64, float32, training
  *   parameters, macs     before, after
  *   gradients            parameter, elements, norm, norm_later, idle, dead; the dead ones first, at most 500
+ *   divergence           mean, largest, same_argmax, samples; or null
  *   first_difference     node, value, last_equal, input, precision, training, and its deviation; or null
  *   left_out             what did not fit into the memory; or null
  * A deviation is an object: equal, max_abs, mean_abs, relative, tolerance, largest, output, channel, border, interior;

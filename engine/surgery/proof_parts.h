@@ -16,6 +16,7 @@ struct trial {
     struct shape *shapes; /* of the outputs, for that many samples */
     double *numbers;      /* memory behind the inputs */
     double **inputs;      /* [PROOF_INPUTS][inputs of the graph]; those that are not tried have no numbers */
+    size_t row;           /* elements of one sample of the first input */
     size_t own;           /* bytes taken by what is not a network */
 };
 
@@ -55,6 +56,9 @@ int proof_ask(const struct answers *a, const struct trial *t, enum proof_mode mo
 /* Fills out->first: where the graphs part on that input. */
 int proof_search(struct proof *out, struct trial *t, enum proof_mode mode, enum proof_precision precision,
                  enum proof_input input, struct err *e);
+
+/* Fills out->divergence, when there are classes and data. */
+int proof_measure_divergence(struct proof *out, const struct trial *t, struct err *e);
 
 /* Fills out->gradients and out->trainable. */
 int proof_measure_gradients(struct proof *out, struct trial *t, struct err *e);

@@ -123,6 +123,19 @@ static void write_gradients(struct json_writer *w, const struct proof *p) {
     json_close_array(w);
 }
 
+static void write_divergence(struct json_writer *w, const struct proof_divergence *d) {
+    if (!d->measured) {
+        json_put_null(w, "divergence");
+        return;
+    }
+    json_open_object(w, "divergence");
+    json_put_number(w, "mean", d->mean);
+    json_put_number(w, "largest", d->largest);
+    json_put_number(w, "same_argmax", d->same_argmax);
+    json_put_int(w, "samples", d->samples);
+    json_close_object(w);
+}
+
 static void write_first(struct json_writer *w, const struct proof *p) {
     const struct proof_difference *d = &p->first;
     if (!d->node) {
@@ -157,6 +170,7 @@ void proof_write(struct json_writer *w, const char *name, const struct proof *p)
     write_sizes(w, "parameters", p->before.parameters, p->after.parameters);
     write_sizes(w, "macs", p->before.macs, p->after.macs);
     write_gradients(w, p);
+    write_divergence(w, &p->divergence);
     write_first(w, p);
     json_put_string(w, "left_out", p->left_out[0] ? p->left_out : NULL);
     json_close_object(w);
@@ -172,6 +186,9 @@ void proof_describe(char *out, size_t room, const struct proof *p) {
         text_print(figures, sizeof figures, "%.2g in single precision", d[PROOF_SINGLE].max);
     if (p->exact)
         text_print(out, room, "the same function: outputs differ by at most %s", figures);
+    else if (!p->first.node && p->divergence.measured)
+        text_print(out, room, "not the same function: outputs differ by up to %s; KL divergence of the classes %.2g",
+                   figures, p->divergence.mean);
     else if (!p->first.node)
         text_print(out, room, "not the same function: outputs differ by up to %s", figures);
     else

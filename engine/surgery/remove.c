@@ -276,6 +276,7 @@ const struct morph_kind morph_remove = {
     .summary = "fewer layers: those that give out what they take",
     .takes = "",
     .modes = "identity anneal",
+    .training = "a normalisation that does nothing in use still normalises the batch in training",
     .samples = samples,
     .can = remove_can,
     .apply = remove_apply,

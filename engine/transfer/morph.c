@@ -241,6 +241,7 @@ static int prove(struct morph_run *r, struct err *e) {
     if (t->fed) {
         options.data = data;
         options.data_samples = t->calibration.samples;
+        options.logits = t->material.train_set.labels;
     }
     int status = proof_run(&r->proof, t->parent.graph, t->morphing.graph, &options, e);
     if (status) return status;

@@ -10,11 +10,14 @@
 #include "engine/nn/net.h"
 #include "engine/surgery/morph.h"
 
-enum { MD_SAMPLES = 24 };
+#ifndef MD_SAMPLES
+#define MD_SAMPLES 24
+#define MD_SCALE 1.0 /* standard deviation of the inputs */
+#endif
 
-static inline void md_fill(real *to, size_t n, uint64_t seed) {
+static inline void md_fill(real *to, size_t n, uint64_t seed, double scale) {
     struct random r = random_seed(seed);
-    for (size_t i = 0; i < n; i++) to[i] = (real)random_normal(&r);
+    for (size_t i = 0; i < n; i++) to[i] = (real)(scale * random_normal(&r));
 }
 
 /* The graph with the value as its only output. */
@@ -56,7 +59,7 @@ static inline int md_run(double **out, size_t *row, const struct graph *g, int v
         size_t n_in, n_out;
         shape_count(&n_in, &in, NULL);
         shape_count(&n_out, &made, NULL);
-        md_fill(net_input(net, 0), n_in, 77);
+        md_fill(net_input(net, 0), n_in, 77, MD_SCALE);
         net_forward(net, MD_SAMPLES, random_seed(1), NULL, NULL);
         *row = n_out / MD_SAMPLES;
         *out = mem_calloc(n_out + 1, sizeof **out);
@@ -128,12 +131,12 @@ static inline int md_gradient(double **out, size_t *samples, void *context, cons
         for (int i = 0; i < input; i++) { /* what was the input may still be read, past the value */
             in = net_input_shape(net, i);
             shape_count(&n_in, &in, NULL);
-            md_fill(net_input(net, i), n_in, 77);
+            md_fill(net_input(net, i), n_in, 77, MD_SCALE);
         }
         shape_count(&n_out, &made, NULL);
         for (size_t i = 0; i < row * MD_SAMPLES; i++) net_input(net, input)[i] = (real)x[i];
         net_forward(net, MD_SAMPLES, random_seed(1), NULL, NULL);
-        md_fill(net_output_gradient(net, 0), n_out, 78);
+        md_fill(net_output_gradient(net, 0), n_out, 78, 1);
         net_backward(net);
         for (size_t i = 0; i < row * MD_SAMPLES; i++) (*out)[i] = (double)net_input_gradient(net, input)[i];
     }

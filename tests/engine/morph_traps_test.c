@@ -89,6 +89,20 @@ TEST(activation_between_a_layer_and_its_norm_or_sum) {
     graph_free(parent);
 }
 
+/* Where nothing but a Relu reads the negative numbers, however far behind, their slope would never learn. */
+TEST(slopes_in_front_of_a_relu) {
+    struct rg_value x, y;
+    struct rg b = start(11, &x);
+    x = rg_simple(&b, conv(&b, x, window(3, 1, 1, 1), false), "Identity", "on", 1);
+    y = rg_simple(&b, x, "Relu", "relu", 1);
+    refuses(finish(&b, last(&b, y)), "{\"op\":\"activation\",\"layer\":\"conv1\"}", NULL, "never learn");
+    b = start(11, &x);
+    x = rg_simple(&b, conv(&b, x, window(3, 1, 1, 1), false), "Identity", "on", 1);
+    y = rg_simple(&b, x, "Relu", "relu", 1);
+    x.index = rg_node(&b, "Add", "sum", (int[]){x.index, y.index}, 2);
+    proves(finish(&b, last(&b, x)), "{\"op\":\"activation\",\"layer\":\"conv1\"}");
+}
+
 /* Noise differs within a kernel, and says that it is not exact. */
 TEST(one_number_of_noise_for_a_whole_kernel) {
     struct morph_step s;
@@ -462,9 +476,9 @@ static double new_gradient(const struct graph *g) {
     size_t n_in, n_out, old = 5 * 27;
     shape_count(&n_in, &in, NULL);
     shape_count(&n_out, &out, NULL);
-    md_fill(net_input(net, 0), n_in, 77);
+    md_fill(net_input(net, 0), n_in, 77, 1);
     net_forward(net, MD_SAMPLES, random_seed(1), NULL, NULL);
-    md_fill(net_output_gradient(net, 0), n_out, 78);
+    md_fill(net_output_gradient(net, 0), n_out, 78, 1);
     net_backward(net);
     int n = net_parameter_list(net, &list);
     for (int i = 0; i < n; i++)

@@ -115,11 +115,36 @@ TEST(fitting_beats_plain_selection_on_held_out_data) {
         double before = SMALL_NUMBER(report, "fits", "#0", "held_out_error_selected");
         double after = SMALL_NUMBER(report, "fits", "#0", "held_out_error");
         ok(after < before, "%s: %g after %g on held-out data: %s", modes[k], after, before, report.data);
+        ok(SMALL_NUMBER(report, "fits", "#0", "ridge") > 0, "%s: which ridge: %s", modes[k], report.data);
         text_free(&report);
         graph_free(fitted);
         graph_free(selected);
         graph_free(s.g);
     }
+}
+
+/* The channel that goes is a hundred times the difference of those that stay: a fit without a loss, by weights that nobody
+ * wants. */
+TEST(weights_do_not_grow_without_bound) {
+    struct small s = small_new(4, 0, 0);
+    need(small_finish(&s, small_gemm(&s, small_gemm(&s, s.x, 4, 3, true), 3, 2, true)), "no graph");
+    float *w = s.g->values[s.g->nodes[0].inputs[1]].constant->data,
+          *b = s.g->values[s.g->nodes[0].inputs[2]].constant->data;
+    int64_t out = small_dim(s.g, "gemm1", 0) == 3 ? 4 : 1, in = out == 4 ? 1 : 3; /* steps in the weights */
+    for (int i = 0; i < 4; i++) {
+        w[2 * out + i * in] *= 0.1f;
+        w[out + i * in] = w[i * in] + 0.1f * w[2 * out + i * in];
+    }
+    b[1] = b[0] + 0.1f * b[2];
+    struct text report;
+    struct graph *h = narrowed(s.g, "{\"op\":\"narrow\",\"layer\":\"gemm1\",\"to\":2}", &data, &report);
+    double selected = SMALL_NUMBER(report, "fits", "#0", "largest_weight_selected");
+    double fitted = SMALL_NUMBER(report, "fits", "#0", "largest_weight");
+    printf("# largest weight %g as selected, %g as fitted\n", selected, fitted);
+    ok(selected > 0 && fitted < 4 * selected, "%g became %g: %s", selected, fitted, report.data);
+    text_free(&report);
+    graph_free(h);
+    graph_free(s.g);
 }
 
 TEST(removed_channels_in_the_span_of_the_others_cost_nothing) {

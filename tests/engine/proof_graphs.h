@@ -64,7 +64,7 @@ static int conv(const char *name, int x, int64_t in, int64_t out, int64_t kernel
     return y;
 }
 
-static int norm(const char *name, int x, int64_t n) {
+static inline int norm(const char *name, int x, int64_t n) {
     static const char *const parts[] = {"scale", "shift", "mean", "variance"};
     int in[5] = {x};
     for (int k = 0; k < 4; k++) {
@@ -84,7 +84,7 @@ static struct graph *clone(const struct graph *from) {
     return out;
 }
 
-static struct graph *draw(unsigned long long seed, const struct random_graph_options *o) {
+static inline struct graph *draw(unsigned long long seed, const struct random_graph_options *o) {
     struct random_graph drawn = {0};
     struct err e = {0};
     ok(!random_graph(&drawn, seed, o, &e), "seed %llu: %s", seed, e.text);
@@ -95,7 +95,7 @@ static bool is_op(const struct node *n, const char *op) {
     return strcmp(n->op->name, op) == 0;
 }
 
-static int any_node(const struct graph *from, const char *op, uint64_t which) {
+static inline int any_node(const struct graph *from, const char *op, uint64_t which) {
     int found[256], n = 0;
     for (int i = 0; i < from->n_nodes && n < 256; i++)
         if (is_op(&from->nodes[i], op)) found[n++] = i;

@@ -462,9 +462,9 @@ static bool descend(struct graph *g, int steps) {
     shape_count(&n_out, &out, NULL);
     int n = net_parameter_list(net, &list);
     for (int step = 0; step < steps; step++) {
-        md_fill(net_input(net, 0), n_in, 77 + (uint64_t)step);
+        md_fill(net_input(net, 0), n_in, 77 + (uint64_t)step, 1);
         net_forward(net, MD_SAMPLES, random_seed(1), NULL, NULL);
-        md_fill(net_output_gradient(net, 0), n_out, 78);
+        md_fill(net_output_gradient(net, 0), n_out, 78, 1);
         net_backward(net);
         for (int i = 0; i < n; i++)
             for (size_t k = list[i].start; list[i].trainable && k < list[i].start + list[i].count; k++)

@@ -1,5 +1,8 @@
 // zoo.js - the nine architectures of ONNX's `light` set, layer by layer as the model zoo has them (Caffe and Caffe2
-// networks, opset 9, IR version 3), with seeded random weights instead of trained ones. The batch is free.
+// networks, opset 9, IR version 3), with seeded random weights instead of trained ones. The batch is free. Each can also
+// be made small, with the same layers: {image: [height, width], width: share of the channels}.
+//
+// zoo.js NAME FILE [HEIGHT WIDTH SHARE] writes one to a file.
 'use strict';
 
 const fs = require('fs');
@@ -10,12 +13,17 @@ const PIECE = 1 << 20; // weights made and written at a time
 // A network being put together. What a layer makes is {name, shape: [channels, height, width]}; layers are named,
 // and nodes, weights and values after them.
 class Net {
-  constructor(name, prefix = '') {
-    Object.assign(this, { name, prefix, nodes: [], weights: [], settings: [] });
+  constructor(name, { prefix = '', image = [224, 224], width = 1 } = {}) {
+    Object.assign(this, { name, prefix, size: image, width, nodes: [], weights: [], settings: [] });
+  }
+
+  // So many channels when the network has its full width; groups of two and four divide what there are otherwise.
+  at(channels) {
+    return this.width === 1 ? channels : 4 * Math.max(channels > 0 ? 1 : 0, Math.round(channels * this.width / 4));
   }
 
   image(name) {
-    this.input = { name: this.prefix + name, shape: [3, 224, 224] };
+    this.input = { name: this.prefix + name, shape: [3, ...this.size] };
     return this.input;
   }
 
@@ -56,9 +64,16 @@ class Net {
 
   pool(op, x, name, k, stride, pads = [0, 0, 0, 0]) {
     const [c, h, w] = x.shape;
-    const size = (s) => Math.floor((s + (pads ? pads[0] + pads[2] : 0) - k) / stride) + 1;
-    const attributes = { kernel_shape: [k, k], strides: [stride, stride], ...(pads && { pads }) };
-    return this.add(op, name, [x], [c, size(h), size(w)], attributes);
+    const [kh, kw] = [k, k].flat();
+    const size = (s, window) => Math.floor((s + (pads ? pads[0] + pads[2] : 0) - window) / stride) + 1;
+    const attributes = { kernel_shape: [kh, kw], strides: [stride, stride], ...(pads && { pads }) };
+    return this.add(op, name, [x], [c, size(h, kh), size(w, kw)], attributes);
+  }
+
+  // The mean of the whole map, by a pooling with a kernel as large as that, and as the pads.
+  mean(x, name, pads = [0, 0, 0, 0]) {
+    const more = pads ? pads[0] + pads[2] : 0;
+    return this.pool('AveragePool', x, name, x.shape.slice(1).map((s) => s + more), 1, pads);
   }
 
   relu(x, name) { return this.add('Relu', `${name}_relu`, [x], x.shape); }
@@ -115,10 +130,10 @@ class Net {
 // ---- the nine. Where nothing normalises, images of +-128 go through with that size, and `gain` of the last layer
 // brings the logits to a few units. ----
 
-function alexnet() {
-  const n = new Net('bvlc_alexnet');
-  const conv = (x, name, ...more) => n.relu(n.conv(x, name, ...more), name);
-  const full = (x, i) => n.dropout(n.relu(n.dense(x, `fc${i}`, 4096), `fc${i}`), `fc${i}_dropout`);
+function alexnet(more) {
+  const n = new Net('bvlc_alexnet', more);
+  const conv = (x, name, c, ...rest) => n.relu(n.conv(x, name, n.at(c), ...rest), name);
+  const full = (x, i) => n.dropout(n.relu(n.dense(x, `fc${i}`, n.at(4096)), `fc${i}`), `fc${i}_dropout`);
   let x = conv(n.image('data_0'), 'conv1', 96, 11, { stride: 4 });
   x = n.pool('MaxPool', n.lrn(x, 'norm1', 1e-4, 1), 'pool1', 3, 2);
   x = conv(x, 'conv2', 256, 5, { pad: 2, group: 2 });
@@ -127,26 +142,26 @@ function alexnet() {
   x = conv(x, 'conv4', 384, 3, { pad: 1, group: 2 });
   x = conv(x, 'conv5', 256, 3, { pad: 1, group: 2 });
   x = n.flat(n.pool('MaxPool', x, 'pool5', 3, 2, [0, 0, 1, 1]), 'flat');
-  return n.softmax(n.dense(full(full(x, 6), 7), 'fc8', 1000, 0.01));
+  return n.softmax(n.dense(full(full(x, 6), 7), 'fc8', n.at(1000), 0.01));
 }
 
-function zfnet512() {
-  const n = new Net('zfnet512', 'gpu_0/');
-  const conv = (x, name, ...more) => n.relu(n.conv(x, name, ...more), name);
+function zfnet512(more) {
+  const n = new Net('zfnet512', { prefix: 'gpu_0/', ...more });
+  const conv = (x, name, c, ...rest) => n.relu(n.conv(x, name, n.at(c), ...rest), name);
   let x = conv(n.image('data_0'), 'conv1', 96, 7, { stride: 2 });
   x = n.pool('MaxPool', n.lrn(x, 'norm1', 5e-4, 2), 'pool1', 3, 2);
   x = conv(x, 'conv2', 256, 5, { stride: 2 });
   x = n.pool('MaxPool', n.lrn(x, 'norm2', 5e-4, 2), 'pool2', 3, 2);
   for (const i of [3, 4, 5]) x = conv(x, `conv${i}`, 512, 3, { pad: 1 });
   x = n.flat(n.pool('MaxPool', x, 'pool5', 2, 2), 'flat');
-  x = n.relu(n.dense(x, 'fc6', 4096), 'fc6');
-  x = n.relu(n.dense(x, 'fc7', 1024), 'fc7');
-  return n.softmax(n.dense(x, 'fc8', 1000, 0.01), 'softmax');
+  x = n.relu(n.dense(x, 'fc6', n.at(4096)), 'fc6');
+  x = n.relu(n.dense(x, 'fc7', n.at(1024)), 'fc7');
+  return n.softmax(n.dense(x, 'fc8', n.at(1000), 0.01), 'softmax');
 }
 
-function squeezenet() {
-  const n = new Net('squeezenet');
-  const conv = (x, name, ...more) => n.relu(n.conv(x, name, ...more), name);
+function squeezenet(more) {
+  const n = new Net('squeezenet', more);
+  const conv = (x, name, c, ...rest) => n.relu(n.conv(x, name, n.at(c), ...rest), name);
   const fire = (x, i, small, large) => {
     const s = conv(x, `fire${i}/squeeze1x1`, small, 1);
     return n.concat([conv(s, `fire${i}/expand1x1`, large, 1), conv(s, `fire${i}/expand3x3`, large, 3, { pad: 1 })],
@@ -157,27 +172,27 @@ function squeezenet() {
   x = n.pool('MaxPool', fire(fire(x, 4, 32, 128), 5, 32, 128), 'pool5', 3, 2);
   [48, 48, 64, 64].forEach((small, i) => { x = fire(x, 6 + i, small, 4 * small); });
   x = conv(n.dropout(x, 'drop9'), 'conv10', 1000, 1, { gain: 0.01 });
-  return n.softmax(n.add('GlobalAveragePool', 'pool10', [x], [1000, 1, 1]), 'softmaxout');
+  return n.softmax(n.add('GlobalAveragePool', 'pool10', [x], [x.shape[0], 1, 1]), 'softmaxout');
 }
 
-function vgg19() {
-  const n = new Net('vgg19');
+function vgg19(more) {
+  const n = new Net('vgg19', more);
   let x = n.image('data_0');
   [[64, 2], [128, 2], [256, 4], [512, 4], [512, 4]].forEach(([channels, layers], i) => {
     for (let k = 1; k <= layers; k++) {
       const name = `conv${i + 1}_${k}`;
-      x = n.relu(n.conv(x, name, channels, 3, { pad: 1 }), name);
+      x = n.relu(n.conv(x, name, n.at(channels), 3, { pad: 1 }), name);
     }
     x = n.pool('MaxPool', x, `pool${i + 1}`, 2, 2);
   });
   x = n.flat(x, 'flat');
-  for (const i of [6, 7]) x = n.dropout(n.relu(n.dense(x, `fc${i}`, 4096), `fc${i}`), `fc${i}_dropout`);
-  return n.softmax(n.dense(x, 'fc8', 1000, 0.01));
+  for (const i of [6, 7]) x = n.dropout(n.relu(n.dense(x, `fc${i}`, n.at(4096)), `fc${i}`), `fc${i}_dropout`);
+  return n.softmax(n.dense(x, 'fc8', n.at(1000), 0.01));
 }
 
-function inceptionV1() {
-  const n = new Net('inception_v1');
-  const conv = (x, name, ...more) => n.relu(n.conv(x, name, ...more), name);
+function inceptionV1(more) {
+  const n = new Net('inception_v1', more);
+  const conv = (x, name, c, ...rest) => n.relu(n.conv(x, name, n.at(c), ...rest), name);
   const inception = (x, id, [one, reduce3, three, reduce5, five, proj]) => {
     const at = (name) => `inception_${id}/${name}`;
     const wide = [conv(x, at('1x1'), one, 1)];
@@ -199,19 +214,20 @@ function inceptionV1() {
   x = n.pool('MaxPool', inception(x, '4e', [256, 160, 320, 32, 128, 128]), 'pool4/3x3_s2', 3, 2);
   x = inception(x, '5a', [256, 160, 320, 32, 128, 128]);
   x = inception(x, '5b', [384, 192, 384, 48, 128, 128]);
-  x = n.dropout(n.pool('AveragePool', x, 'pool5/7x7_s1', 7, 1, [0, 0, 1, 1]), 'pool5/drop', 0.4);
+  x = n.dropout(n.mean(x, 'pool5/7x7_s1', [0, 0, 1, 1]), 'pool5/drop', 0.4);
   x = n.flat(x, 'flat');
   // the classifier's weights are kept with four axes
-  const kernel = n.weight('loss3/classifier_w_0', [1, 1, 1000, 1024], -8e-4, 8e-4);
-  const flat = n.add('Reshape', 'loss3/classifier_w', [kernel, n.ints('loss3/classifier_shape', [1000, 1024])], null);
-  return n.softmax(n.dense(x, 'loss3/classifier', 1000, 1, flat));
+  const size = [n.at(1000), x.shape[0]];
+  const kernel = n.weight('loss3/classifier_w_0', [1, 1, ...size], -8e-4, 8e-4);
+  const flat = n.add('Reshape', 'loss3/classifier_w', [kernel, n.ints('loss3/classifier_shape', size)], null);
+  return n.softmax(n.dense(x, 'loss3/classifier', size[0], 1, flat));
 }
 
-function inceptionV2() {
-  const n = new Net('inception_v2');
+function inceptionV2(more) {
+  const n = new Net('inception_v2', more);
   const names = ['scale', 'bias', 'mean', 'var'];
   const conv = (x, name, channels, k, stride = 1, pad = (k - 1) / 2, variance = 1) => {
-    const y = n.conv(x, name, channels, k, { stride, pad, bias: false });
+    const y = n.conv(x, name, n.at(channels), k, { stride, pad, bias: false });
     return n.relu(n.scale(n.norm(y, `${name}/bn`, { variance, names }), `${name}/bn/sc`), name);
   };
   // 1x1, 3x3, two times 3x3, and a pooling with its projection; with stride 2, the first and the last are left out
@@ -239,12 +255,12 @@ function inceptionV2() {
   x = inception(x, '4e', [0, 128, 192, 192, 256], 'MaxPool', 0);
   x = inception(x, '5a', [352, 192, 320, 160, 224], 'AveragePool', 128);
   x = inception(x, '5b', [352, 192, 320, 192, 224], 'MaxPool', 128);
-  x = n.flat(n.pool('AveragePool', x, 'global_pool', 7, 1), 'flat');
-  return n.softmax(n.dense(x, 'fc', 1000));
+  x = n.flat(n.mean(x, 'global_pool'), 'flat');
+  return n.softmax(n.dense(x, 'fc', n.at(1000)));
 }
 
-function resnet50() {
-  const n = new Net('resnet50', 'gpu_0/');
+function resnet50(more) {
+  const n = new Net('resnet50', { prefix: 'gpu_0/', ...more });
   const conv = (x, name, channels, k, more = {}, norm = {}) =>
     n.norm(n.conv(x, name, channels, k, { pad: (k - 1) / 2, bias: false, ...more }), `${name}_bn`, norm);
   const block = (x, name, channels, stride, projects) => {
@@ -254,18 +270,18 @@ function resnet50() {
     const beside = projects ? conv(x, `${name}_branch1`, 4 * channels, 1, { stride, pads: false }) : x;
     return n.relu(n.add('Sum', `${name}_sum`, [y, beside], y.shape), name);
   };
-  let x = n.relu(conv(n.image('data_0'), 'res_conv1', 64, 7, { stride: 2 }, { variance: 1e4 }), 'res_conv1');
+  let x = n.relu(conv(n.image('data_0'), 'res_conv1', n.at(64), 7, { stride: 2 }, { variance: 1e4 }), 'res_conv1');
   x = n.pool('MaxPool', x, 'pool1', 3, 2, [1, 1, 1, 1]);
   [3, 4, 6, 3].forEach((blocks, stage) => {
     for (let i = 0; i < blocks; i++)
-      x = block(x, `res${stage + 2}_${i}`, 64 << stage, i === 0 && stage > 0 ? 2 : 1, i === 0);
+      x = block(x, `res${stage + 2}_${i}`, n.at(64 << stage), i === 0 && stage > 0 ? 2 : 1, i === 0);
   });
-  x = n.flat(n.pool('AveragePool', x, 'final_avg', 7, 1, null), 'flat');
-  return n.softmax(n.dense(x, 'pred', 1000), 'softmax');
+  x = n.flat(n.mean(x, 'final_avg', null), 'flat');
+  return n.softmax(n.dense(x, 'pred', n.at(1000)), 'softmax');
 }
 
-function shufflenet() {
-  const n = new Net('shufflenet', 'gpu_0/');
+function shufflenet(more) {
+  const n = new Net('shufflenet', { prefix: 'gpu_0/', ...more });
   const groups = 4;
   const conv = (x, name, channels, k, more = {}, norm = {}) =>
     n.norm(n.conv(x, name, channels, k, { pad: (k - 1) / 2, bias: false, ...more }), `${name}_bn`,
@@ -286,29 +302,29 @@ function shufflenet() {
       : n.add('Sum', `${name}_sum`, [y, x], y.shape);
     return n.relu(y, name);
   };
-  let x = conv(n.image('data_0'), 'conv3_0', 24, 3, { stride: 2, bias: true }, { variance: 1e4 });
+  let x = conv(n.image('data_0'), 'conv3_0', n.at(24), 3, { stride: 2, bias: true }, { variance: 1e4 });
   x = n.pool('MaxPool', n.relu(x, 'conv3_0'), 'pool', 3, 2, [1, 1, 1, 1]);
   [4, 8, 4].forEach((units, stage) => {
-    for (let i = 0; i < units; i++) x = unit(x, `stage${stage + 2}_${i}`, 136 << stage, i === 0 ? 2 : 1);
+    for (let i = 0; i < units; i++) x = unit(x, `stage${stage + 2}_${i}`, n.at(136 << stage), i === 0 ? 2 : 1);
   });
-  x = n.flat(n.pool('AveragePool', x, 'final_avg', 7, 1, null), 'flat');
-  return n.softmax(n.dense(x, 'pred', 1000), 'softmax');
+  x = n.flat(n.mean(x, 'final_avg', null), 'flat');
+  return n.softmax(n.dense(x, 'pred', n.at(1000)), 'softmax');
 }
 
-function densenet121() {
-  const n = new Net('densenet121');
+function densenet121(more) {
+  const n = new Net('densenet121', more);
   const names = ['scale', 'bias', 'mean', 'var'];
   const act = (x, name, variance = 1) =>
     n.relu(n.scale(n.norm(x, `${name}/bn`, { variance, names }), `${name}/bn`), name);
   const conv = (x, name, channels, k, more = {}) =>
     n.conv(x, name, channels, k, { pad: (k - 1) / 2, bias: false, ...more });
-  let x = act(conv(n.image('data_0'), 'conv1', 64, 7, { stride: 2 }), 'conv1', 1e4);
+  let x = act(conv(n.image('data_0'), 'conv1', n.at(64), 7, { stride: 2 }), 'conv1', 1e4);
   x = n.pool('MaxPool', x, 'pool1', 3, 2, [1, 1, 1, 1]);
   [6, 12, 24, 16].forEach((layers, stage) => {
     for (let i = 1; i <= layers; i++) {
       const at = (name) => `conv${stage + 2}_${i}/${name}`;
-      let y = conv(act(x, at('x1')), `${at('x1')}/conv`, 128, 1);
-      y = conv(act(y, at('x2')), `${at('x2')}/conv`, 32, 3);
+      let y = conv(act(x, at('x1')), `${at('x1')}/conv`, n.at(128), 1);
+      y = conv(act(y, at('x2')), `${at('x2')}/conv`, n.at(32), 3);
       x = n.concat([x, y], `concat_${stage + 2}_${i}`);
     }
     const name = `conv${stage + 2}_blk`;
@@ -316,8 +332,8 @@ function densenet121() {
     if (stage === 3) return;
     x = n.pool('AveragePool', conv(x, `${name}/conv`, x.shape[0] / 2, 1), `pool${stage + 2}`, 2, 2);
   });
-  x = n.add('GlobalAveragePool', 'pool5', [x], [1024, 1, 1]);
-  n.output = conv(x, 'fc6', 1000, 1, { bias: true });
+  x = n.add('GlobalAveragePool', 'pool5', [x], [x.shape[0], 1, 1]);
+  n.output = conv(x, 'fc6', n.at(1000), 1, { bias: true });
   return n;
 }
 
@@ -380,5 +396,11 @@ function save(file, net) {
 
 const ARCHITECTURES = { bvlc_alexnet: alexnet, densenet121, inception_v1: inceptionV1, inception_v2: inceptionV2,
   resnet50, shufflenet, squeezenet, vgg19, zfnet512 };
+
+function write([name, file, height = '224', width = '224', share = '1']) {
+  save(file, ARCHITECTURES[name]({ image: [Number(height), Number(width)], width: Number(share) }));
+}
+
+if (require.main === module) write(process.argv.slice(2));
 
 module.exports = { ARCHITECTURES, count, fill, save, seed };
