@@ -6,13 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "engine/formats/safetensors.h"
 #include "engine/nn/optimizer.h"
 #include "engine/nn/origin.h"
 
 #define FORMAT "retort training 1"
 #define NAME_SIZE (GRAPH_MAX_NAME + 16)
+#define COURSE_MAX 4096 /* bytes of its JSON */
 #define MOST_STEPS ((uint64_t)1 << 53)
 
 /* What may be kept of a value. */
@@ -69,16 +72,25 @@ static int list_kept(struct listing *l, const struct graph *g, struct err *e) {
 int training_memory_write(struct byte_sink sink, const struct graph *g, struct err *e) {
     const struct graph_training *t = &g->training;
     if (t->rule < 0) return err_set(e, E_INVALID, "the network keeps nothing of a training");
-    char steps[32], rate[32], peak[32];
+    char steps[32], rate[32], peak[32], warmup[32];
+    struct text course;
     text_print(steps, sizeof steps, "%llu", (unsigned long long)t->steps);
     text_print(rate, sizeof rate, "%.17g", t->rate);
     text_print(peak, sizeof peak, "%.17g", t->peak);
-    const struct safetensors_note notes[] = {{"format", FORMAT}, {"rule", optimizer_table[t->rule].name},
-                                             {"steps", steps},   {"rate", rate},
-                                             {"peak", peak},     {"changed", t->changed ? "yes" : "no"}};
+    text_print(warmup, sizeof warmup, "%lld", (long long)t->warmup);
+    text_init(&course, COURSE_MAX);
+    struct json_writer w = json_writer(&course);
+    json_open_object(&w, NULL);
+    param_write(&w, schedule_params, &t->course);
+    json_close_object(&w);
+    const struct safetensors_note notes[] = {
+        {"format", FORMAT}, {"rule", optimizer_table[t->rule].name}, {"steps", steps},   {"rate", rate},
+        {"peak", peak},     {"changed", t->changed ? "yes" : "no"},  {"warmup", warmup}, {"course", course.data}};
     struct listing l = {0};
-    int status = list_kept(&l, g, e);
-    if (!status) status = safetensors_write_notes(sink, notes, sizeof notes / sizeof *notes, l.tensors, l.n, e);
+    int status = course.failed ? err_memory(e, COURSE_MAX) : 0, n_notes = t->course.length < 1 ? 6 : 8;
+    if (!status) status = list_kept(&l, g, e);
+    if (!status) status = safetensors_write_notes(sink, notes, (size_t)n_notes, l.tensors, l.n, e);
+    text_free(&course);
     mem_free(l.tensors);
     mem_free(l.names);
     return status;
@@ -122,6 +134,24 @@ static bool read_rate(double *out, const char *text) {
     return !*end && isfinite(*out);
 }
 
+/* Only those who trained in several runs have one. */
+static int read_course(struct training_memory_reader *r, struct err *e) {
+    struct graph_training *t = &r->training;
+    const char *text = safetensors_reader_note(r->file, "course"), *warmup = safetensors_reader_note(r->file, "warmup");
+    struct json *course = NULL;
+    struct err why = {0};
+    uint64_t steps = 0;
+    int status = text ? json_parse(&course, text, strlen(text), &why) : 0;
+    if (!status) status = param_parse(&t->course, schedule_params, course, "", &why);
+    if (!status) status = schedule_check(&t->course, 0, &why);
+    json_free(course);
+    if (status == E_NOMEM) return err_set(e, status, "%s", why.text);
+    if (status) return bad_note("course", text, e);
+    if (text && !read_steps(&steps, warmup)) return bad_note("warmup", warmup, e);
+    t->warmup = (int64_t)steps;
+    return 0;
+}
+
 static int read_notes(struct training_memory_reader *r, struct err *e) {
     struct graph_training t = {.rule = -1};
     const char *keys[] = {"format", "rule", "steps", "rate", "peak", "changed"}, *texts[6];
@@ -134,7 +164,7 @@ static int read_notes(struct training_memory_reader *r, struct err *e) {
     t.changed = texts[5] && !strcmp(texts[5], "yes");
     if (!t.changed && (!texts[5] || strcmp(texts[5], "no") != 0)) return bad_note(keys[5], texts[5], e);
     r->training = t;
-    return 0;
+    return read_course(r, e);
 }
 
 /* The parameter and the slot that a tensor is for. */

@@ -191,8 +191,8 @@ static int keep_origin(struct graph *g, const struct optimizer_origins *q, int v
     return keep(&k, &q->own, true, e);
 }
 
-int carry_out(struct graph *g, const struct optimizer *o, const struct net_parameter *list, int n, double rate,
-              double peak, struct err *e) {
+int carry_out(struct graph *g, const struct optimizer *o, const struct net_parameter *list, int n,
+              const struct graph_training *how, struct err *e) {
     bool young = optimizer_is_young(o);
     int status = 0;
     size_t start = 0;
@@ -206,10 +206,13 @@ int carry_out(struct graph *g, const struct optimizer *o, const struct net_param
         status = keep_origin(g, o->origins, list[i].value, start, e);
         start += v->origin->part[ORIGIN_WEIGHTS]->count;
     }
-    if (status)
+    if (status) {
         graph_forget_training(g);
-    else
-        g->training = (struct graph_training){
-            .rule = (int)(o->rule - optimizer_table), .steps = o->steps, .rate = rate, .peak = peak, .changed = young};
-    return status;
+        return status;
+    }
+    g->training = *how;
+    g->training.rule = (int)(o->rule - optimizer_table);
+    g->training.steps = o->steps;
+    g->training.changed = young;
+    return 0;
 }

@@ -22,9 +22,9 @@ size_t carry_beside(const struct graph *g, const struct optimizer_rule *rule);
  * graph keeps nothing. */
 int carry_in(struct optimizer *o, const struct net *n, struct graph *g, struct err *e);
 
-/* Copies it back, for the parameters of `list`; rate and peak: see struct graph_training. Shares and origins that still count stay,
+/* Copies it back, for the parameters of `list`; how: rates and course. Shares and origins that still count stay,
  * and what is new then stays new. */
-int carry_out(struct graph *g, const struct optimizer *o, const struct net_parameter *list, int n, double rate,
-              double peak, struct err *e);
+int carry_out(struct graph *g, const struct optimizer *o, const struct net_parameter *list, int n,
+              const struct graph_training *how, struct err *e);
 
 #endif

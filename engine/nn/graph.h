@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "engine/nn/array.h"
 #include "engine/nn/names.h"
+#include "engine/nn/schedule.h"
 
 #define GRAPH_MAX_NODES 1000000
 #define GRAPH_MAX_VALUES 4000000
@@ -82,11 +83,13 @@ struct node {
 
 /* How the parameters were trained last, beside what stands in value.memory. */
 struct graph_training {
-    int rule;       /* row of optimizer_table, -1: they were not, or nobody knows */
-    uint64_t steps; /* the optimizer has taken */
-    double rate;    /* the learning rate of the last one */
-    double peak;    /* the highest of that training */
-    bool changed;   /* by surgery since: some are copies, or new */
+    int rule;                    /* row of optimizer_table, -1: they were not, or nobody knows */
+    uint64_t steps;              /* the optimizer has taken */
+    double rate;                 /* the learning rate of the last one */
+    double peak;                 /* the highest of that training */
+    bool changed;                /* by surgery since: some are copies, or new */
+    struct schedule_spec course; /* of several runs, of which that was one; length below 1: there was none */
+    int64_t warmup;              /* steps of the course */
 };
 
 /* A dimension of an input, other than the batch, whose size the file leaves open (PyTorch: dynamic_axes). */

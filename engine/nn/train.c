@@ -523,7 +523,11 @@ static int store_with_memory(struct trainer *t, struct graph *g, struct err *e) 
     if (!status && !kept) status = err_memory(e, (size_t)n * sizeof *list);
     net_free(t->net);
     t->net = NULL;
-    if (!status) status = carry_out(g, &t->optimizer, kept, n, rate_of(t, t->now.step - 1), t->schedule.peak, e);
+    struct graph_training how = {.rate = rate_of(t, t->now.step - 1),
+                                 .peak = t->schedule.peak,
+                                 .course = t->spec->schedule,
+                                 .warmup = t->spec->warmup_steps};
+    if (!status) status = carry_out(g, &t->optimizer, kept, n, &how, e);
     mem_free(kept);
     return status;
 }

@@ -36,6 +36,7 @@ struct train_spec {
     double momentum;                       /* NaN: the rule's own; filled in by train_check */
     double weight_decay;
     struct schedule_spec schedule;
+    bool has_schedule;
     int64_t warmup_steps;
     double clip_norm; /* NaN: never */
     struct early_stop early_stop;

@@ -25,7 +25,9 @@ const struct param train_params[] = {
     PARAM_REAL(struct train_spec, momentum, NULL, 0, 0.9999,
                "of sgd and rmsprop, beta 1 of adam; 0.9, for rmsprop 0, when not given"),
     PARAM_REAL(struct train_spec, weight_decay, "0", 0, 100, "times the parameters is added to their gradients"),
-    PARAM_OBJECT(struct train_spec, schedule, schedule_params, "kind", "course of the learning rate"),
+    PARAM_OPTIONAL(
+        struct train_spec, schedule, has_schedule, schedule_params, "kind",
+        "course of the learning rate; when an earlier training goes on whose course this run has room in, that"),
     PARAM_INT(struct train_spec, warmup_steps, "0", 0, 1e9, "steps in which the learning rate rises linearly"),
     PARAM_REAL(struct train_spec, clip_norm, NULL, 1e-9, 1e9, "longest gradient; longer ones are scaled down to it"),
     PARAM_OPTIONAL(struct train_spec, early_stop, has_early_stop, early_stop_params, "metric",
@@ -60,7 +62,7 @@ int train_check(struct train_spec *spec, bool labels, bool teacher, struct err *
                           "both epochs (%lld) and steps (%lld) are given; give one of them", (long long)spec->epochs,
                           (long long)spec->steps);
     if (!epochs && !steps) spec->epochs = DEFAULT_EPOCHS;
-    spec->has_optimizer = spec->has_learning_rate = true;
+    spec->has_optimizer = spec->has_learning_rate = spec->has_schedule = true;
     if (isnan(spec->momentum)) spec->momentum = optimizer_table[spec->optimizer].momentum;
     int status = schedule_check(&spec->schedule, spec->warmup_steps, e);
     return status ? status : check_early_stop(spec, labels, teacher, e);
@@ -70,7 +72,8 @@ int train_steps(int64_t *steps, int64_t *each, const struct train_spec *spec, si
     int64_t course = spec->schedule.length;
     if (n == 0) return err_set(e, E_INVALID, "there are no samples to train on");
     *each = (size_t)spec->batch < n ? (int64_t)(n / (size_t)spec->batch) : 1;
-    *steps = spec->steps != PARAM_ABSENT ? spec->steps : spec->epochs * *each;
+    *steps = *each * (spec->epochs != PARAM_ABSENT ? spec->epochs : DEFAULT_EPOCHS);
+    if (spec->steps != PARAM_ABSENT) *steps = spec->steps;
     if (course == PARAM_ABSENT || course - from >= *steps) return 0;
     return err_set_at(e, E_INVALID, "/train/schedule/length",
                       "a course of %lld steps has no room for %lld steps from step %lld on", (long long)course,

@@ -111,7 +111,7 @@ static int open_data(struct transformation *t, struct morph_spec *s, const struc
     if (!t->material.train_set.labels)
         return err_set_at(e, E_INVALID, "/dataset", "data set %s has no array \"labels\" to train on", s->dataset.ref);
     status = loss_plan(&t->loss, &ce, 1, true, false, e);
-    restart_complete(&s->train, t->parent.graph);
+    restart_complete(&s->train, t->parent.graph, t->material.train.n);
     if (!status) status = train_check(&s->train, t->material.evaluated->labels, false, e);
     return status ? status : restart_check(&s->train, t->parent.graph, t->material.train.n, e);
 }

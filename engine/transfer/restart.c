@@ -19,9 +19,23 @@ double restart_rate(const struct graph *g) {
     return fmax(g->training.rate, g->training.peak / 10);
 }
 
-void restart_complete(struct train_spec *s, const struct graph *g) {
+/* Takes the rest of a course of several runs, when it has room for this one. */
+static bool take_course(struct train_spec *s, const struct graph_training *kept, size_t n) {
+    struct train_spec with = *s;
+    int64_t steps, each;
+    with.schedule = kept->course;
+    with.warmup_steps = kept->warmup;
+    if (!s->has_learning_rate) with.learning_rate = kept->peak;
+    if (s->has_schedule || kept->course.length < 1) return false;
+    if (train_steps(&steps, &each, &with, n, (int64_t)kept->steps, NULL)) return false;
+    *s = with;
+    return true;
+}
+
+void restart_complete(struct train_spec *s, const struct graph *g, size_t n) {
     if (!s->has_optimizer && g->training.rule >= 0) s->optimizer = g->training.rule;
-    if (!s->has_learning_rate && goes_on(&g->training, s)) s->learning_rate = restart_rate(g);
+    if (!goes_on(&g->training, s) || take_course(s, &g->training, n) || s->has_learning_rate) return;
+    s->learning_rate = restart_rate(g);
 }
 
 /* Where in a schedule of several runs this one begins. */

@@ -16,9 +16,10 @@ enum restart { RESTART_PARENT, RESTART_FRESH };
  * how to do without. */
 int restart_recall(struct graph *g, const struct host *host, const char *reference, struct err *e);
 
-/* The optimizer and the learning rate, where the request left them open, are those of the training that g keeps: its rule,
- * and restart_rate. */
-void restart_complete(struct train_spec *s, const struct graph *g);
+/* The optimizer, the schedule and the learning rate, where the request left them open, are those of the training that g
+ * keeps: its rule; the rest of its course, when it was one of several runs and there is room for this one on n samples, else
+ * a constant rate; and restart_rate. */
+void restart_complete(struct train_spec *s, const struct graph *g, size_t n);
 
 /* The learning rate to go on with after the training that g keeps: its last one, but at least a tenth of its highest, which
  * is what Net2Net trains its students with (Chen et al. 2016, section 3.1) and what is left to learn with at the end

@@ -166,7 +166,7 @@ static int prepare(struct course *c, struct train_method_spec *s, const struct h
     if (!status && s->train.has_early_stop && c->material.eval.n == 0)
         status = err_set_at(e, E_INVALID, "/train/early_stop",
                             "without an evaluation nothing says when to stop: give evaluate or holdout");
-    if (!status) restart_complete(&s->train, c->net.graph);
+    if (!status) restart_complete(&s->train, c->net.graph, c->material.train.n);
     if (!status) status = train_check(&s->train, c->material.evaluated->labels, false, e);
     if (!status) status = restart_check(&s->train, c->net.graph, c->material.train.n, e);
     const char *stem = s->model[0] ? s->model : s->student.model[0] ? s->student.model : s->dataset.ref;

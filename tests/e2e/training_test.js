@@ -69,7 +69,9 @@ test('training goes on in two halves of one course', async () => {
   const restart = await run({ method: 'morph', model: 'half', dataset: on.dataset, output: 'wide',
     steps: [{ op: 'widen', factor: 2 }], train: { steps: STEPS, batch: BATCH } });
   same(restart.optimizer, 'mapped', 'after surgery');
-  same(restart.learning_rate, half.training.learning_rate, 'with the last rate');
+  same(restart.learning_rate, 0.02, 'in the course of the parent, which has room for it');
+  const wide = (await server.must(200, server.get('/v1/models/wide'))).json;
+  ok(wide.training.learning_rate < 0.001, `${wide.training.learning_rate} at the end of that course`);
 });
 
 test('the student does not depend on it', async () => {

@@ -42,7 +42,13 @@ static int make(struct graph **out, bool filled, struct err *e) {
     }
     if (!status && filled)
         g->training = (struct graph_training){
-            .rule = ADAM, .steps = 9007199254740991, .rate = 0.1 / 3, .peak = 1e-300, .changed = true};
+            .rule = ADAM,
+            .steps = 9007199254740991,
+            .rate = 0.1 / 3,
+            .peak = 1e-300,
+            .changed = true,
+            .course = {.kind = SCHEDULE_STEP, .n_step = 2, .step = {3, 700}, .gamma = 0.1 / 3, .length = 2000},
+            .warmup = 7};
     if (status)
         graph_free(g);
     else
@@ -88,9 +94,7 @@ TEST(a_round_trip_gives_the_same_bits) {
                 ok(same(g->values[v].memory[k], h->values[v].memory[k]) &&
                        same(g->values[v].share[k], h->values[v].share[k]),
                    "%s, %d", g->values[v].name, k);
-        ok(h->training.rule == ADAM && h->training.steps == g->training.steps && h->training.rate == g->training.rate &&
-               h->training.peak == g->training.peak && h->training.changed,
-           "how it was trained");
+        ok(memcmp(&h->training, &g->training, sizeof g->training) == 0, "how it was trained");
     }
     need(!training_memory_write(byte_sink_text(&again), h, &e), "%s", e.text);
     ok(file.length == again.length && !memcmp(file.data, again.data, file.length), "written again");
@@ -119,8 +123,8 @@ TEST(what_is_cut_off_leaves_nothing) {
 enum { NOTES = 6 };
 
 /* A file with one tensor of ones (or of `odd`), and these notes. */
-static void refuses(const char *name, const struct shape *shape, double odd, const struct safetensors_note notes[NOTES],
-                    const char *why) {
+static void refuses_notes(const char *name, const struct shape *shape, double odd, const struct safetensors_note *notes,
+                          size_t n, const char *why) {
     struct graph *g = NULL;
     struct array *a = NULL;
     struct text file;
@@ -129,7 +133,7 @@ static void refuses(const char *name, const struct shape *shape, double odd, con
     need(!make(&g, true, &e) && !array_new(&a, DT_FLOAT32, shape, &e), "%s", e.text);
     for (size_t i = 0; i < a->count; i++) ((float *)a->data)[i] = (float)(i ? 1 : odd);
     struct safetensors_tensor t = {name, a};
-    need(!safetensors_write_notes(byte_sink_text(&file), notes, NOTES, &t, 1, &e), "%s", e.text);
+    need(!safetensors_write_notes(byte_sink_text(&file), notes, n, &t, 1, &e), "%s", e.text);
     int status = read_pieces(g, file.data, file.length, 64, &e);
     if (!why)
         ok(!status && g->training.rule >= 0, "%s: %s", name, e.text);
@@ -138,6 +142,11 @@ static void refuses(const char *name, const struct shape *shape, double odd, con
     text_free(&file);
     array_free(a);
     graph_free(g);
+}
+
+static void refuses(const char *name, const struct shape *shape, double odd, const struct safetensors_note *notes,
+                    const char *why) {
+    refuses_notes(name, shape, odd, notes, NOTES, why);
 }
 
 TEST(what_does_not_fit_is_refused) {
@@ -191,6 +200,22 @@ TEST(what_does_not_fit_is_refused) {
         memcpy(notes, good, sizeof good);
         notes[bad[i].at].key = "other";
         refuses("scale/0", &none, 1, notes, "is missing");
+    }
+    const struct {
+        const char *course, *warmup;
+    } courses[] = {{"{\"kind\":\"cosine\",\"length\":9}", NULL},
+                   {"{\"kind\":\"cosine\",\"length\":9}", "-1"},
+                   {"{\"kind\":\"cosine\",\"length\":0}", "1"},
+                   {"{\"kind\":\"step\",\"length\":9}", "1"},
+                   {"{\"kind\":\"cosine\"", "1"},
+                   {"[]", "1"}};
+    for (size_t i = 0; i < sizeof courses / sizeof *courses; i++) {
+        struct safetensors_note notes[NOTES + 2];
+        memcpy(notes, good, sizeof good);
+        notes[NOTES] = (struct safetensors_note){"course", courses[i].course};
+        notes[NOTES + 1] = (struct safetensors_note){courses[i].warmup ? "warmup" : "other",
+                                                     courses[i].warmup ? courses[i].warmup : ""};
+        refuses_notes("scale/0", &none, 1, notes, NOTES + 2, "in __metadata__ is");
     }
     struct safetensors_note sgd[NOTES];
     memcpy(sgd, good, sizeof good);

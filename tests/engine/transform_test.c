@@ -318,6 +318,44 @@ static const struct {
      "\"fresh\"", "0.001"},
 };
 
+/* A run of a course of several is followed by the next without a word, as far as there is room. */
+static const struct {
+    const char *json, *rate;
+    int length;
+} courses[] = {
+    {"{\"model\":\"part\",\"dataset\":\"data\",\"train\":{\"steps\":30}}", "0.05", 40},
+    {"{\"model\":\"part\",\"dataset\":\"data\",\"train\":{\"steps\":31}}", "0.03", 0},
+    {"{\"model\":\"part\",\"dataset\":\"data\",\"train\":{\"steps\":9,\"schedule\":\"constant\"}}", "0.03", 0},
+    {"{\"model\":\"part\",\"dataset\":\"data\",\"train\":{\"steps\":9,\"optimizer\":\"adam\"}}", "0.001", 0},
+};
+
+TEST(a_course_of_several_runs_goes_on) {
+    struct world w;
+    struct outcome o;
+    struct err e = {0};
+    if (!open_world(&w, 2)) return;
+    w.method = "train";
+    need(
+        run(&o, &w,
+            "{\"model\":\"net\",\"dataset\":\"data\",\"train\":{\"steps\":10,\"optimizer\":\"sgd\",\"learning_rate\":0.05,"
+            "\"warmup_steps\":2,\"schedule\":{\"kind\":\"step\",\"step\":[1],\"gamma\":0.6,\"length\":40}}}",
+            NULL, &e) == 0,
+        "%s", e.text);
+    memory_host_add_model(&w.memory, "part", o.student);
+    o.student = NULL;
+    outcome_free(&o);
+    for (size_t i = 0; i < sizeof courses / sizeof *courses; i++) {
+        if (!ok(run(&o, &w, courses[i].json, NULL, &e) == 0, "%s: %s", courses[i].json, e.text)) continue;
+        const struct graph_training *t = &o.student->training;
+        ok(strcmp(said(&o, "restart", "learning_rate"), courses[i].rate) == 0, "%s: the rate is %s, not %s",
+           courses[i].json, said(&o, "restart", "learning_rate"), courses[i].rate);
+        ok(courses[i].length ? t->course.length == courses[i].length && t->warmup == 2 : t->course.length < 1,
+           "%s: a course of %lld steps", courses[i].json, (long long)t->course.length);
+        outcome_free(&o);
+    }
+    memory_host_close(&w.memory);
+}
+
 TEST(training_goes_on_where_that_of_the_parent_stopped) {
     struct world w;
     struct outcome o;
