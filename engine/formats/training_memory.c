@@ -72,20 +72,22 @@ static int list_kept(struct listing *l, const struct graph *g, struct err *e) {
 int training_memory_write(struct byte_sink sink, const struct graph *g, struct err *e) {
     const struct graph_training *t = &g->training;
     if (t->rule < 0) return err_set(e, E_INVALID, "the network keeps nothing of a training");
-    char steps[32], rate[32], peak[32], warmup[32];
+    char steps[32], rate[32], peak[32], changed[32], warmup[32];
     struct text course;
     text_print(steps, sizeof steps, "%llu", (unsigned long long)t->steps);
     text_print(rate, sizeof rate, "%.17g", t->rate);
     text_print(peak, sizeof peak, "%.17g", t->peak);
+    text_print(changed, sizeof changed, t->changed ? "%llu" : "no", (unsigned long long)t->since);
     text_print(warmup, sizeof warmup, "%lld", (long long)t->warmup);
     text_init(&course, COURSE_MAX);
     struct json_writer w = json_writer(&course);
     json_open_object(&w, NULL);
     param_write(&w, schedule_params, &t->course);
     json_close_object(&w);
-    const struct safetensors_note notes[] = {
-        {"format", FORMAT}, {"rule", optimizer_table[t->rule].name}, {"steps", steps},   {"rate", rate},
-        {"peak", peak},     {"changed", t->changed ? "yes" : "no"},  {"warmup", warmup}, {"course", course.data}};
+    const struct safetensors_note notes[] = {{"format", FORMAT}, {"rule", optimizer_table[t->rule].name},
+                                             {"steps", steps},   {"rate", rate},
+                                             {"peak", peak},     {"changed", changed},
+                                             {"warmup", warmup}, {"course", course.data}};
     struct listing l = {0};
     int status = course.failed ? err_memory(e, COURSE_MAX) : 0, n_notes = t->course.length < 1 ? 6 : 8;
     if (!status) status = list_kept(&l, g, e);
@@ -161,8 +163,8 @@ static int read_notes(struct training_memory_reader *r, struct err *e) {
     if (!read_steps(&t.steps, texts[2])) return bad_note(keys[2], texts[2], e);
     if (!read_rate(&t.rate, texts[3])) return bad_note(keys[3], texts[3], e);
     if (!read_rate(&t.peak, texts[4])) return bad_note(keys[4], texts[4], e);
-    t.changed = texts[5] && !strcmp(texts[5], "yes");
-    if (!t.changed && (!texts[5] || strcmp(texts[5], "no") != 0)) return bad_note(keys[5], texts[5], e);
+    t.changed = !texts[5] || strcmp(texts[5], "no") != 0;
+    if (t.changed && (!read_steps(&t.since, texts[5]) || t.since > t.steps)) return bad_note(keys[5], texts[5], e);
     r->training = t;
     return read_course(r, e);
 }

@@ -1,10 +1,10 @@
-/* training_memory.h - what an optimizer keeps of a network's parameters (value.memory, value.share, value.origin, graph.training) as a
- * safetensors file, apart from the network.
+/* training_memory.h - what an optimizer keeps of a network's parameters (value.memory, value.share, value.origin,
+ * graph.training) as a safetensors file, apart from the network.
  *
  * The tensors of parameter "w" are "w/0" and "w/1", the rule's copies in their order (see optimizer_table), and after
- * surgery "w/share.0" and "w/share.1", and the same behind "w/origin" of the parameter it came
- * from (engine/nn/origin.h). __metadata__ has "format", "rule", "steps", "rate", "peak" and "changed". A round trip gives
- * the same bits. */
+ * surgery "w/share.0" and "w/share.1", and the same behind "w/origin" of the parameter it came from (engine/nn/origin.h).
+ * __metadata__ has "format", "rule", "steps", "rate", "peak", and "changed": "no", or the steps before surgery; and for one
+ * of several runs "course" and "warmup". A round trip gives the same bits. */
 #ifndef ENGINE_FORMATS_TRAINING_MEMORY_H
 #define ENGINE_FORMATS_TRAINING_MEMORY_H
 

@@ -157,7 +157,8 @@ int carry_in(struct optimizer *o, const struct net *n, struct graph *g, struct e
     }
     if (!status && o->pace) mark_new(o);
     if (!status && o->pace) status = take_origins(o, g, list, count, e);
-    o->steps = o->since = g->training.steps;
+    o->steps = o->begun = g->training.steps;
+    o->since = g->training.since;
     if (status) graph_forget_training(g);
     g->training = (struct graph_training){.rule = -1};
     return status;
@@ -214,5 +215,6 @@ int carry_out(struct graph *g, const struct optimizer *o, const struct net_param
     g->training.rule = (int)(o->rule - optimizer_table);
     g->training.steps = o->steps;
     g->training.changed = young;
+    g->training.since = o->since;
     return 0;
 }

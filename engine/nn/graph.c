@@ -51,6 +51,12 @@ void value_forget_training(struct value *v) {
     v->origin = NULL;
 }
 
+void graph_change_training(struct graph *g) {
+    if (g->training.rule < 0) return;
+    g->training.changed = true;
+    g->training.since = g->training.steps;
+}
+
 void graph_forget_training(struct graph *g) {
     for (int i = 0; i < g->n_values; i++) value_forget_training(&g->values[i]);
     g->training = (struct graph_training){.rule = -1};

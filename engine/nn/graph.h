@@ -88,6 +88,7 @@ struct graph_training {
     double rate;                 /* the learning rate of the last one */
     double peak;                 /* the highest of that training */
     bool changed;                /* by surgery since: some are copies, or new */
+    uint64_t since;              /* the steps that had been taken then; see optimizer_take_pace */
     struct schedule_spec course; /* of several runs, of which that was one; length below 1: there was none */
     int64_t warmup;              /* steps of the course */
 };
@@ -172,6 +173,9 @@ int graph_finish(struct graph *g, struct err *e);
 /* Gives a constant other numbers, of another shape perhaps, and takes the array, on failure too. What an optimizer kept
  * of the old ones is forgotten. */
 void graph_replace_constant_take(struct graph *g, int value, struct array *constant);
+
+/* To be said by surgery: what is kept of a training belongs to another network from now on. */
+void graph_change_training(struct graph *g);
 
 /* Forgets how the parameters were trained: what optimizers keep of them, shares, origins, and graph.training. */
 void graph_forget_training(struct graph *g);

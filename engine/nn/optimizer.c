@@ -264,7 +264,7 @@ static double grown_after(uint64_t age) {
 }
 
 static struct optimizer_update prepare_update(const struct optimizer *o, double rate, double scale, double grown) {
-    double t = (double)o->steps, age = (double)(o->steps - o->since);
+    double t = (double)o->steps, age = (double)(o->steps - o->begun);
     return (struct optimizer_update){
         .rate = (real)rate,
         .scale = (real)scale,

@@ -59,7 +59,8 @@ struct optimizer {
     double *partial;                   /* sums of squares, one per block */
     uint64_t steps;                    /* taken so far */
     real *pace;                        /* [2 n], NULL: none; see optimizer_take_pace */
-    uint64_t since;                    /* steps that had been taken when it got the pace */
+    uint64_t since;                    /* steps that had been taken when surgery changed the network */
+    uint64_t begun;                    /* and when the means of what is new began */
     struct optimizer_origins *origins; /* owned, NULL: none; see optimizer_take_origins */
 };
 
@@ -97,7 +98,7 @@ int optimizer_take_pace(struct optimizer *o, struct err *e);
  * rate's part that the carriers' own steps, new parameters as they are, do not have yet. */
 int optimizer_take_origins(struct optimizer *o, size_t n, int n_carriers, size_t scratch, struct err *e);
 
-/* Whether the paces still count. When not, the next step gives them back. */
+/* Whether paces and origins still count. When not, the next step gives the paces back; origins stay for checkpoints. */
 bool optimizer_is_young(const struct optimizer *o);
 
 /* One step: parameters -= rate * rule(gradients), gradients scaled down first when their L2 norm is above
@@ -106,7 +107,7 @@ bool optimizer_is_young(const struct optimizer *o);
 double optimizer_step(struct optimizer *o, struct crew *crew, real *parameters, const real *gradients, double rate,
                       double clip_norm);
 
-/* Bytes of state, for checkpoints: state[0 .. copies * n). */
+/* Elements of state, for checkpoints: state[0 .. copies * n). */
 size_t optimizer_state_count(const struct optimizer *o);
 
 #endif

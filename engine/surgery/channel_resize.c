@@ -556,7 +556,7 @@ int channels_resize(struct graph **out, const struct channels *c, const struct g
     if (!status) status = mend_groups(copy, c, maps, e);
     if (!status) status = mend_reshapes(copy, c, g, maps, e);
     if (!status) status = graph_finish(copy, e);
-    if (!status && copy->training.rule >= 0) copy->training.changed = true;
+    if (!status) graph_change_training(copy);
     if (status) {
         graph_free(copy);
         return status;

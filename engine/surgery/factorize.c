@@ -291,6 +291,7 @@ static int factor_one(struct morphing *m, const char *name, const struct morph_s
     if (done && measures) status = graph_clone(&before, m->graph, e);
     if (done && !status) status = put_chain(m->graph, &l, &chain, s, e);
     if (done && !status) status = morphing_finish(m, e);
+    if (done && !status) graph_forget_training(m->graph); /* it was of weights that there are no more */
     if (!status && w) {
         json_open_object(w, NULL);
         json_put_string(w, "layer", name);

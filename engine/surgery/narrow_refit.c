@@ -338,6 +338,20 @@ static int find_bound(double *bound, const struct linear *l, const struct graph 
     return 0;
 }
 
+/* The layer as it was fitted. It reads what it read before, so what an optimizer keeps of its weights stays. */
+static int write_layer(struct morphing *m, const struct linear *l, struct err *e) {
+    struct value *v = &m->graph->values[m->graph->nodes[l->node].inputs[1]], old = *v;
+    memset(v->memory, 0, sizeof v->memory);
+    memset(v->share, 0, sizeof v->share);
+    v->origin = NULL;
+    int status = linear_write(m->graph, l, e);
+    v = &m->graph->values[m->graph->nodes[l->node].inputs[1]];
+    memcpy(v->memory, old.memory, sizeof v->memory);
+    memcpy(v->share, old.share, sizeof v->share);
+    v->origin = old.origin;
+    return status ? status : morphing_finish(m, e);
+}
+
 static int try_layer(struct outcome *out, struct morphing *m, const struct graph *parent, const int32_t *origin,
                      int node, struct err *e) {
     const struct uses *uses;
@@ -354,8 +368,7 @@ static int try_layer(struct outcome *out, struct morphing *m, const struct graph
     if (!status) status = open_rows(&rows, &l, m, parent, origin, budget, e);
     if (!status) status = find_bound(&bound, &l, parent, m->graph->nodes[node].name, e);
     if (!status) status = fit_layer(out, &l, &rows, bound, e);
-    if (!status && out->ridge >= 0) status = linear_write(m->graph, &l, e);
-    if (!status && out->ridge >= 0) status = morphing_finish(m, e);
+    if (!status && out->ridge >= 0) status = write_layer(m, &l, e);
     rows_fini(&rows);
     linear_fini(&l);
     return status;

@@ -603,6 +603,31 @@ TEST(youth_may_be_spent_in_pieces) {
     graph_free(child);
 }
 
+/* Every parameter that is trained has moved in every row. */
+static void all_moved(const struct graph *before, const struct graph *after, const char *what) {
+    for (int v = 0; v < after->n_values; v++) {
+        const struct array *a = before->values[v].constant, *b = after->values[v].constant;
+        if (!after->values[v].trainable) continue;
+        size_t rows = (size_t)a->shape.dim[0], size = a->count / rows * sizeof(float), still = 0;
+        for (size_t i = 0; i < rows; i++)
+            still += memcmp((char *)a->data + i * size, (char *)b->data + i * size, size) == 0;
+        ok(still == 0, "%s: %zu of %zu rows of %s stand still", what, still, rows, after->values[v].name);
+    }
+}
+
+TEST(what_is_new_learns_in_short_runs_too) {
+    make_data(false);
+    struct course c;
+    struct graph *child = grown(&c, NULL, ADAM, false, SPLIT, WIDEN), *before;
+    struct err e = {0};
+    need(child && !graph_clone(&before, child, &e), "a child");
+    for (int i = 0; i < 6; i++) need(course_run(&c, child, 90, 2 + i) && through_bytes(child), "a piece");
+    ok(!child->training.changed, "it is grown up");
+    all_moved(before, child, "540 steps in pieces of 90");
+    graph_free(before);
+    graph_free(child);
+}
+
 /* ---- there and back ---- */
 
 enum { SEEN = 512 }; /* samples to train on; the others are held out */
@@ -667,6 +692,9 @@ TEST(a_widening_that_has_trained_is_taken_back_without_large_weights) {
             weight[0], weight[1], loss[0], loss[1], loss[2]);
         ok(weight[1] <= 3 * weight[0], "from %g to %g", weight[0], weight[1]);
         ok(loss[1] <= loss[2] && loss[1] <= loss[0], "fitted %g, selected %g", loss[1], loss[2]);
+        graph_free(selected);
+        need(!graph_clone(&selected, fitted, &e) && course_run(&c, fitted, 20, 3), "trained on");
+        all_moved(selected, fitted, "20 steps after a fit");
         calibration_fini(&seen);
         graph_free(parent);
         graph_free(wide);

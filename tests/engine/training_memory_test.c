@@ -46,6 +46,7 @@ static int make(struct graph **out, bool filled, struct err *e) {
             .steps = 9007199254740991,
             .rate = 0.1 / 3,
             .peak = 1e-300,
+            .since = 9007199254740000,
             .changed = true,
             .course = {.kind = SCHEDULE_STEP, .n_step = 2, .step = {3, 700}, .gamma = 0.1 / 3, .length = 2000},
             .warmup = 7};
@@ -190,7 +191,8 @@ TEST(what_does_not_fit_is_refused) {
                {3, "1e999", "\"rate\""},
                {3, "0.1x", "\"rate\""},
                {4, "-0.1", "\"peak\""},
-               {5, "true", "\"changed\""},
+               {5, "yes", "\"changed\""},
+               {5, "13", "\"changed\""},
                {5, "", "\"changed\""}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct safetensors_note notes[NOTES];
