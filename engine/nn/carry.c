@@ -101,33 +101,41 @@ static void mark_new(struct optimizer *o) {
 /* ---- origins ---- */
 
 /* Elements of the origins, how many parameters carry them, and reals of scratch. */
-static size_t count_origins(int *carriers, size_t *scratch, const struct graph *g) {
-    size_t n = 0;
-    *carriers = 0;
-    *scratch = 0;
-    for (int i = 0; i < g->n_values; i++) {
+struct origins_size {
+    size_t n, scratch;
+    int carriers;
+};
+
+static int measure_origins(struct origins_size *out, const struct graph *g, struct err *e) {
+    int status = 0;
+    *out = (struct origins_size){0};
+    for (int i = 0; i < g->n_values && !status; i++) {
         struct frame f;
-        if (!g->values[i].origin || frame_init(&f, &g->values[i], NULL)) continue;
-        n += g->values[i].origin->part[ORIGIN_WEIGHTS]->count;
-        ++*carriers;
-        if (frame_scratch(&f) > *scratch) *scratch = frame_scratch(&f);
+        if (!g->values[i].origin) continue;
+        status = frame_init(&f, &g->values[i], e);
+        if (status) break;
+        out->n += g->values[i].origin->part[ORIGIN_WEIGHTS]->count;
+        out->carriers++;
+        if (frame_scratch(&f) > out->scratch) out->scratch = frame_scratch(&f);
     }
-    return n;
+    return status;
 }
 
-size_t carry_beside(const struct graph *g, const struct optimizer_rule *rule) {
-    int carriers;
-    size_t scratch, n = g->training.changed ? count_origins(&carriers, &scratch, g) : 0;
-    return n ? (n * (size_t)(rule->copies + 5) + scratch) * sizeof(real) : 0;
+int carry_beside(size_t *bytes, const struct graph *g, const struct optimizer_rule *rule, struct err *e) {
+    struct origins_size size = {0};
+    int status = g->training.changed ? measure_origins(&size, g, e) : 0;
+    *bytes = size.n ? (size.n * (size_t)(rule->copies + 5) + size.scratch) * sizeof(real) : 0;
+    return status;
 }
 
 static int take_origins(struct optimizer *o, struct graph *g, const struct net_parameter *list, int count,
                         struct err *e) {
-    int carriers;
-    size_t scratch, n = count_origins(&carriers, &scratch, g), start = 0;
-    int status = carriers ? optimizer_take_origins(o, n, carriers, scratch, e) : 0;
+    struct origins_size size;
+    size_t start = 0;
+    int status = measure_origins(&size, g, e);
+    if (!status && size.carriers) status = optimizer_take_origins(o, size.n, size.carriers, size.scratch, e);
     struct optimizer_carrier *c = o->origins ? o->origins->carriers : NULL;
-    for (int i = 0; i < count && !status && carriers; i++) {
+    for (int i = 0; i < count && !status && size.carriers; i++) {
         if (!list[i].trainable || !g->values[list[i].value].origin) continue;
         struct optimizer *own = &o->origins->own;
         *c = (struct optimizer_carrier){.at = list[i].start, .from = start};
@@ -139,7 +147,7 @@ static int take_origins(struct optimizer *o, struct graph *g, const struct net_p
         status = take_memory(own, &k, e);
         if (!status) status = set_pace(own, &k, e);
     }
-    if (!status && carriers) mark_new(&o->origins->own);
+    if (!status && size.carriers) mark_new(&o->origins->own);
     return status;
 }
 

@@ -14,7 +14,7 @@
 bool carry_finds(const struct graph *g, int rule);
 
 /* Bytes that an optimizer takes for the origins of parameters, beside what it takes for these. */
-size_t carry_beside(const struct graph *g, const struct optimizer_rule *rule);
+int carry_beside(size_t *bytes, const struct graph *g, const struct optimizer_rule *rule, struct err *e);
 
 /* Moves what the graph keeps into an optimizer of its rule for the parameters of a training network. Parameters of which
  * nothing is kept start at zeros, and are new when surgery has changed the graph, as are single zeros among the others;

@@ -160,14 +160,16 @@ int optimizer_take_pace(struct optimizer *o, struct err *e) {
 
 int optimizer_take_origins(struct optimizer *o, size_t n, int n_carriers, size_t scratch, struct err *e) {
     struct optimizer_origins *q = o->origins = mem_calloc(1, sizeof *q);
-    size_t count = 3 * n + scratch;
+    size_t count, bytes;
     if (!q) return err_memory(e, sizeof *q);
+    if (!mem_mul(&count, n, 3) || !mem_add(&count, count, scratch) || !mem_mul(&bytes, count, sizeof(real)))
+        return err_set(e, E_TOO_LARGE, "%zu parameters to carry on are too many", n);
     int status = optimizer_init(&q->own, o->rule, n, o->momentum, o->weight_decay, e);
     if (!status) status = optimizer_take_pace(&q->own, e);
     if (status) return status;
-    q->weights = mem_alloc_aligned(count * sizeof(real));
+    q->weights = mem_alloc_aligned(bytes);
     q->carriers = mem_calloc((size_t)n_carriers, sizeof *q->carriers);
-    if (!q->weights || !q->carriers) return err_memory(e, count * sizeof(real));
+    if (!q->weights || !q->carriers) return err_memory(e, bytes);
     q->gradients = q->weights + n;
     q->before = q->gradients + n;
     q->scratch = q->before + n;

@@ -62,7 +62,8 @@ static int join_maps(struct array **first, struct array *second, struct err *e) 
     if (!status) status = to_reals(&second, e);
     const int64_t *a = (*first)->shape.dim, *b = second->shape.dim;
     struct shape shape = {.rank = 3, .dim = {a[0], a[1], b[2]}};
-    if (!status && a[0] == b[0] && a[2] == b[1]) status = array_new(&both, (*first)->type, &shape, e);
+    bool fit = a[0] == b[0] && a[2] == b[1] && (double)a[0] * (double)a[1] * (double)b[2] <= (double)ORIGIN_MAP_MOST;
+    if (!status && fit) status = array_new(&both, (*first)->type, &shape, e);
     for (int64_t k = 0; both && k < a[0]; k++)
         blas_gemm(false, false, (int)a[1], (int)b[2], (int)b[1], (real *)(*first)->data + k * a[1] * a[2], (int)a[2],
                   (real *)second->data + k * b[1] * b[2], (int)b[2], (real *)both->data + k * a[1] * b[2], (int)b[2],

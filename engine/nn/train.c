@@ -162,8 +162,8 @@ static int open_optimizer(struct trainer *t, struct graph *g, struct err *e) {
     if (t->task->go_on && !found)
         say(t, "the network keeps nothing of an earlier training with %s: the optimizer starts fresh", rule->name);
     if (!found) graph_forget_training(g);
-    t->origins = carry_beside(g, rule);
-    int status = count_bytes(t, n * copies * sizeof(real) + t->origins, e);
+    int status = carry_beside(&t->origins, g, rule, e);
+    if (!status) status = count_bytes(t, n * copies * sizeof(real) + t->origins, e);
     if (!status) status = optimizer_init(&t->optimizer, rule, n, t->spec->momentum, t->spec->weight_decay, e);
     if (status || !found) return status;
     status = carry_in(&t->optimizer, t->net, g, e);

@@ -423,7 +423,7 @@ int pieces_split(int *second, struct graph *g, const struct edit_layer *l, const
     struct edit_window window;
     struct pieces p;
     char parts[5][PIECES_PART] = {""};
-    int n = g->n_nodes, status = 0;
+    int status = 0;
     pieces_of_layer(&p, g, l, activation);
     p.parts = parts;
     text_copy(parts[1], PIECES_PART, s->part);
@@ -439,8 +439,7 @@ int pieces_split(int *second, struct graph *g, const struct edit_layer *l, const
         status = pieces_put(&p, &m, factors.filters, windows, e);
     }
     if (!status) tell_split(w, &p, &factors);
-    for (int i = n; i < g->n_nodes && !status; i++)
-        if (g->nodes[i].outputs[0] == p.sink) *second = i;
+    if (!status) *second = g->values[p.sink].producer;
     factors_fini(&factors, l);
     return status;
 }

@@ -64,8 +64,7 @@ int pieces_can_split(const struct edit_layer *l, const struct split *s, struct e
 double pieces_weights(const struct edit_layer *l, const struct split *s);
 
 /* The layer as two, itself the first, with a P-activation in between. *second: the new node. Adds the members "layer",
- * "way",
- * "residual", "gain", "rank", "equations", "unknowns", "sweeps" to an object of its own. */
+ * "way", "residual", "gain", "rank", "equations", "unknowns", "sweeps" to an object of its own. */
 int pieces_split(int *second, struct graph *g, const struct edit_layer *l, const struct split *s, int activation,
                  struct random *r, struct json_writer *w, struct err *e);
 
