@@ -145,9 +145,12 @@ static bool add_harsh(struct world *w) {
 }
 
 #define HARSH "{\"op\":\"widen\",\"layer\":\"gemm3\",\"factor\":2,\"mode\":\"uneven\"}"
+#define LOSSY "{\"op\":\"factor\",\"layer\":\"gemm1\",\"rank\":1}"
 
 static const char *const broken[] = {
     "{\"model\":\"harsh\",\"steps\":[" HARSH "]}",
+    "{\"model\":\"harsh\",\"steps\":[" HARSH "," LOSSY "]}",
+    "{\"model\":\"harsh\",\"steps\":[" HARSH "," LOSSY "," HARSH "]}",
 };
 
 TEST(a_child_that_computes_something_else_is_not_published) {
@@ -161,6 +164,35 @@ TEST(a_child_that_computes_something_else_is_not_published) {
                strstr(e.text, "they part at node 'gemm4', equal up to tanh2_out"),
            "%s: %d, %s", broken[i], status, e.text);
         ok(!o.student && !o.report.length, "%s: there is a result all the same", broken[i]);
+        outcome_free(&o);
+    }
+    memory_host_close(&w.memory);
+}
+
+#define STEPS(steps) "{\"model\":\"net\",\"steps\":[" steps "]}"
+#define WIDEN "{\"op\":\"widen\",\"factor\":1.5}"
+#define FACTOR "{\"op\":\"factor\",\"layer\":\"conv3\",\"rank\":1}"
+
+static const struct {
+    const char *json, *part; /* what is said of the exact steps before the first lossy one */
+} chains[] = {
+    {STEPS(WIDEN "," FACTOR), "true"},
+    {STEPS(WIDEN ",{\"op\":\"deepen\"}," FACTOR "," WIDEN "," FACTOR), "true"},
+    {STEPS(FACTOR "," WIDEN), ""}, /* no exact step is before it */
+    {STEPS(WIDEN), ""},            /* "proof" is of the exact steps */
+};
+
+TEST(exact_steps_before_a_lossy_one_are_proved) {
+    struct world w;
+    if (!open_world(&w, 2)) return;
+    for (size_t i = 0; i < sizeof chains / sizeof *chains; i++) {
+        struct outcome o;
+        struct err e = {0};
+        if (!ok(run(&o, &w, chains[i].json, NULL, &e) == 0, "%s: %s", chains[i].json, e.text)) continue;
+        ok(strcmp(said(&o, "proof_of_exact_steps", "exact"), chains[i].part) == 0, "%s: of the exact steps: '%s'",
+           chains[i].json, said(&o, "proof_of_exact_steps", "exact"));
+        ok(strcmp(said(&o, "proof", "exact"), strstr(chains[i].json, "factor\",\"layer") ? "false" : "true") == 0,
+           "%s: of all: %s", chains[i].json, said(&o, "proof", "exact"));
         outcome_free(&o);
     }
     memory_host_close(&w.memory);
