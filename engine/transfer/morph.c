@@ -268,25 +268,6 @@ static int prove_exact_steps(struct morph_run *r, struct err *e) {
     return prove(&r->exact_part, "before the first lossy step: ", r, e);
 }
 
-/* Surgery computes in double; what is stored and trained is float. */
-static int round_child(struct graph *g, const struct graph *parent, struct err *e) {
-    int status = 0;
-    for (int v = 0; v < g->n_values && !status; v++) {
-        const struct array *a = g->values[v].constant;
-        int before = graph_find_value(parent, g->values[v].name);
-        bool wide = before >= 0 && parent->values[before].constant && parent->values[before].type == DT_FLOAT64;
-        if (!a || a->type != DT_FLOAT64 || wide) continue;
-        struct array *rounded;
-        status = array_new(&rounded, DT_FLOAT32, &a->shape, e);
-        if (status) break;
-        array_to_float(rounded->data, a, 0, a->count);
-        array_free(g->values[v].constant);
-        g->values[v].constant = rounded; /* what an optimizer keeps of it stays */
-        g->values[v].type = rounded->type;
-    }
-    return status ? status : graph_finish(g, e);
-}
-
 static int score(struct score *out, struct morph_run *r, struct graph *g, struct err *e) {
     const struct selection *s = r->t.material.eval.n ? &r->t.material.eval : &r->t.material.train;
     struct net *net = NULL;
@@ -362,7 +343,7 @@ static int run_all(struct outcome *out, struct morph_run *r, struct err *e) {
     t->run = r;
     if (!status) status = apply_all(t, r->spec, r->host, &r->w, e);
     if (!status) status = prove(&r->proof, "", r, e);
-    if (!status) status = round_child(t->morphing.graph, t->parent.graph, e);
+    if (!status) status = morph_round(t->morphing.graph, t->parent.graph, e);
     if (!status) status = take_child(r, e);
     if (!status && t->fed) status = score(&r->morphed, r, r->child.graph, e);
     r->after = r->morphed;
