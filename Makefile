@@ -151,7 +151,7 @@ BENCH_MODULES := bench/node_modules/.package-lock.json
 JUDGES       := $(wildcard tests/e2e/*_test.sh tests/e2e/*_test.js tests/js/*_test.js)
 SLOW_JUDGES  := $(wildcard tests/e2e/*_slow.sh tests/e2e/*_slow.js)
 
-.PHONY: help setup demo run test test-slow fuzz lint install clean bench bench-distill reproduce-morph
+.PHONY: help setup demo run test test-slow fuzz lint install clean bench bench-distill bench-morph reproduce-morph
 
 help: ## explains the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -208,6 +208,11 @@ bench-distill: ## distilled against trained on labels alone, over three seeds; w
 	tools/packages install build bench
 	$(MAKE) --no-print-directory -j2 all
 	node bench/distill.js $(OUT)/retort
+
+bench-morph: ## time and memory of surgery on ResNet-50; writes bench/morph.md
+	tools/packages install build bench
+	$(MAKE) --no-print-directory -j2 $(OUT)/bench/morph
+	node bench/morph.js $(OUT)/bench/morph
 
 reproduce-morph: ## what the papers on morphing claim, tried over three seeds (under half an hour); writes docs/reproduce.md
 	tools/packages install build bench

@@ -11,19 +11,25 @@ function verdict(proof) {
   return h('p', `The same function, proved on ${exact(proof.samples)} samples of each kind of input; ${learns}.`);
 }
 
+const COLUMNS = ['Largest difference', 'Mean', 'Relative', 'Allowed'];
+
+// Of the parts of a map, only the differences are known.
 function deviationRow(label, d) {
-  return d && h('tr', h('th', { scope: 'row' }, label), h('td', number(d.max_abs)), h('td', number(d.relative)),
-    h('td.muted', number(d.tolerance)));
+  return d && h('tr', h('th', { scope: 'row' }, label),
+    [d.max_abs, d.mean_abs, d.relative, d.tolerance].map((value, i) => value !== undefined
+      && h('td', { class: i === 3 && 'muted', 'data-label': COLUMNS[i] }, number(value))));
 }
 
 function deviations(proof) {
   const training = proof.training?.expected ? proof.training : null;
-  return h('table.comparison',
-    h('thead', h('tr', h('td'), ['Largest difference', 'Relative', 'Allowed'].map((text) => h('th', { scope: 'col' }, text)))),
+  const data = (proof.inputs ?? []).find(({ kind }) => kind === 'data');
+  return h('table.comparison.stacked',
+    h('thead', h('tr', h('td'), COLUMNS.map((text) => h('th', { scope: 'col' }, text)))),
     h('tbody',
-      deviationRow('Inference, double', proof.float64), deviationRow('Inference, single', proof.float32),
-      deviationRow('Training, double', training?.float64),
-      (proof.inputs ?? []).filter(({ kind }) => kind === 'data').map((on) => deviationRow('On the data set, double', on.float64))));
+      deviationRow('Inference, double', proof.float64),
+      deviationRow('\u2003border of the maps', proof.border), deviationRow('\u2003interior of the maps', proof.interior),
+      deviationRow('Inference, single', proof.float32), deviationRow('Training, double', training?.float64),
+      deviationRow('On the data set, double', data?.float64), deviationRow('On the data set, single', data?.float32)));
 }
 
 const some = (names) => names.slice(0, SHOWN).join(', ') + (names.length > SHOWN ? ` and ${names.length - SHOWN} more` : '');
@@ -33,15 +39,33 @@ function stepLine(step) {
   return h('li', h('b', [step.op, step.mode].filter(Boolean).join(' ')), ` of ${some(step.layers ?? [])}${refused}`);
 }
 
-function notes(proof) {
+const LISTED = 500; // gradients that a report has at most
+
+// The new parameter that learns least; zeros of a new layer may begin only when others have moved.
+function slowest(gradients) {
+  const [least] = gradients.filter((g) => !g.dead).sort((a, b) => a.norm - b.norm || a.norm_later - b.norm_later);
+  if (!least) return null;
+  const among = gradients.length < LISTED ? 'of the new parameters' : `of the ${LISTED} new parameters in the report`;
+  const later = least.norm === 0 ? `, and ${number(least.norm_later)} after some steps` : '';
+  return h('p', `Smallest gradient ${among}: norm ${number(least.norm)}${later}, `, h('code', least.parameter), '.');
+}
+
+function exactPart(part) {
+  return part && h('p', 'Up to the first lossy step it is the same function: outputs differ by at most '
+    + `${number(part.max_abs)}, proved on ${exact(part.samples)} samples of each kind of input.`);
+}
+
+function notes({ proof, proof_of_exact_steps: part }) {
   const dead = (proof.gradients ?? []).filter((g) => g.dead).map((g) => g.parameter);
   const reason = proof.training && !proof.training.expected && proof.training.reason;
   const first = proof.first_difference;
   const classes = proof.divergence;
   return [
+    exactPart(part),
     classes && h('p', `The classes of ${exact(classes.samples)} samples: KL divergence ${number(classes.mean)}, `
       + `the same best one for ${number(100 * classes.same_argmax)} %.`),
     reason && h('p.muted', `In training they may differ: ${reason}.`),
+    slowest(proof.gradients ?? []),
     dead.length > 0 && h('p.notice', `Never get a gradient: ${some(dead)}`),
     first?.node && h('p.notice', `They part at ${first.node}${first.last_equal ? `, equal up to ${first.last_equal}` : ''}.`),
   ];
@@ -51,6 +75,6 @@ function notes(proof) {
 export function proofCard(job) {
   const report = job.result?.report;
   if (!report?.proof) return null;
-  return card('Proof', verdict(report.proof), deviations(report.proof), notes(report.proof),
+  return card('Proof', verdict(report.proof), deviations(report.proof), notes(report),
     h('ol.changes', report.steps.map(stepLine)));
 }

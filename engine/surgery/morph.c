@@ -262,3 +262,21 @@ int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writ
     mem_free(nodes);
     return status;
 }
+
+int morph_round(struct graph *g, const struct graph *parent, struct err *e) {
+    int status = 0;
+    for (int v = 0; v < g->n_values && !status; v++) {
+        const struct array *a = g->values[v].constant;
+        int before = graph_find_value(parent, g->values[v].name);
+        bool wide = before >= 0 && parent->values[before].constant && parent->values[before].type == DT_FLOAT64;
+        if (!a || a->type != DT_FLOAT64 || wide) continue;
+        struct array *rounded;
+        status = array_new(&rounded, DT_FLOAT32, &a->shape, e);
+        if (status) break;
+        array_to_float(rounded->data, a, 0, a->count);
+        array_free(g->values[v].constant);
+        g->values[v].constant = rounded; /* what an optimizer keeps of it stays */
+        g->values[v].type = rounded->type;
+    }
+    return status ? status : graph_finish(g, e);
+}

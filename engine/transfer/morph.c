@@ -80,7 +80,10 @@ struct transformation {
     struct morphing morphing; /* the child */
     bool exact;               /* every step claims to be */
     const char *training;     /* why parent and child may differ in training; NULL: they may not */
+    struct morph_run *run;    /* which proves; NULL in a check */
 };
+
+static int prove_exact_steps(struct morph_run *r, struct err *e);
 
 static void transformation_fini(struct transformation *t) {
     morphing_fini(&t->morphing);
@@ -180,9 +183,12 @@ static int apply_all(struct transformation *t, const struct morph_spec *s, const
     }
     if (w) json_open_array(w, "steps");
     for (int i = 0; i < n && !status; i++) {
+        const struct morph_step *step = aimed ? aimed : &s->steps[i];
         char at[32];
         text_print(at, sizeof at, s->has_aim ? "/auto" : "/steps/%d", i);
-        status = apply_one(t, aimed ? aimed : &s->steps[i], at, host, w, e);
+        /* Behind the first lossy step nothing could be said of the exact ones any more. */
+        if (t->run && i > 0 && t->exact && !morph_is_exact(step)) status = prove_exact_steps(t->run, e);
+        if (!status) status = apply_one(t, step, at, host, w, e);
     }
     if (w) json_close_array(w);
     mem_free(aimed);
@@ -213,7 +219,8 @@ struct morph_run {
     const struct morph_spec *spec;
     const struct host *host;
     struct crew *crew;
-    struct proof proof;
+    struct proof proof, exact_part; /* of the child; of what the exact steps before the first lossy one made */
+    bool has_exact_part;
     struct network child;
     struct score before, morphed, after; /* of the parent, the child, and the child trained on */
     struct graph_training kept;          /* what the child kept of the parent's training */
@@ -226,7 +233,8 @@ static int keep_alive(void *context, struct err *e) {
     return host->progress(host->context, 0, 0, e);
 }
 
-static int prove(struct morph_run *r, struct err *e) {
+/* The network as it is now against the parent: the same function as long as every step claims to keep it. */
+static int prove(struct proof *out, const char *what, struct morph_run *r, struct err *e) {
     struct transformation *t = &r->t;
     struct proof_options options = {
         .seed = (uint64_t)r->spec->seed,
@@ -243,35 +251,21 @@ static int prove(struct morph_run *r, struct err *e) {
         options.data_samples = t->calibration.samples;
         options.logits = t->material.train_set.labels;
     }
-    int status = proof_run(&r->proof, t->parent.graph, t->morphing.graph, &options, e);
+    int status = proof_run(out, t->parent.graph, t->morphing.graph, &options, e);
     if (status) return status;
     char line[512];
-    proof_describe(line, sizeof line, &r->proof);
-    report_log(r->host, "%s", line);
-    if (!t->exact || r->proof.exact) return 0;
-    const struct proof_difference *d = &r->proof.first;
+    proof_describe(line, sizeof line, out);
+    report_log(r->host, "%s%s", what, line);
+    if (!t->exact || out->exact) return 0;
+    const struct proof_difference *d = &out->first;
     return err_set(e, E_INTERNAL, "the child does not compute the parent's function: %s; they part at node '%s'%s%s",
                    line, d->node ? d->node : "?", d->last_equal ? ", equal up to " : "",
                    d->last_equal ? d->last_equal : "");
 }
 
-/* Surgery computes in double; what is stored and trained is float. */
-static int round_child(struct graph *g, const struct graph *parent, struct err *e) {
-    int status = 0;
-    for (int v = 0; v < g->n_values && !status; v++) {
-        const struct array *a = g->values[v].constant;
-        int before = graph_find_value(parent, g->values[v].name);
-        bool wide = before >= 0 && parent->values[before].constant && parent->values[before].type == DT_FLOAT64;
-        if (!a || a->type != DT_FLOAT64 || wide) continue;
-        struct array *rounded;
-        status = array_new(&rounded, DT_FLOAT32, &a->shape, e);
-        if (status) break;
-        array_to_float(rounded->data, a, 0, a->count);
-        array_free(g->values[v].constant);
-        g->values[v].constant = rounded; /* what an optimizer keeps of it stays */
-        g->values[v].type = rounded->type;
-    }
-    return status ? status : graph_finish(g, e);
+static int prove_exact_steps(struct morph_run *r, struct err *e) {
+    r->has_exact_part = true;
+    return prove(&r->exact_part, "before the first lossy step: ", r, e);
 }
 
 static int score(struct score *out, struct morph_run *r, struct graph *g, struct err *e) {
@@ -323,6 +317,10 @@ static int take_child(struct morph_run *r, struct err *e) {
 static void write_end(struct morph_run *r) {
     struct json_writer *w = &r->w;
     proof_write(w, "proof", &r->proof);
+    if (r->has_exact_part)
+        proof_write(w, "proof_of_exact_steps", &r->exact_part);
+    else
+        json_put_null(w, "proof_of_exact_steps");
     report_network(w, "parent", r->spec->model, &r->t.parent.size, r->t.parent.source.bytes, &r->before);
     report_network(w, "student", r->spec->output, &r->child.size, 0, &r->after);
     if (r->spec->has_train) {
@@ -342,9 +340,10 @@ static int run_all(struct outcome *out, struct morph_run *r, struct err *e) {
     if (!status && t->fed) status = calibration_open(&t->calibration, &t->material.train, r->host, e);
     if (!status && t->fed) t->morphing.data = &t->calibration.data;
     if (!status && t->fed) status = score(&r->before, r, t->parent.graph, e);
+    t->run = r;
     if (!status) status = apply_all(t, r->spec, r->host, &r->w, e);
-    if (!status) status = prove(r, e);
-    if (!status) status = round_child(t->morphing.graph, t->parent.graph, e);
+    if (!status) status = prove(&r->proof, "", r, e);
+    if (!status) status = morph_round(t->morphing.graph, t->parent.graph, e);
     if (!status) status = take_child(r, e);
     if (!status && t->fed) status = score(&r->morphed, r, r->child.graph, e);
     r->after = r->morphed;
@@ -372,6 +371,7 @@ static int morph_run_spec(struct outcome *out, const void *spec, const struct ho
         status = prepare(&r->t, s, host, e);
         if (!status) status = run_all(out, r, e);
         proof_free(&r->proof);
+        proof_free(&r->exact_part);
         network_fini(&r->child);
         crew_free(r->crew);
         transformation_fini(&r->t);

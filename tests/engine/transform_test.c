@@ -7,6 +7,7 @@
 #include "tests/base/starve.h"
 #include "tests/engine/memory_host.h"
 #include "tests/engine/random_graph.h"
+#include "tests/engine/small_net.h"
 #include "tests/peak.h"
 
 enum { SAMPLES = 200, CLASSES = 3 };
@@ -121,6 +122,77 @@ TEST(exact_steps_are_proved) {
                made.macs == foreseen.macs,
            "%s: %lld parameters and %lld multiply-adds, foreseen %lld and %lld", requests[i],
            (long long)made.parameters, (long long)made.macs, (long long)foreseen.parameters, (long long)foreseen.macs);
+        outcome_free(&o);
+    }
+    memory_host_close(&w.memory);
+}
+
+/* ---- what the proof is for ---- */
+
+/* "harsh": two equal channels of about 1e8, which its last layer takes from one another. Copies with uneven shares
+ * round differently, so that no exact step gets it right to ten digits. */
+static bool add_harsh(struct world *w) {
+    struct small s = small_new(4, 0, 0);
+    int x = small_act(&s, small_gemm(&s, s.x, 4, 6, true), "Tanh");
+    x = small_gemm(&s, small_gemm(&s, x, 6, 2, false), 2, 3, true);
+    if (!small_finish(&s, x)) return false;
+    float *huge = s.g->values[s.g->nodes[2].inputs[1]].constant->data;
+    float *last = s.g->values[s.g->nodes[3].inputs[1]].constant->data;
+    for (int i = 0; i < 6; i++) huge[6 + i] = huge[i] *= 1e8f;
+    for (int i = 0; i < 3; i++) last[2 * i + 1] = -last[2 * i];
+    memory_host_add_model(&w->memory, "harsh", s.g);
+    return true;
+}
+
+#define HARSH "{\"op\":\"widen\",\"layer\":\"gemm3\",\"factor\":2,\"mode\":\"uneven\"}"
+#define LOSSY "{\"op\":\"factor\",\"layer\":\"gemm1\",\"rank\":1}"
+
+static const char *const broken[] = {
+    "{\"model\":\"harsh\",\"steps\":[" HARSH "]}",
+    "{\"model\":\"harsh\",\"steps\":[" HARSH "," LOSSY "]}",
+    "{\"model\":\"harsh\",\"steps\":[" HARSH "," LOSSY "," HARSH "]}",
+};
+
+TEST(a_child_that_computes_something_else_is_not_published) {
+    struct world w;
+    if (!open_world(&w, 2) || !add_harsh(&w)) return;
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        struct outcome o;
+        struct err e = {0};
+        int status = run(&o, &w, broken[i], NULL, &e);
+        ok(status == E_INTERNAL && strstr(e.text, "the child does not compute the parent's function: ") &&
+               strstr(e.text, "they part at node 'gemm4', equal up to tanh2_out"),
+           "%s: %d, %s", broken[i], status, e.text);
+        ok(!o.student && !o.report.length, "%s: there is a result all the same", broken[i]);
+        outcome_free(&o);
+    }
+    memory_host_close(&w.memory);
+}
+
+#define STEPS(steps) "{\"model\":\"net\",\"steps\":[" steps "]}"
+#define WIDEN "{\"op\":\"widen\",\"factor\":1.5}"
+#define FACTOR "{\"op\":\"factor\",\"layer\":\"conv3\",\"rank\":1}"
+
+static const struct {
+    const char *json, *part; /* what is said of the exact steps before the first lossy one */
+} chains[] = {
+    {STEPS(WIDEN "," FACTOR), "true"},
+    {STEPS(WIDEN ",{\"op\":\"deepen\"}," FACTOR "," WIDEN "," FACTOR), "true"},
+    {STEPS(FACTOR "," WIDEN), ""}, /* no exact step is before it */
+    {STEPS(WIDEN), ""},            /* "proof" is of the exact steps */
+};
+
+TEST(exact_steps_before_a_lossy_one_are_proved) {
+    struct world w;
+    if (!open_world(&w, 2)) return;
+    for (size_t i = 0; i < sizeof chains / sizeof *chains; i++) {
+        struct outcome o;
+        struct err e = {0};
+        if (!ok(run(&o, &w, chains[i].json, NULL, &e) == 0, "%s: %s", chains[i].json, e.text)) continue;
+        ok(strcmp(said(&o, "proof_of_exact_steps", "exact"), chains[i].part) == 0, "%s: of the exact steps: '%s'",
+           chains[i].json, said(&o, "proof_of_exact_steps", "exact"));
+        ok(strcmp(said(&o, "proof", "exact"), strstr(chains[i].json, "factor\",\"layer") ? "false" : "true") == 0,
+           "%s: of all: %s", chains[i].json, said(&o, "proof", "exact"));
         outcome_free(&o);
     }
     memory_host_close(&w.memory);

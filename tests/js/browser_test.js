@@ -26,6 +26,7 @@ const strangers = [];    // requests to anybody else
 let server;
 let browser;
 let page;
+let morphJob;            // its page
 
 async function newPage(options) {
   const context = await browser.newContext({ viewport: WIDE, acceptDownloads: true, ...options });
@@ -217,6 +218,46 @@ test('a job is cancelled and tried again with the buttons', async () => {
   same((await server.job(2)).state, 'cancelled', 'state');
 });
 
+// Rows of a table: { label: [cells] }.
+const rowsOf = (table) => Object.fromEntries([...table.querySelectorAll('tbody tr')].map((row) => {
+  const [label, ...cells] = [...row.children].map((cell) => cell.textContent.trim());
+  return [label, cells];
+}));
+
+test('the proof of a morph is shown with means, both precisions and the smallest gradient', async () => {
+  const id = await server.submit({ method: 'morph', model: 'teacher', dataset: { ref: 'fashion', scale: 255 },
+    output: 'morphed', steps: [{ op: 'widen', factor: 1.2 }, { op: 'factor', layer: '*conv2*', rank: 8 }] });
+  const { result } = await server.finished(id);
+  morphJob = `/jobs/${id}`;
+  await open(morphJob, '.changes');
+  const { proof, proof_of_exact_steps: part } = result.report;
+  const rows = await page.locator('.card:has(.changes) .comparison').evaluate(rowsOf);
+  const data = proof.inputs.find(({ kind }) => kind === 'data');
+  for (const [label, d] of [['Inference, double', proof.float64], ['Inference, single', proof.float32],
+    ['On the data set, double', data.float64], ['On the data set, single', data.float32]]) {
+    const near = (shown, value) => Math.abs(Number(shown) - value) <= 0.01 * value;
+    ok(rows[label] && near(rows[label][0], d.max_abs) && near(rows[label][1], d.mean_abs), `${label}: ${rows[label]}`);
+  }
+  ok(!('border of the maps' in rows), 'a border where there are no maps');
+  const least = proof.gradients.filter((g) => !g.dead).reduce((a, b) => (b.norm < a.norm ? b : a));
+  const shown = await text('.card:has(.changes)');
+  ok(shown.includes('Smallest gradient') && shown.includes(least.parameter), `the smallest gradient, ${least.parameter}: ${shown}`);
+  ok(part.exact && shown.includes('Up to the first lossy step it is the same function'), 'the exact steps');
+  await picture('job-morph');
+});
+
+test('the proof of a network of maps tells border from interior', async () => {
+  const rows = await page.evaluate(async () => {
+    const { proofCard } = await import('/proof.js');
+    const d = { max_abs: 0.5, mean_abs: 0.25, relative: 0.125, tolerance: 1e-10 };
+    const proof = { exact: false, samples: 8, float64: d, float32: d, border: { max_abs: 0.5, mean_abs: 0.375 },
+      interior: { max_abs: 0.0625, mean_abs: 0.03125 } };
+    const card = proofCard({ result: { report: { proof, steps: [] } } });
+    return [...card.querySelectorAll('tbody tr')].map((row) => [...row.children].map((cell) => cell.textContent.trim()).join(' | '));
+  });
+  same(rows.slice(1, 3).join('; '), 'border of the maps | 0.5 | 0.375; interior of the maps | 0.0625 | 0.03125', 'rows');
+});
+
 const PAGES = [['jobs', '/jobs', '.rows'], ['job', '/jobs/1', '[data-action=download]'], ['new', '/new', '.job-form'],
   ['models', '/models', 'table'], ['model', '/models/student', '.facts'], ['datasets', '/datasets', '.rows'],
   ['dataset', '/datasets/fashion', 'table']];
@@ -226,7 +267,7 @@ test('every page fits a phone, in light and in dark', async () => {
     'narrow-light': { viewport: NARROW }, 'narrow-dark': { viewport: NARROW, colorScheme: 'dark' },
     'wide-dark': { colorScheme: 'dark' }, 'wide-light': {} })) {
     const one = await newPage(options);
-    for (const [name, address, waitFor] of PAGES) {
+    for (const [name, address, waitFor] of [...PAGES, ['morph', morphJob, '.changes']]) {
       await open(address, waitFor, one);
       await sleep(150);
       const over = await one.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
