@@ -1,5 +1,7 @@
 /* Method morph, from a request in JSON to the outcome, in a world in memory; and training that goes on in its child. */
 #define TEST_SECONDS 180
+#include <math.h>
+
 #include "base/json.h"
 #include "base/text.h"
 #include "engine/surgery/channels.h"
@@ -126,25 +128,93 @@ TEST(exact_steps_are_proved) {
     memory_host_close(&w.memory);
 }
 
-TEST(a_size_to_reach_is_reached) {
-    struct world w;
-    if (!open_world(&w, 1)) return;
-    struct graph_size before, size;
-    struct err e = {0};
-    ok(graph_measure(&before, w.memory.models[0].graph, &e) == 0, "%s", e.text);
-    for (double times = 1.5; times < 9; times *= 1.4) {
+/* A dry run. */
+static int foresee(struct graph_size *size, struct world *w, const char *json, struct err *e) {
+    void *spec;
+    const struct method *method;
+    *e = (struct err){0};
+    int status = check(&spec, &method, w, json, size, e);
+    free(spec);
+    return status;
+}
+
+/* Networks with dense layers: after images as vectors, after pixels that were flattened, and behind convolutions. */
+static const struct random_graph_options sized[] = {
+    {.with = RG_VECTORS | RG_HIDDEN | RG_GEMM, .without = RG_CONV, .classes = CLASSES},
+    {.with = RG_FLATTEN | RG_HIDDEN | RG_GEMM | RG_CONV, .without = RG_VECTORS, .classes = CLASSES},
+    {.with = RG_FLATTEN | RG_MATMUL | RG_NORM | RG_DEPTHWISE, .without = RG_VECTORS, .classes = CLASSES},
+    {.with = RG_ADD | RG_NORM | RG_CONV, .without = RG_VECTORS, .classes = CLASSES},
+};
+
+static double size_of(const struct graph_size *size, bool macs) {
+    return (double)(macs ? size->macs : size->parameters);
+}
+
+/* Sizes that widths lead to, dry runs all of them. */
+struct reachable {
+    struct graph_size sizes[400];
+    int n;
+};
+
+static void reach(struct reachable *out, struct world *w, const struct graph_size *now) {
+    out->n = 0;
+    out->sizes[out->n++] = *now;
+    for (double width = 0.02; width < 6; width *= 1.015) {
         char json[128];
-        void *spec;
-        const struct method *method;
-        text_print(json, sizeof json, "{\"model\":\"net\",\"auto\":{\"parameters\":%lld}}",
-                   (long long)((double)before.parameters * times));
-        ok(check(&spec, &method, &w, json, &size, &e) == 0, "%s: %s", json, e.text);
-        double reached = (double)size.parameters / (double)before.parameters;
-        ok(reached >= times * 0.98 && reached <= times * 1.6, "%.3g times as many parameters were asked, %.3g came",
-           times, reached);
-        free(spec);
+        struct err e;
+        text_print(json, sizeof json, "{\"model\":\"sized\",\"auto\":{\"width\":%.6g}}", width);
+        if (foresee(&out->sizes[out->n], w, json, &e) == 0) out->n++;
     }
-    memory_host_close(&w.memory);
+}
+
+/* The least distance of any of them from a goal. */
+static double nearest(const struct reachable *r, bool macs, double goal) {
+    double best = INFINITY;
+    for (int i = 0; i < r->n; i++) best = fmin(best, fabs(size_of(&r->sizes[i], macs) - goal));
+    return best;
+}
+
+static void aim_at(struct world *w, const struct reachable *r, bool macs, double times) {
+    char json[128];
+    struct graph_size size;
+    struct err e;
+    double now = size_of(&r->sizes[0], macs), goal = macs ? now * times : floor(now * times), least = INFINITY;
+    if (macs)
+        text_print(json, sizeof json, "{\"model\":\"sized\",\"auto\":{\"macs\":%.17g}}", times);
+    else
+        text_print(json, sizeof json, "{\"model\":\"sized\",\"auto\":{\"parameters\":%.0f}}", goal);
+    int status = foresee(&size, w, json, &e);
+    for (int i = 0; i < r->n; i++) least = fmin(least, size_of(&r->sizes[i], macs));
+    if (status && strstr(e.text, "cannot be reached")) {
+        ok(goal < least, "%s: %s, but %.0f is reached", json, e.text, least);
+        return;
+    }
+    if (status && strstr(e.text, "come nearer")) {
+        ok(nearest(r, macs, goal) == fabs(now - goal), "%s: %s, but something does", json, e.text);
+        return;
+    }
+    if (!ok(status == 0, "%s: %s", json, e.text)) return;
+    ok(fabs(size_of(&size, macs) - goal) <= nearest(r, macs, goal) + 1e-6,
+       "%s: of %.0f, %.0f came, %.0f were to come, and another width is nearer by %.0f", json, now,
+       size_of(&size, macs), goal, fabs(size_of(&size, macs) - goal) - nearest(r, macs, goal));
+}
+
+TEST(a_size_to_reach_is_reached) {
+    static struct reachable r;
+    for (size_t k = 0; k < sizeof sized / sizeof *sized; k++) {
+        struct world w = {.method = "morph"};
+        struct random_graph net = {0};
+        struct graph_size now;
+        struct err e = {0};
+        if (!ok(random_graph(&net, 40 + k, &sized[k], &e) == 0, "%s", e.text)) continue;
+        ok(graph_measure(&now, net.graph, &e) == 0, "%s", e.text);
+        memory_host_add_model(&w.memory, "sized", net.graph);
+        w.host = memory_host_open(&w.memory, 1);
+        reach(&r, &w, &now);
+        for (double times = 0.25; times < 4.5; times *= 1.19)
+            for (int macs = 0; macs < 2; macs++) aim_at(&w, &r, macs, times);
+        memory_host_close(&w.memory);
+    }
 }
 
 #define STEP(step) "{\"model\":\"net\",\"steps\":[" step "]}"
