@@ -102,7 +102,13 @@ static int load_parent(struct transformation *t, struct morph_spec *s, const str
 }
 
 static int open_data(struct transformation *t, struct morph_spec *s, const struct host *host, struct err *e) {
-    if (!t->fed) return s->has_train ? err_set_at(e, E_INVALID, "/dataset", "training needs a dataset") : 0;
+    if (!t->fed && s->has_train) return err_set_at(e, E_INVALID, "/dataset", "training needs a dataset");
+    if (!t->fed && s->has_evaluate)
+        return err_set_at(
+            e, E_INVALID, "/evaluate",
+            "there is nothing to evaluate without a dataset: name one, for which that of evaluate will do, "
+            "or leave evaluate out");
+    if (!t->fed) return 0;
     if (s->has_evaluate) material_inherit(&s->evaluate, &s->dataset);
     struct material_spec wish = {&s->dataset, s->has_evaluate ? &s->evaluate : NULL, s->holdout, (uint64_t)s->seed};
     int status = material_open(&t->material, &wish, host, &t->parent.input, t->parent.classes, e);

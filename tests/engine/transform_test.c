@@ -268,6 +268,7 @@ static const struct {
      "/train/schedule/length", "no room for 9 steps"},
     {"{\"model\":\"other\",\"steps\":[{\"op\":\"widen\",\"factor\":2}]}", "/model", "no model other"},
     {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2}],\"train\":{\"epochs\":1}}", "/dataset", "dataset"},
+    {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2}],\"evaluate\":\"data\"}", "/evaluate", "name one"},
 };
 
 TEST(what_cannot_be_done_is_refused_before_anything_runs) {
