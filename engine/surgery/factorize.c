@@ -318,6 +318,7 @@ static int factor_apply(struct morphing *m, const int *nodes, int n, const struc
     for (int i = 0; i < n && !status; i++) status = factor_one(m, names[i], s, w, e);
     if (w) json_close_array(w);
     if (!status && before) status = lossy_write(w, "output", m->data, before, m->graph, before->outputs[0], e);
+    if (!status && !w && m->data && m->data->sample) status = lossy_check(m->data, m->graph, m->graph->outputs[0], e);
     for (int i = 0; i < n && names; i++) mem_free(names[i]);
     mem_free(names);
     graph_free(before);

@@ -202,7 +202,7 @@ static int morph_check_spec(void *spec, const struct host *host, struct graph_si
     if (!status) {
         graph_forget_training(t->morphing.graph);
         t->morphing.sketch = true;
-        calibration_promise(&t->calibration, t->material.train_set.labels);
+        if (t->fed) calibration_promise(&t->calibration, &t->material.train, host);
         if (t->fed) t->morphing.data = &t->calibration.data;
         status = apply_all(t, spec, host, NULL, e);
     }

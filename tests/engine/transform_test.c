@@ -309,6 +309,28 @@ TEST(every_kind_names_the_nearest_layer_and_the_pattern_that_matches_none) {
     memory_host_close(&w.memory);
 }
 
+/* Steps that need data, and those that only compare on it, want as many samples in a dry run as in the job. */
+TEST(too_few_samples_are_refused_before_anything_runs) {
+    static const char *const steps[] = {
+        "{\"op\":\"narrow\",\"factor\":0.5}", "{\"op\":\"narrow\",\"factor\":0.5,\"mode\":\"activation\"}",
+        "{\"op\":\"deepen\"}", "{\"op\":\"factor\",\"rank\":1}", "{\"op\":\"factor\",\"rank\":1,\"mode\":\"data\"}"};
+    struct world w;
+    if (!open_world(&w, 1)) return;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        for (int limit = 20; limit <= 40; limit += 20) {
+            char json[256];
+            struct err e = {0};
+            struct graph_size size;
+            text_print(json, sizeof json,
+                       "{\"model\":\"net\",\"steps\":[%s],\"dataset\":{\"ref\":\"data\",\"limit\":%d},\"holdout\":0}",
+                       steps[i], limit);
+            int status = foresee(&size, &w, json, &e);
+            ok(limit == 40 ? status == 0 : status == E_INVALID && strstr(e.text, "20 samples") && strstr(e.text, "32"),
+               "%s: %d, %s", json, status, e.text);
+        }
+    memory_host_close(&w.memory);
+}
+
 /* Every kind that makes a network larger; some slightly too large, others absurd. */
 static const char *const too_large[] = {
     "{\"op\":\"widen\",\"factor\":20}",
