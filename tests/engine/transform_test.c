@@ -401,6 +401,35 @@ TEST(a_child_beyond_the_memory_is_refused) {
     memory_host_close(&w.memory);
 }
 
+/* With little memory and with much: what a dry run lets through goes through. */
+TEST(a_job_has_the_memory_that_the_dry_run_promised) {
+    static const char *const jobs[] = {
+        "{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":3}]}",
+        "{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":1.5}],\"dataset\":\"data\"}",
+        "{\"model\":\"smooth\",\"auto\":{\"width\":4}}"};
+    struct world w;
+    int refused = 0, made = 0;
+    if (!open_world(&w, 1)) return;
+    for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++)
+        for (double memory = 1 << 12; memory < 1 << 22; memory *= 1.3) {
+            struct graph_size size;
+            struct outcome o;
+            struct err e = {0};
+            w.host.memory = (size_t)memory;
+            if (foresee(&size, &w, jobs[i], &e)) {
+                ok(strstr(e.text, "bytes") && !strstr(e.text, "batch"), "%s", e.text);
+                refused++;
+                continue;
+            }
+            int status = run(&o, &w, jobs[i], NULL, &e);
+            ok(status == 0, "%s with %zu bytes: %s", jobs[i], w.host.memory, e.text);
+            if (!status) outcome_free(&o);
+            made++;
+        }
+    ok(refused > 10 && made > 10, "%d refused, %d made", refused, made);
+    memory_host_close(&w.memory);
+}
+
 TEST(the_same_job_gives_the_same_child) {
     struct digest first = {{0}};
     for (int threads = 1; threads <= 2; threads++) {
