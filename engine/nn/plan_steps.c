@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/text.h"
 
 /* ---- memory of the plan ---- */
 
@@ -23,11 +24,13 @@ int plan_block(void **out, struct plan *p, size_t n, size_t size, struct err *e)
     size_t bytes, total;
     if (!mem_mul(&bytes, n, size) || !mem_add(&total, p->taken, bytes))
         return err_set(e, E_TOO_LARGE, "the network needs more memory than there are addresses");
-    if (p->options.memory && total > p->options.memory)
+    if (p->options.memory && total > p->options.memory) {
+        char smaller[48] = "";
+        if (p->options.batch > 1) text_print(smaller, sizeof smaller, "a smaller batch (now %d) or ", p->options.batch);
         return err_set(e, E_TOO_LARGE,
-                       "the network needs more than %zu bytes, and %zu are allowed; a smaller batch "
-                       "(now %d) or a larger --memory helps",
-                       total, p->options.memory, p->options.batch);
+                       "the network needs more than %zu bytes, and %zu are allowed; %sa larger --memory helps", total,
+                       p->options.memory, smaller);
+    }
     void *block = mem_alloc_aligned(bytes);
     if (!block) return err_memory(e, bytes);
     int status = remember_block(p, block, e);

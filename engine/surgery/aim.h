@@ -15,8 +15,8 @@ extern const struct param morph_aim_params[];
 /* E_INVALID at `at` unless exactly one is given. */
 int morph_aim_check(const struct morph_aim *aim, const char *at, struct err *e);
 
-/* The step that gets m's graph nearest to the aim: `widen` or `narrow` of "*" by a factor. Nothing is changed. E_INVALID
- * says what can be reached when the aim cannot. */
+/* The step whose result is nearest to the aim, above or below it: `widen` or `narrow` of "*" by a factor. Nothing is
+ * changed. E_INVALID says what can be reached when the aim cannot, and when nothing is nearer than the network as it is. */
 int morph_aim_step(struct morph_step *out, struct morphing *m, const struct morph_aim *aim, struct err *e);
 
 #endif

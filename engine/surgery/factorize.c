@@ -147,6 +147,12 @@ static int choose_tucker(int ranks[2], const struct filter *f, double share, str
     return status;
 }
 
+/* The highest rank that saves weights: what an energy may lead to, as far as is known without the numbers. */
+static int rank_most(const struct linear *l) {
+    int64_t in = linear_fan_in(l), most = (l->out * in - 1) / (l->out + in);
+    return most < 1 ? 1 : (int)most;
+}
+
 static int make_chain(struct lowrank *out, struct morphing *m, const struct linear *l, const struct morph_step *s,
                       struct err *e) {
     struct filter f = {(int)l->out, (int)l->in, (int)l->kernel[0], (int)l->kernel[1], l->weights};
@@ -155,6 +161,8 @@ static int make_chain(struct lowrank *out, struct morphing *m, const struct line
     if (s->n_rank) {
         ranks[0] = (int)s->rank[0];
         ranks[1] = (int)s->rank[s->n_rank - 1];
+    } else if (!status && is_mode(s, "data") && m->sketch) {
+        ranks[1] = rank_most(l);
     } else if (!status && is_mode(s, "tucker")) {
         status = choose_tucker(ranks, &f, share, e);
     } else if (!status) {
@@ -319,6 +327,7 @@ static int factor_apply(struct morphing *m, const int *nodes, int n, const struc
     for (int i = 0; i < n && !status; i++) status = factor_one(m, names[i], s, w, e);
     if (w) json_close_array(w);
     if (!status && before) status = lossy_write(w, "output", m->data, before, m->graph, before->outputs[0], e);
+    if (!status && !w && m->data && m->data->sample) status = lossy_check(m->data, m->graph, m->graph->outputs[0], e);
     for (int i = 0; i < n && names; i++) mem_free(names[i]);
     mem_free(names);
     graph_free(before);

@@ -196,7 +196,7 @@ static struct shape shape_of(const struct linear *l, bool by_rows) {
     return s;
 }
 
-static int write_bias(struct graph *g, const struct linear *l, struct err *e) {
+int linear_write_bias(struct graph *g, const struct linear *l, struct err *e) {
     char name[GRAPH_MAX_NAME];
     struct array *b;
     struct shape shape = {.rank = 1, .dim = {l->out}};
@@ -232,7 +232,7 @@ int linear_write(struct graph *g, const struct linear *l, struct err *e) {
     graph_drop_attribute(g, l->node, "beta");
     if (l->kind != LINEAR_DENSE) status = graph_set_int(g, l->node, "group", l->groups, e);
     for (int64_t o = 0; o < l->out; o++) bias = bias || l->bias[o] != 0;
-    return status || !bias ? status : write_bias(g, l, e);
+    return status || !bias ? status : linear_write_bias(g, l, e);
 }
 
 int linear_sweep(struct graph *g, struct err *e) {

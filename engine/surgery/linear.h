@@ -52,6 +52,9 @@ static inline int64_t linear_fan_in(const struct linear *l) {
  * window is for edit_set_window. */
 int linear_write(struct graph *g, const struct linear *l, struct err *e);
 
+/* The bias alone, which the node has afterwards. */
+int linear_write_bias(struct graph *g, const struct linear *l, struct err *e);
+
 /* Frees the constants that nothing reads any more, as after nodes were dropped. */
 int linear_sweep(struct graph *g, struct err *e);
 

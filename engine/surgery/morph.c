@@ -112,7 +112,10 @@ const struct param morph_step_params[] = {
     PARAM_STRING(struct morph_step, mode, NULL, "how; each kind has its own modes"),
     PARAM_LIST(struct morph_step, size, n_size, size_element, "kernel: height and width, or one number for both"),
     PARAM_LIST(struct morph_step, rank, n_rank, rank_element, "factor: channels in between"),
-    PARAM_REAL(struct morph_step, energy, NULL, 0, 1, "factor: share of the squared singular values to keep"),
+    PARAM_REAL(
+        struct morph_step, energy, NULL, 0, 1,
+        "factor: share of the squared singular values to keep; in mode data the rank depends on the data: a dry run takes the "
+        "highest that saves weights, and a layer that needs a higher one stays as it is"),
     PARAM_INT(struct morph_step, parts, NULL, 2, 8, "subnet: layers of the chain (3), or branches (2)"),
     PARAM_STRING(struct morph_step, recipe, NULL, "module: a named one"),
     PARAM_LIST(struct morph_step, edges, n_edges, edge_element, "module: its edges, instead of a recipe"),

@@ -368,7 +368,12 @@ static int try_layer(struct outcome *out, struct morphing *m, const struct graph
     if (!status) status = open_rows(&rows, &l, m, parent, origin, budget, e);
     if (!status) status = find_bound(&bound, &l, parent, m->graph->nodes[node].name, e);
     if (!status) status = fit_layer(out, &l, &rows, bound, e);
-    if (!status && out->ridge >= 0) status = write_layer(m, &l, e);
+    /* a bias in any case: how many parameters there are must not depend on the data, which a dry run does not have */
+    bool fitted = out->ridge >= 0, biased = l.has_bias;
+    l.has_bias = true;
+    if (!status && fitted) status = write_layer(m, &l, e);
+    if (!status && !fitted && !biased) status = linear_write_bias(m->graph, &l, e);
+    if (!status && !fitted && !biased) status = morphing_finish(m, e);
     rows_fini(&rows);
     linear_fini(&l);
     return status;

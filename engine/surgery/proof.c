@@ -8,6 +8,7 @@
 #include "base/random.h"
 #include "base/text.h"
 #include "engine/nn/infer.h"
+#include "engine/nn/net.h"
 #include "engine/nn/op.h"
 #include "engine/surgery/proof_parts.h"
 
@@ -300,6 +301,35 @@ int proof_run(struct proof *out, const struct graph *parent, const struct graph 
     if (!status) return 0;
     proof_free(out);
     return err_set(e, status, "%s", why.text);
+}
+
+/* The network of one pass as outputs_single opens it. */
+static int plan_pass(const struct trial *t, int side, struct crew *crew, struct err *e) {
+    struct net *net = NULL;
+    size_t memory = t->options->memory;
+    struct net_options options = {.batch = t->samples, .memory = memory > t->own ? memory - t->own : 1};
+    int status = net_new(&net, t->graphs[side], crew, &options, e);
+    net_free(net);
+    return status;
+}
+
+int proof_fits(const struct graph *parent, const struct graph *child, const struct proof_options *o, struct err *e) {
+    struct trial t = {.graphs = {parent, child}, .options = o, .samples = 1};
+    struct answers a[PROOF_PRECISIONS] = {0};
+    struct crew *crew = NULL;
+    if (!o->memory) return 0;
+    find_batch(&t);
+    int status = trial_open(&t, e);
+    for (int k = 0; k < PROOF_PRECISIONS && !status; k++) {
+        a[k] = outputs_of(&t, PROOF_INFERENCE);
+        status = proof_answers_init(&a[k], &t, e);
+    }
+    if (!status) status = crew_new(&crew, o->threads, e);
+    for (int side = 0; side < SIDES && !status; side++) status = plan_pass(&t, side, crew, e);
+    crew_free(crew);
+    for (int k = 0; k < PROOF_PRECISIONS; k++) proof_answers_fini(&a[k], &t);
+    trial_close(&t);
+    return status;
 }
 
 void proof_free(struct proof *p) {

@@ -128,6 +128,10 @@ int proof_run(struct proof *out, const struct graph *parent, const struct graph 
               struct err *e);
 void proof_free(struct proof *p);
 
+/* Whether proof_run would find the memory that it cannot do without: one sample in single precision. Plans the passes and
+ * runs none. E_TOO_LARGE says what they need. */
+int proof_fits(const struct graph *parent, const struct graph *child, const struct proof_options *o, struct err *e);
+
 /* An object of that name (NULL at the root):
  *   exact, trainable, samples, layers
  *   max_abs, mean_abs, relative, border, interior    of inference in double (in single if that was left out)

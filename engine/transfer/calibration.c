@@ -201,14 +201,16 @@ static int calibration_gradient(double **out, size_t *samples, void *context, co
 
 /* ---- promises ---- */
 
-/* The same for every value: what is made of it is thrown away. */
+/* The same for every value: what is made of it is thrown away. There are as many samples as there will be: what is too
+ * few later is too few now. */
 static int promised_sample(double **out, size_t *samples, void *context, const struct graph *g, int value, size_t most,
                            struct err *e) {
     struct shape shape;
-    size_t row, n = most < PROMISED ? most : PROMISED;
-    (void)context;
-    int status = row_of(&row, &shape, g, value, e);
+    size_t row, n;
+    int status = count_samples(&n, context, most, e);
+    if (!status) status = row_of(&row, &shape, g, value, e);
     if (status) return status;
+    n = most < PROMISED ? most : PROMISED;
     double *rows = mem_calloc(n + 1, row * sizeof *rows);
     if (!rows) return err_memory(e, n * row * sizeof *rows);
     struct random r = random_seed(1);
@@ -221,30 +223,37 @@ static int promised_sample(double **out, size_t *samples, void *context, const s
 static int promised_statistics(struct morph_statistics *out, void *context, const struct graph *g, int value,
                                struct err *e) {
     struct shape shape;
-    size_t row;
-    (void)context;
-    int status = row_of(&row, &shape, g, value, e);
+    size_t row, n;
+    int status = count_samples(&n, context, CALIBRATION_MOST, e);
+    if (!status) status = row_of(&row, &shape, g, value, e);
     if (status) return status;
     return moments_new(out, &shape, g->values[value].name, PROMISED, e);
 }
 
-void calibration_promise(struct calibration *c, bool labels) {
-    *c = (struct calibration){.data = {.context = c,
-                                       .statistics = promised_statistics,
-                                       .sample = promised_sample,
-                                       .gradient = labels ? promised_sample : NULL}};
+/* ---- opening ---- */
+
+/* Without numbers yet. */
+static struct calibration prepared(const struct selection *s, const struct host *host) {
+    size_t each = s->data->row * (sizeof(double) + sizeof(float)) + 1;
+    struct calibration c = {.samples = s->n < CALIBRATION_MOST ? s->n : CALIBRATION_MOST,
+                            .row = s->data->row,
+                            .threads = host->threads,
+                            .memory = host->memory};
+    if (host->memory && c.samples > host->memory / 4 / each) c.samples = host->memory / 4 / each;
+    return c;
 }
 
-/* ---- opening ---- */
+void calibration_promise(struct calibration *c, const struct selection *s, const struct host *host) {
+    *c = prepared(s, host);
+    c->data = (struct morph_data){.context = c,
+                                  .statistics = promised_statistics,
+                                  .sample = promised_sample,
+                                  .gradient = s->data->labels.data ? promised_sample : NULL};
+}
 
 int calibration_open(struct calibration *c, const struct selection *s, const struct host *host, struct err *e) {
     const struct dataset *data = s->data;
-    size_t room = host->memory ? host->memory / 4 / (data->row * (sizeof *c->inputs + sizeof *c->rows) + 1) : s->n;
-    *c = (struct calibration){.samples = s->n < CALIBRATION_MOST ? s->n : CALIBRATION_MOST,
-                              .row = data->row,
-                              .threads = host->threads,
-                              .memory = host->memory};
-    if (c->samples > room) c->samples = room;
+    *c = prepared(s, host);
     c->data = (struct morph_data){.context = c, .statistics = calibration_statistics, .sample = calibration_sample};
     if (data->labels.data) {
         c->data.gradient = calibration_gradient;

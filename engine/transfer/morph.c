@@ -105,7 +105,13 @@ static int load_parent(struct transformation *t, struct morph_spec *s, const str
 }
 
 static int open_data(struct transformation *t, struct morph_spec *s, const struct host *host, struct err *e) {
-    if (!t->fed) return s->has_train ? err_set_at(e, E_INVALID, "/dataset", "training needs a dataset") : 0;
+    if (!t->fed && s->has_train) return err_set_at(e, E_INVALID, "/dataset", "training needs a dataset");
+    if (!t->fed && s->has_evaluate)
+        return err_set_at(
+            e, E_INVALID, "/evaluate",
+            "there is nothing to evaluate without a dataset: name one, for which that of evaluate will do, "
+            "or leave evaluate out");
+    if (!t->fed) return 0;
     if (s->has_evaluate) material_inherit(&s->evaluate, &s->dataset);
     struct material_spec wish = {&s->dataset, s->has_evaluate ? &s->evaluate : NULL, s->holdout, (uint64_t)s->seed};
     int status = material_open(&t->material, &wish, host, &t->parent.input, t->parent.classes, e);
@@ -149,13 +155,28 @@ static int prepare(struct transformation *t, struct morph_spec *s, const struct 
 
 /* ---- the steps ---- */
 
-/* What a job may hold: the child's values at least. */
+/* What a job may hold: the values of parent and child at least. */
 static int check_size(const struct transformation *t, const struct host *host, struct err *e) {
     struct graph_size size;
     int status = graph_measure(&size, t->morphing.graph, e);
-    if (status || !host->memory || (double)size.parameters * sizeof(float) <= (double)host->memory) return status;
-    return err_set(e, E_TOO_LARGE, "the network gets %lld parameters, more than the %zu bytes that a job may take hold",
-                   (long long)size.parameters, host->memory);
+    double needed = ((double)size.parameters + (double)t->parent.size.parameters) * sizeof(float);
+    if (status || !host->memory || needed <= (double)host->memory) return status;
+    return err_set(
+        e, E_TOO_LARGE,
+        "the network gets %lld parameters: with those of its parent they take %.0f bytes, and a job may take "
+        "%zu",
+        (long long)size.parameters, needed, host->memory);
+}
+
+/* Whether the proof will find the memory that it needs. */
+static int check_proof(const struct transformation *t, const struct morph_spec *s, const struct host *host,
+                       struct err *e) {
+    struct proof_options options = {.seed = (uint64_t)s->seed, .threads = host->threads, .memory = host->memory};
+    struct err why = {0};
+    int status = proof_fits(t->parent.graph, t->morphing.graph, &options, &why);
+    if (!status) return 0;
+    return err_set_at(e, status, s->has_aim ? "/auto" : "/steps",
+                      "the child is compared with its parent, on one sample at least: %s", why.text);
 }
 
 static int apply_one(struct transformation *t, const struct morph_step *step, const char *at, const struct host *host,
@@ -202,9 +223,10 @@ static int morph_check_spec(void *spec, const struct host *host, struct graph_si
     if (!status) {
         graph_forget_training(t->morphing.graph);
         t->morphing.sketch = true;
-        calibration_promise(&t->calibration, t->material.train_set.labels);
+        if (t->fed) calibration_promise(&t->calibration, &t->material.train, host);
         if (t->fed) t->morphing.data = &t->calibration.data;
         status = apply_all(t, spec, host, NULL, e);
+        if (!status) status = check_proof(t, spec, host, e);
     }
     if (!status && student) status = graph_measure(student, t->morphing.graph, e);
     transformation_fini(t);
@@ -268,13 +290,23 @@ static int prove_exact_steps(struct morph_run *r, struct err *e) {
     return prove(&r->exact_part, "before the first lossy step: ", r, e);
 }
 
+/* A network for as many samples at once as the memory does for, at most 128. */
+static int open_scored(struct net **net, struct morph_run *r, struct graph *g, size_t n, struct err *e) {
+    struct net_options options = {.batch = n < 128 ? (int)n : 128, .memory = r->host->memory};
+    for (;; options.batch /= 2) {
+        struct err why = {0};
+        int status = net_new(net, g, r->crew, &options, &why);
+        if (status == E_TOO_LARGE && options.batch > 1) continue;
+        return status ? err_set(e, status, "%s", why.text) : 0;
+    }
+}
+
 static int score(struct score *out, struct morph_run *r, struct graph *g, struct err *e) {
     const struct selection *s = r->t.material.eval.n ? &r->t.material.eval : &r->t.material.train;
     struct net *net = NULL;
     size_t classes = (size_t)r->t.parent.classes;
-    struct net_options options = {.batch = s->n < 128 ? (int)s->n : 128, .memory = r->host->memory};
     real *logits = mem_calloc(s->n, classes * sizeof *logits);
-    int status = logits ? net_new(&net, g, r->crew, &options, e) : err_memory(e, s->n * classes * sizeof *logits);
+    int status = logits ? open_scored(&net, r, g, s->n, e) : err_memory(e, s->n * classes * sizeof *logits);
     struct tick tick = {keep_alive, (void *)(size_t)r->host};
     if (!status) status = evaluate_logits(logits, net, s, false, tick, e);
     if (!status) status = evaluate_score(out, r->crew, logits, s, &(struct targets){.n = 0}, classes, e);

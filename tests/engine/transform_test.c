@@ -1,5 +1,7 @@
 /* Method morph, from a request in JSON to the outcome, in a world in memory; and training that goes on in its child. */
 #define TEST_SECONDS 180
+#include <math.h>
+
 #include "base/json.h"
 #include "base/text.h"
 #include "engine/surgery/channels.h"
@@ -21,7 +23,7 @@ struct world {
 /* A network drawn at random, and data for it. */
 static bool add_network(struct world *w, uint64_t seed, const struct random_graph_options *o, const char *name,
                         const char *data) {
-    static float inputs[2][SAMPLES * 4096];
+    static float inputs[3][SAMPLES * 4096];
     static int64_t labels[SAMPLES];
     struct random_graph r = {0};
     struct err e = {0};
@@ -198,25 +200,93 @@ TEST(exact_steps_before_a_lossy_one_are_proved) {
     memory_host_close(&w.memory);
 }
 
-TEST(a_size_to_reach_is_reached) {
-    struct world w;
-    if (!open_world(&w, 1)) return;
-    struct graph_size before, size;
-    struct err e = {0};
-    ok(graph_measure(&before, w.memory.models[0].graph, &e) == 0, "%s", e.text);
-    for (double times = 1.5; times < 9; times *= 1.4) {
+/* A dry run. */
+static int foresee(struct graph_size *size, struct world *w, const char *json, struct err *e) {
+    void *spec;
+    const struct method *method;
+    *e = (struct err){0};
+    int status = check(&spec, &method, w, json, size, e);
+    free(spec);
+    return status;
+}
+
+/* Networks with dense layers: after images as vectors, after pixels that were flattened, and behind convolutions. */
+static const struct random_graph_options sized[] = {
+    {.with = RG_VECTORS | RG_HIDDEN | RG_GEMM, .without = RG_CONV, .classes = CLASSES},
+    {.with = RG_FLATTEN | RG_HIDDEN | RG_GEMM | RG_CONV, .without = RG_VECTORS, .classes = CLASSES},
+    {.with = RG_FLATTEN | RG_MATMUL | RG_NORM | RG_DEPTHWISE, .without = RG_VECTORS, .classes = CLASSES},
+    {.with = RG_ADD | RG_NORM | RG_CONV, .without = RG_VECTORS, .classes = CLASSES},
+};
+
+static double size_of(const struct graph_size *size, bool macs) {
+    return (double)(macs ? size->macs : size->parameters);
+}
+
+/* Sizes that widths lead to, dry runs all of them. */
+struct reachable {
+    struct graph_size sizes[400];
+    int n;
+};
+
+static void reach(struct reachable *out, struct world *w, const struct graph_size *now) {
+    out->n = 0;
+    out->sizes[out->n++] = *now;
+    for (double width = 0.02; width < 6; width *= 1.015) {
         char json[128];
-        void *spec;
-        const struct method *method;
-        text_print(json, sizeof json, "{\"model\":\"net\",\"auto\":{\"parameters\":%lld}}",
-                   (long long)((double)before.parameters * times));
-        ok(check(&spec, &method, &w, json, &size, &e) == 0, "%s: %s", json, e.text);
-        double reached = (double)size.parameters / (double)before.parameters;
-        ok(reached >= times * 0.98 && reached <= times * 1.6, "%.3g times as many parameters were asked, %.3g came",
-           times, reached);
-        free(spec);
+        struct err e;
+        text_print(json, sizeof json, "{\"model\":\"sized\",\"auto\":{\"width\":%.6g}}", width);
+        if (foresee(&out->sizes[out->n], w, json, &e) == 0) out->n++;
     }
-    memory_host_close(&w.memory);
+}
+
+/* The least distance of any of them from a goal. */
+static double nearest(const struct reachable *r, bool macs, double goal) {
+    double best = INFINITY;
+    for (int i = 0; i < r->n; i++) best = fmin(best, fabs(size_of(&r->sizes[i], macs) - goal));
+    return best;
+}
+
+static void aim_at(struct world *w, const struct reachable *r, bool macs, double times) {
+    char json[128];
+    struct graph_size size;
+    struct err e;
+    double now = size_of(&r->sizes[0], macs), goal = macs ? now * times : floor(now * times), least = INFINITY;
+    if (macs)
+        text_print(json, sizeof json, "{\"model\":\"sized\",\"auto\":{\"macs\":%.17g}}", times);
+    else
+        text_print(json, sizeof json, "{\"model\":\"sized\",\"auto\":{\"parameters\":%.0f}}", goal);
+    int status = foresee(&size, w, json, &e);
+    for (int i = 0; i < r->n; i++) least = fmin(least, size_of(&r->sizes[i], macs));
+    if (status && strstr(e.text, "cannot be reached")) {
+        ok(goal < least, "%s: %s, but %.0f is reached", json, e.text, least);
+        return;
+    }
+    if (status && strstr(e.text, "come nearer")) {
+        ok(nearest(r, macs, goal) == fabs(now - goal), "%s: %s, but something does", json, e.text);
+        return;
+    }
+    if (!ok(status == 0, "%s: %s", json, e.text)) return;
+    ok(fabs(size_of(&size, macs) - goal) <= nearest(r, macs, goal) + 1e-6,
+       "%s: of %.0f, %.0f came, %.0f were to come, and another width is nearer by %.0f", json, now,
+       size_of(&size, macs), goal, fabs(size_of(&size, macs) - goal) - nearest(r, macs, goal));
+}
+
+TEST(a_size_to_reach_is_reached) {
+    static struct reachable r;
+    for (size_t k = 0; k < sizeof sized / sizeof *sized; k++) {
+        struct world w = {.method = "morph"};
+        struct random_graph net = {0};
+        struct graph_size now;
+        struct err e = {0};
+        if (!ok(random_graph(&net, 40 + k, &sized[k], &e) == 0, "%s", e.text)) continue;
+        ok(graph_measure(&now, net.graph, &e) == 0, "%s", e.text);
+        memory_host_add_model(&w.memory, "sized", net.graph);
+        w.host = memory_host_open(&w.memory, 1);
+        reach(&r, &w, &now);
+        for (double times = 0.25; times < 4.5; times *= 1.19)
+            for (int macs = 0; macs < 2; macs++) aim_at(&w, &r, macs, times);
+        memory_host_close(&w.memory);
+    }
 }
 
 #define STEP(step) "{\"model\":\"net\",\"steps\":[" step "]}"
@@ -270,6 +340,7 @@ static const struct {
      "/train/schedule/length", "no room for 9 steps"},
     {"{\"model\":\"other\",\"steps\":[{\"op\":\"widen\",\"factor\":2}]}", "/model", "no model other"},
     {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2}],\"train\":{\"epochs\":1}}", "/dataset", "dataset"},
+    {"{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":2}],\"evaluate\":\"data\"}", "/evaluate", "name one"},
 };
 
 TEST(what_cannot_be_done_is_refused_before_anything_runs) {
@@ -310,6 +381,60 @@ TEST(every_kind_names_the_nearest_layer_and_the_pattern_that_matches_none) {
     memory_host_close(&w.memory);
 }
 
+/* Steps that need data, and those that only compare on it, want as many samples in a dry run as in the job. */
+TEST(too_few_samples_are_refused_before_anything_runs) {
+    static const char *const steps[] = {
+        "{\"op\":\"narrow\",\"factor\":0.5}", "{\"op\":\"narrow\",\"factor\":0.5,\"mode\":\"activation\"}",
+        "{\"op\":\"deepen\"}", "{\"op\":\"factor\",\"rank\":1}", "{\"op\":\"factor\",\"rank\":1,\"mode\":\"data\"}"};
+    struct world w;
+    if (!open_world(&w, 1)) return;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        for (int limit = 20; limit <= 40; limit += 20) {
+            char json[256];
+            struct err e = {0};
+            struct graph_size size;
+            text_print(json, sizeof json,
+                       "{\"model\":\"net\",\"steps\":[%s],\"dataset\":{\"ref\":\"data\",\"limit\":%d},\"holdout\":0}",
+                       steps[i], limit);
+            int status = foresee(&size, &w, json, &e);
+            ok(limit == 40 ? status == 0 : status == E_INVALID && strstr(e.text, "20 samples") && strstr(e.text, "32"),
+               "%s: %d, %s", json, status, e.text);
+        }
+    memory_host_close(&w.memory);
+}
+
+/* Layers without biases, whose fit wants some. */
+TEST(the_size_foreseen_does_not_hang_on_the_data) {
+    static const char *const steps[] = {
+        "{\"op\":\"narrow\",\"factor\":0.5}", "{\"op\":\"narrow\",\"factor\":0.5,\"mode\":\"activation\"}",
+        "{\"op\":\"factor\",\"energy\":0.6,\"mode\":\"data\"}", "{\"op\":\"factor\",\"energy\":0.9,\"mode\":\"data\"}",
+        "{\"op\":\"factor\",\"energy\":0.8,\"mode\":\"data\"}"};
+    static const uint64_t lacking[] = {RG_BIAS, RG_GEMM, RG_MATMUL};
+    for (size_t k = 0; k < 3; k++)
+        for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+            struct random_graph_options o = {
+                .with = RG_CONV | RG_FLATTEN, .without = RG_VECTORS | lacking[k], .classes = CLASSES};
+            struct world w = {.method = "morph"};
+            struct graph_size size = {0}, made = {0}, parent = {0};
+            struct outcome out;
+            struct err e = {0};
+            char json[256];
+            if (!add_network(&w, 70 + k, &o, "bare", "bare-data")) return;
+            w.host = memory_host_open(&w.memory, 1);
+            ok(graph_measure(&parent, w.memory.models[0].graph, &e) == 0, "%s", e.text);
+            text_print(json, sizeof json, "{\"model\":\"bare\",\"steps\":[%s],\"dataset\":\"bare-data\"}", steps[i]);
+            bool bound = strstr(steps[i], "energy") != NULL;
+            if (ok(run(&out, &w, json, &size, &e) == 0, "%s: %s", json, e.text)) {
+                ok(graph_measure(&made, out.student, &e) == 0, "%s", e.text);
+                ok(bound ? made.parameters <= size.parameters || made.parameters == parent.parameters
+                         : made.parameters == size.parameters,
+                   "%s: %lld parameters, foreseen %lld", json, (long long)made.parameters, (long long)size.parameters);
+                outcome_free(&out);
+            }
+            memory_host_close(&w.memory);
+        }
+}
+
 /* Every kind that makes a network larger; some slightly too large, others absurd. */
 static const char *const too_large[] = {
     "{\"op\":\"widen\",\"factor\":20}",
@@ -345,6 +470,35 @@ TEST(a_child_beyond_the_memory_is_refused) {
         ok(!measured || peak_most() < before + AT_MOST, "%s took %zu bytes", too_large[i], peak_most() - before);
         free(spec);
     }
+    memory_host_close(&w.memory);
+}
+
+/* With little memory and with much: what a dry run lets through goes through. */
+TEST(a_job_has_the_memory_that_the_dry_run_promised) {
+    static const char *const jobs[] = {
+        "{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":3}]}",
+        "{\"model\":\"net\",\"steps\":[{\"op\":\"widen\",\"factor\":1.5}],\"dataset\":\"data\"}",
+        "{\"model\":\"smooth\",\"auto\":{\"width\":4}}"};
+    struct world w;
+    int refused = 0, made = 0;
+    if (!open_world(&w, 1)) return;
+    for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++)
+        for (double memory = 1 << 12; memory < 1 << 22; memory *= 1.3) {
+            struct graph_size size;
+            struct outcome o;
+            struct err e = {0};
+            w.host.memory = (size_t)memory;
+            if (foresee(&size, &w, jobs[i], &e)) {
+                ok(strstr(e.text, "bytes") && !strstr(e.text, "batch"), "%s", e.text);
+                refused++;
+                continue;
+            }
+            int status = run(&o, &w, jobs[i], NULL, &e);
+            ok(status == 0, "%s with %zu bytes: %s", jobs[i], w.host.memory, e.text);
+            if (!status) outcome_free(&o);
+            made++;
+        }
+    ok(refused > 10 && made > 10, "%d refused, %d made", refused, made);
     memory_host_close(&w.memory);
 }
 
