@@ -12,9 +12,10 @@
 #include "tests/engine/random_graph.h"
 
 /* Relative to the largest output; chains of six in float lose more than one step. */
-#define TOLERANCE (sizeof(real) == sizeof(double) ? 1e-10 : 2e-5)
+#define TOLERANCE (DOUBLE ? 1e-10 : 2e-5)
+#define DOUBLE (sizeof(real) == sizeof(double)) /* batches of little variance multiply rounding: training in double */
 
-enum { GRAPHS = 300, CHAINS = 100, CHAIN = 6, BATCH = 3 };
+enum { GRAPHS = 300, CHAIN = 6, BATCH = 3 };
 
 /* ---- outputs ---- */
 
@@ -91,6 +92,7 @@ static void try_step(struct tally *t, const char *text, uint64_t seed) {
     t->applied += status == 0;
     if (!status) {
         double off = fmax(apart(parent, m.graph, seed, false), apart(parent, m.graph, seed + 1, false));
+        if (DOUBLE && !morph_table[s.op]->training) off = fmax(off, apart(parent, m.graph, seed, true));
         t->worst = fmax(t->worst, off);
         ok(off <= TOLERANCE, "%s, seed %llu: off by %g", text, (unsigned long long)seed, off);
     }
@@ -125,7 +127,7 @@ TEST(chains_of_steps_keep_the_function) {
     const char *texts[256];
     int n = count_samples(texts, 256), longest = 0;
     double worst = 0;
-    for (uint64_t seed = 1; seed <= CHAINS; seed++) {
+    for (uint64_t seed = 1; seed <= (DOUBLE ? GRAPHS : GRAPHS / 3); seed++) {
         struct graph *parent = draw(seed), *copy;
         struct morphing m;
         struct random r = random_seed(seed);
