@@ -76,7 +76,6 @@ static int check_rank(const struct linear *l, const struct morph_step *s, struct
 
 static int factor_can(struct morphing *m, int node, const struct morph_step *s, struct err *e) {
     const struct uses *uses;
-    if ((s->n_rank > 0) != isnan(s->energy)) return err_set(e, E_INVALID, "factor takes either 'rank' or 'energy'");
     if (is_mode(s, "data") && (!m->data || !m->data->sample))
         return err_set(e, E_INVALID, "mode data needs a data set to calibrate with");
     int status = morphing_uses(&uses, m, e);
@@ -345,6 +344,7 @@ const struct morph_kind morph_factor = {
     .name = "factor",
     .summary = "a layer as a chain of layers with fewer weights, by singular values",
     .takes = "rank energy",
+    .needs = "rank energy",
     .modes = "channel spatial tucker dense data",
     .inexact = "*",
     .parametric = true,

@@ -167,6 +167,20 @@ static int check_mode(struct morph_step *s, const struct morph_kind *k, const ch
     return err_set_at(e, E_INVALID, pointer, "%s has no mode '%s'; there are %s", k->name, s->mode, k->modes);
 }
 
+/* Exactly one of the fields that the kind needs. */
+static int check_needs(const struct morph_step *s, const struct morph_kind *k, const char *at, struct err *e) {
+    char words[2][MORPH_WORD_SIZE] = {{0}}, pointer[JSON_POINTER_SIZE];
+    int given = 0;
+    if (!k->needs) return 0;
+    for (int i = 0; i < 2; i++) param_word(words[i], sizeof words[i], k->needs, i);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        given += param_word_index(k->needs, fields[i].name) >= 0 && fields[i].given(s);
+    if (given == 1) return 0;
+    text_print(pointer, sizeof pointer, "%s/%s", at, words[0]);
+    if (!words[1][0]) return err_set_at(e, E_INVALID, pointer, "%s needs '%s'", k->name, words[0]);
+    return err_set_at(e, E_INVALID, pointer, "%s takes either '%s' or '%s'", k->name, words[0], words[1]);
+}
+
 int morph_check(struct morph_step *s, const char *at, struct err *e) {
     const struct morph_kind *k = morph_table[s->op];
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
@@ -175,7 +189,9 @@ int morph_check(struct morph_step *s, const char *at, struct err *e) {
     if (s->n_size == 1) s->size[1] = s->size[0], s->n_size = 2;
     for (int i = 0; i < s->n_edges; i++)
         if (s->edges[i].n_kernel == 1) s->edges[i].kernel[1] = s->edges[i].kernel[0], s->edges[i].n_kernel = 2;
-    return check_mode(s, k, at, e);
+    int status = check_mode(s, k, at, e);
+    if (!status) status = check_needs(s, k, at, e);
+    return status || !k->check ? status : k->check(s, at, e);
 }
 
 bool morph_is_exact(const struct morph_step *s) {

@@ -193,7 +193,6 @@ TEST(what_cannot_be_factored_says_why) {
     refuse("channel", "\"rank\":9", "has 8 at most");
     refuse("channel", "\"rank\":[2,2]", "two ranks");
     refuse("tucker", "\"rank\":[4,2]", "3 and 8 at most");
-    refuse("channel", "\"rank\":2,\"energy\":0.5", "either 'rank' or 'energy'");
     refuse("data", "\"rank\":2", "needs a data set");
     refuse("dense", "\"rank\":2", "a Conv is for");
     struct small s = network();
