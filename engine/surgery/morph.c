@@ -277,6 +277,7 @@ int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writ
     for (int i = 0; i < n && w; i++) json_put_string(w, NULL, m->graph->nodes[nodes[i]].name);
     if (w) json_close_array(w);
     status = k->apply(m, nodes, n, s, w, e);
+    m->steps += !status;
     if (!status && m->graph->training.rule >= 0) m->graph->training.changed = true;
     mem_free(nodes);
     return status;

@@ -75,6 +75,7 @@ struct morphing {
     const struct morph_data *data; /* NULL: there is none */
     size_t memory;                 /* bytes that the network may take, and solves; 0: no limit */
     bool sketch;                   /* nobody wants the weights: noise stands for what would have to be solved */
+    int steps;                     /* that were applied */
     struct channels *channels;     /* of the graph as it is; NULL until somebody asks, see morphing_channels */
     struct uses *uses;             /* likewise, see engine/surgery/edit.h */
 };
