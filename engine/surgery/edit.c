@@ -415,8 +415,6 @@ static int makes_none(const struct graph *g, int node, const char *kind, struct 
 int edit_channels(struct channel_list *out, struct morphing *m, int node, const struct morph_step *s, struct err *e) {
     const struct channels *c;
     const char *kind = morph_table[s->op]->name;
-    if ((s->to == PARAM_ABSENT) == isnan(s->factor))
-        return err_set(e, E_INVALID, "%s takes either 'to' or 'factor'", kind);
     int status = morphing_channels(&c, m, e);
     if (status) return status;
     *out = channels_made_by(c, m->graph, node);

@@ -76,7 +76,6 @@ static int check_rank(const struct linear *l, const struct morph_step *s, struct
 
 static int factor_can(struct morphing *m, int node, const struct morph_step *s, struct err *e) {
     const struct uses *uses;
-    if ((s->n_rank > 0) != isnan(s->energy)) return err_set(e, E_INVALID, "factor takes either 'rank' or 'energy'");
     if (is_mode(s, "data") && (!m->data || !m->data->sample))
         return err_set(e, E_INVALID, "mode data needs a data set to calibrate with");
     int status = morphing_uses(&uses, m, e);
@@ -285,9 +284,16 @@ static void write_chain(struct json_writer *w, const struct lowrank *c, const st
     json_put_int(w, "parameters_after", done ? (int64_t)lowrank_weights(c) : (int64_t)before);
 }
 
-/* One layer by name. With an energy, a chain that is no smaller is not made. */
-static int factor_one(struct morphing *m, const char *name, const struct morph_step *s, struct json_writer *w,
-                      struct err *e) {
+/* Why a layer stays as it is. */
+static void tell_unmade(struct err *why, const char *name, const struct lowrank *c, const struct linear *l) {
+    err_set(why, E_INVALID, "'%s' needs rank %d for it, which takes %zu weights, and it has %lld", name, c->rank,
+            lowrank_weights(c), (long long)(l->out * linear_fan_in(l)));
+}
+
+/* One layer by name. With an energy, a chain that is no smaller is not made: *made counts the others, *why is of the
+ * first. */
+static int factor_one(struct morphing *m, const char *name, const struct morph_step *s, int *made, struct err *why,
+                      struct json_writer *w, struct err *e) {
     struct linear l = {0};
     struct lowrank chain = {0};
     struct graph *before = NULL;
@@ -296,6 +302,8 @@ static int factor_one(struct morphing *m, const char *name, const struct morph_s
     int status = linear_read(&l, m->graph, node, e);
     if (!status) status = make_chain(&chain, m, &l, s, e);
     bool done = !status && (s->n_rank || lowrank_weights(&chain) < (size_t)(l.out * linear_fan_in(&l)));
+    *made += done;
+    if (!status && !done && !why->text[0]) tell_unmade(why, name, &chain, &l);
     if (done && measures) status = graph_clone(&before, m->graph, e);
     if (done && !status) status = put_chain(m->graph, &l, &chain, s, e);
     if (done && !status) status = morphing_finish(m, e);
@@ -317,15 +325,19 @@ static int factor_apply(struct morphing *m, const int *nodes, int n, const struc
                         struct err *e) {
     char **names = mem_calloc((size_t)n + 1, sizeof *names); /* as indices change with every layer */
     struct graph *before = NULL;
-    int status = names ? 0 : err_memory(e, (size_t)n * sizeof *names);
+    struct err why = {0};
+    int made = 0, status = names ? 0 : err_memory(e, (size_t)n * sizeof *names);
     for (int i = 0; i < n && !status; i++) {
         names[i] = mem_string(m->graph->nodes[nodes[i]].name);
         if (!names[i]) status = err_memory(e, GRAPH_MAX_NAME);
     }
     if (!status && w && m->data && m->data->sample) status = graph_clone(&before, m->graph, e);
     if (w) json_open_array(w, "factors");
-    for (int i = 0; i < n && !status; i++) status = factor_one(m, names[i], s, w, e);
+    for (int i = 0; i < n && !status; i++) status = factor_one(m, names[i], s, &made, &why, w, e);
     if (w) json_close_array(w);
+    /* of what earlier steps would solve, a sketch does not know the singular values */
+    if (!status && !made && !(m->sketch && m->steps))
+        status = err_set(e, E_INVALID, "an energy of %g makes no layer smaller: %s", s->energy, why.text);
     if (!status && before) status = lossy_write(w, "output", m->data, before, m->graph, before->outputs[0], e);
     if (!status && !w && m->data && m->data->sample) status = lossy_check(m->data, m->graph, m->graph->outputs[0], e);
     for (int i = 0; i < n && names; i++) mem_free(names[i]);
@@ -346,6 +358,7 @@ const struct morph_kind morph_factor = {
     .name = "factor",
     .summary = "a layer as a chain of layers with fewer weights, by singular values",
     .takes = "rank energy",
+    .needs = "rank energy",
     .modes = "channel spatial tucker dense data",
     .inexact = "*",
     .parametric = true,

@@ -13,7 +13,6 @@
 
 /* The size to come, by the layer's axes: a convolution of one axis has a height of 1. */
 static int wished(int64_t size[2], const struct edit_layer *l, const struct morph_step *s, struct err *e) {
-    if (!s->n_size) return err_set(e, E_INVALID, "kernel needs 'size': height and width, or one number for both");
     size[0] = l->axes == 1 ? 1 : s->size[0];
     size[1] = s->size[1];
     if (l->axes == 1 && s->size[0] != 1 && s->size[0] != s->size[1])
@@ -112,6 +111,7 @@ const struct morph_kind morph_kernel = {
     .name = "kernel",
     .summary = "a larger kernel: the old one in the middle of zeros, padded to match",
     .takes = "size",
+    .needs = "size",
     .parametric = true,
     .samples = samples,
     .can = kernel_can,

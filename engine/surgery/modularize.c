@@ -100,12 +100,31 @@ static int64_t odd(int64_t kernel) {
     return kernel | 1;
 }
 
+/* The name of the module that is meant. */
+static void recipe_of(char name[MORPH_WORD_SIZE], const struct morph_step *s) {
+    text_copy(name, MORPH_WORD_SIZE, s->recipe);
+    if (by_halves(s)) name[strlen(name) - 5] = '\0';
+}
+
+static int module_check_step(const struct morph_step *s, const char *at, struct err *e) {
+    char pointer[JSON_POINTER_SIZE], name[MORPH_WORD_SIZE];
+    struct module unused;
+    struct err why = {0};
+    text_print(pointer, sizeof pointer, "%s/%s", at, s->n_edges ? "to" : "recipe");
+    if (s->n_edges && s->to != PARAM_ABSENT)
+        return err_set_at(e, E_INVALID, pointer,
+                          "'to' is for recipes; 'edges' say themselves how many channels they lead to");
+    if (s->n_edges) return 0;
+    recipe_of(name, s);
+    if (!module_named(&unused, name, 1, 1, 1, 1, 1, &why)) return 0;
+    return err_set_at(e, E_INVALID, pointer, "%s, and each with -half behind it", why.text);
+}
+
 static int from_recipe(struct plan *p, const struct morph_step *s, struct err *e) {
     const struct edit_layer *l = &p->edge.layer;
     struct split inside = {.inner = s->to == PARAM_ABSENT ? l->out : s->to};
     char name[MORPH_WORD_SIZE];
-    text_copy(name, sizeof name, s->recipe);
-    if (by_halves(s)) name[strlen(name) - 5] = '\0';
+    recipe_of(name, s);
     int status = pieces_can_split(l, &inside, e);
     if (!status)
         status = module_named(&p->module, name, (int)(l->in / l->group), (int)(inside.inner / l->group),
@@ -189,9 +208,6 @@ static int check_windows(const struct plan *p, const struct graph *g, struct err
 static int make_plan(struct plan *p, const struct graph *g, const struct edge *edge, const struct morph_step *s,
                      struct err *e) {
     *p = (struct plan){.edge = *edge};
-    if (!s->recipe[0] == !s->n_edges) return err_set(e, E_INVALID, "module takes either 'recipe' or 'edges'");
-    if (s->n_edges && s->to != PARAM_ABSENT)
-        return err_set(e, E_INVALID, "'to' is for recipes; 'edges' say themselves how many channels they lead to");
     int status = s->recipe[0] ? from_recipe(p, s, e) : from_edges(p, s, e);
     for (int k = 0; k < p->module.n_edges && !status; k++)
         text_print(p->parts[k], PIECES_PART, "%s_%s", p->parts[p->module.n_edges + p->module.edges[k].from],
@@ -367,7 +383,9 @@ const struct morph_kind morph_module = {
     .name = "module",
     .summary = "a module of several convolutions in the place of a layer or of a shortcut",
     .takes = "recipe edges to",
+    .needs = "recipe edges",
     .samples = samples,
+    .check = module_check_step,
     .can = module_can,
     .apply = module_apply,
 };

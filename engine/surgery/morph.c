@@ -167,6 +167,20 @@ static int check_mode(struct morph_step *s, const struct morph_kind *k, const ch
     return err_set_at(e, E_INVALID, pointer, "%s has no mode '%s'; there are %s", k->name, s->mode, k->modes);
 }
 
+/* Exactly one of the fields that the kind needs. */
+static int check_needs(const struct morph_step *s, const struct morph_kind *k, const char *at, struct err *e) {
+    char words[2][MORPH_WORD_SIZE] = {{0}}, pointer[JSON_POINTER_SIZE];
+    int given = 0;
+    if (!k->needs) return 0;
+    for (int i = 0; i < 2; i++) param_word(words[i], sizeof words[i], k->needs, i);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        given += param_word_index(k->needs, fields[i].name) >= 0 && fields[i].given(s);
+    if (given == 1) return 0;
+    text_print(pointer, sizeof pointer, "%s/%s", at, words[0]);
+    if (!words[1][0]) return err_set_at(e, E_INVALID, pointer, "%s needs '%s'", k->name, words[0]);
+    return err_set_at(e, E_INVALID, pointer, "%s takes either '%s' or '%s'", k->name, words[0], words[1]);
+}
+
 int morph_check(struct morph_step *s, const char *at, struct err *e) {
     const struct morph_kind *k = morph_table[s->op];
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
@@ -175,7 +189,9 @@ int morph_check(struct morph_step *s, const char *at, struct err *e) {
     if (s->n_size == 1) s->size[1] = s->size[0], s->n_size = 2;
     for (int i = 0; i < s->n_edges; i++)
         if (s->edges[i].n_kernel == 1) s->edges[i].kernel[1] = s->edges[i].kernel[0], s->edges[i].n_kernel = 2;
-    return check_mode(s, k, at, e);
+    int status = check_mode(s, k, at, e);
+    if (!status) status = check_needs(s, k, at, e);
+    return status || !k->check ? status : k->check(s, at, e);
 }
 
 bool morph_is_exact(const struct morph_step *s) {
@@ -201,9 +217,10 @@ static void write_refused(struct json_writer *w, const struct node *n, const str
     json_close_object(w);
 }
 
-/* Asks the kind about every node that matches; the first refusal is kept in *why. */
-static int ask(int *nodes, int *n, int *matched, struct morphing *m, const struct morph_step *s, struct json_writer *w,
-               struct err *why) {
+/* Asks the kind about every node that matches. The first refusal is kept in *why, of a node that the kind could mean if
+ * there is one; *refused_one: 0 there was none, 1, 2 of such a node. */
+static int ask(int *nodes, int *n, int *refused_one, struct morphing *m, const struct morph_step *s,
+               struct json_writer *w, struct err *why) {
     const struct graph *g = m->graph;
     for (int i = 0; i < g->n_nodes; i++) {
         if (!text_matches(s->layer, g->nodes[i].name)) continue;
@@ -212,9 +229,9 @@ static int ask(int *nodes, int *n, int *matched, struct morphing *m, const struc
         if (!status) nodes[(*n)++] = i;
         if (status == E_NOMEM) return err_set(why, status, "%s", refused.text);
         if (!status) continue;
-        if (!*n && !(*matched)++) *why = refused;
-        if (!morph_table[s->op]->parametric || has_parameters(g, &g->nodes[i]))
-            write_refused(w, &g->nodes[i], &refused);
+        int meant = 1 + (!morph_table[s->op]->parametric || has_parameters(g, &g->nodes[i]));
+        if (*refused_one < meant) *why = refused, *refused_one = meant;
+        if (meant == 2) write_refused(w, &g->nodes[i], &refused);
     }
     return 0;
 }
@@ -261,6 +278,7 @@ int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writ
     for (int i = 0; i < n && w; i++) json_put_string(w, NULL, m->graph->nodes[nodes[i]].name);
     if (w) json_close_array(w);
     status = k->apply(m, nodes, n, s, w, e);
+    m->steps += !status;
     if (!status) graph_change_training(m->graph);
     mem_free(nodes);
     return status;

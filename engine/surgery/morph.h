@@ -75,6 +75,7 @@ struct morphing {
     const struct morph_data *data; /* NULL: there is none */
     size_t memory;                 /* bytes that the network may take, and solves; 0: no limit */
     bool sketch;                   /* nobody wants the weights: noise stands for what would have to be solved */
+    int steps;                     /* that were applied */
     struct channels *channels;     /* of the graph as it is; NULL until somebody asks, see morphing_channels */
     struct uses *uses;             /* likewise, see engine/surgery/edit.h */
 };
@@ -98,13 +99,17 @@ struct morph_kind {
     const char *name;
     const char *summary;        /* one line */
     const char *takes;          /* fields of morph_step beside op and layer */
+    const char *needs;          /* of those, the one that must be given, or two of which one must; NULL: none */
     const char *modes;          /* words, the first is the default; NULL: none */
     const char *inexact;        /* modes that change the function, "*": every one; NULL: none */
     const char *training;       /* why the child may differ in training mode all the same; NULL: it does not */
     bool parametric;            /* it changes parameters: that a pattern does not mean nodes without any is not told */
     const char *const *samples; /* for tests: steps as JSON with "layer":"*", ended by NULL */
 
-    /* Whether the step can change that node: 0, or E_UNSUPPORTED / E_INVALID with the reason. Changes nothing. */
+    /* What more is wrong with the step itself, whatever the network: pointers are below `at`. NULL: nothing. */
+    int (*check)(const struct morph_step *s, const char *at, struct err *e);
+
+    /* Whether a checked step can change that node: 0, or E_UNSUPPORTED / E_INVALID with the reason. Changes nothing. */
     int (*can)(struct morphing *m, int node, const struct morph_step *s, struct err *e);
 
     /* Changes the nodes, all of which `can`, in one go; the graph is finished again. Adds members to the open object

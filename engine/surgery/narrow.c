@@ -394,6 +394,7 @@ const struct morph_kind morph_narrow = {
     .name = "narrow",
     .summary = "fewer channels in a layer and in all that are tied to it; what reads them is fitted on data",
     .takes = "to factor",
+    .needs = "to factor",
     .modes = "l2 l1 norm-scale activation",
     .inexact = "*",
     .parametric = true,

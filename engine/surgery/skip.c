@@ -65,7 +65,6 @@ static int fit(struct edge *edge, const struct graph *g, int source, int node, c
 /* The node that `from` names, or the nearest one in front that its pattern names and that fits. */
 static int find_edge(struct edge *edge, struct morphing *m, int node, const struct morph_step *s, struct err *e) {
     const struct graph *g = m->graph;
-    if (!s->from[0]) return err_set(e, E_INVALID, "skip needs 'from', the layer whose result is led past");
     if (g->nodes[node].n_inputs < 1 || g->nodes[node].inputs[0] == VALUE_NONE ||
         g->values[g->nodes[node].inputs[0]].constant)
         return err_set(e, E_UNSUPPORTED, "it reads nothing that is computed");
@@ -178,6 +177,7 @@ const struct morph_kind morph_skip = {
     .name = "skip",
     .summary = "an edge past layers, which adds nothing yet",
     .takes = "from",
+    .needs = "from",
     .modes = "add concat",
     .samples = samples,
     .can = skip_can,

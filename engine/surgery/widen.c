@@ -297,6 +297,7 @@ const struct morph_kind morph_widen = {
     .name = "widen",
     .summary = "more channels in a layer, and in all that are tied to it",
     .takes = "to factor noise",
+    .needs = "to factor",
     .modes = "net2wider uneven random-fanin grad-max",
     .parametric = true,
     .samples = samples,

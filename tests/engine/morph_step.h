@@ -18,4 +18,16 @@ static inline bool parse_step(struct morph_step *s, const char *text) {
     return ok(status == 0, "%s: %s", text, e.text);
 }
 
+/* A member that the kind does not do without. */
+static inline const char *step_needed(const struct morph_kind *k) {
+    static const char *const members[][2] = {{"to factor", ",\"factor\":2"},
+                                             {"size", ",\"size\":3"},
+                                             {"from", ",\"from\":\"conv1\""},
+                                             {"rank energy", ",\"rank\":1"},
+                                             {"recipe edges", ",\"recipe\":\"1c1\""}};
+    for (size_t i = 0; k->needs && i < sizeof members / sizeof *members; i++)
+        if (strcmp(members[i][0], k->needs) == 0) return members[i][1];
+    return "";
+}
+
 #endif

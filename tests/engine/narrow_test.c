@@ -391,8 +391,6 @@ TEST(what_cannot_be_narrowed_says_why) {
     refuse("{\"op\":\"narrow\",\"layer\":\"relu3\",\"to\":2}", "makes no channels of its own");
     refuse("{\"op\":\"narrow\",\"layer\":\"conv1\",\"to\":14}", "for widen");
     refuse("{\"op\":\"narrow\",\"layer\":\"conv1\",\"to\":12}", "would keep 12");
-    refuse("{\"op\":\"narrow\",\"layer\":\"conv1\"}", "either 'to' or 'factor'");
-    refuse("{\"op\":\"narrow\",\"layer\":\"conv1\",\"to\":3,\"factor\":0.5}", "either 'to' or 'factor'");
     refuse("{\"op\":\"narrow\",\"layer\":\"conv4\",\"to\":3,\"mode\":\"norm-scale\"}", "no normalisation");
     refuse("{\"op\":\"narrow\",\"layer\":\"conv1\",\"to\":3,\"mode\":\"activation\"}", "needs a data set");
 }
