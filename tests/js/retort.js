@@ -86,7 +86,9 @@ class Server {
           done({ status: answer.statusCode, headers: answer.headers, body: bytes, json });
         });
       });
-      r.on('error', fail);
+      // The server closes what has been idle for long, perhaps just when it is used again.
+      const again = () => this.request(method, target, { body, headers }).then(done, fail);
+      r.on('error', (e) => (r.reusedSocket && e.code === 'ECONNRESET' && typeof body?.pipe !== 'function' ? again() : fail(e)));
       if (body === undefined) r.end();
       else if (typeof body.pipe === 'function') body.pipe(r);
       else r.end(body);
