@@ -50,18 +50,22 @@ function slowest(gradients) {
   return h('p', `Smallest gradient ${among}: norm ${number(least.norm)}${later}, `, h('code', least.parameter), '.');
 }
 
-function exactPart(part) {
-  return part && h('p', 'Up to the first lossy step it is the same function: outputs differ by at most '
-    + `${number(part.max_abs)}, proved on ${exact(part.samples)} samples of each kind of input.`);
+// Exact steps before and after lossy ones have proofs of their own.
+function exactSteps(steps) {
+  const proofs = steps.map((s) => s.proof).filter(Boolean);
+  if (!proofs.length) return null;
+  const most = Math.max(...proofs.map((p) => p.max_abs));
+  return h('p', `The exact steps keep the function: outputs differ by at most ${number(most)}, proved on `
+    + `${exact(proofs[0].samples)} samples of each kind of input.`);
 }
 
-function notes({ proof, proof_of_exact_steps: part }) {
+function notes({ proof, steps }) {
   const dead = (proof.gradients ?? []).filter((g) => g.dead).map((g) => g.parameter);
   const reason = proof.training && !proof.training.expected && proof.training.reason;
   const first = proof.first_difference;
   const classes = proof.divergence;
   return [
-    exactPart(part),
+    exactSteps(steps),
     classes && h('p', `The classes of ${exact(classes.samples)} samples: KL divergence ${number(classes.mean)}, `
       + `the same best one for ${number(100 * classes.same_argmax)} %.`),
     reason && h('p.muted', `In training they may differ: ${reason}.`),

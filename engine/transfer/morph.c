@@ -80,13 +80,16 @@ struct transformation {
     struct morphing morphing; /* the child */
     bool exact;               /* every step claims to be */
     const char *training;     /* why parent and child may differ in training; NULL: they may not */
+    struct graph *base;       /* what the last lossy step made; NULL: the parent */
+    const char *since;        /* as `training`, of the steps since */
     struct morph_run *run;    /* which proves; NULL in a check */
 };
 
-static int prove_exact_steps(struct morph_run *r, struct err *e);
+static int prove_since(struct transformation *t, struct json_writer *w, struct err *e);
 
 static void transformation_fini(struct transformation *t) {
     morphing_fini(&t->morphing);
+    graph_free(t->base);
     calibration_fini(&t->calibration);
     material_fini(&t->material);
     network_fini(&t->parent);
@@ -179,17 +182,36 @@ static int check_proof(const struct transformation *t, const struct morph_spec *
                       "the child is compared with its parent, on one sample at least: %s", why.text);
 }
 
-static int apply_one(struct transformation *t, const struct morph_step *step, const char *at, const struct host *host,
-                     struct json_writer *w, struct err *e) {
+/* From a lossy step on, what is exact is so of what that made. */
+static int note_step(struct transformation *t, const struct morph_step *step, struct err *e) {
+    const char *differs = morph_table[step->op]->training;
+    if (differs && !t->training) t->training = differs;
+    if (differs && !t->since) t->since = differs;
+    if (morph_is_exact(step)) return 0;
+    t->exact = false;
+    t->since = NULL;
+    graph_free(t->base);
+    t->base = NULL;
+    return graph_clone(&t->base, t->morphing.graph, e);
+}
+
+/* ends: the last of some exact steps in a row that has lossy ones before or behind it. */
+static int apply_one(struct transformation *t, const struct morph_step *step, bool ends, const char *at,
+                     const struct host *host, struct json_writer *w, struct err *e) {
     if (w) json_open_object(w, NULL);
     int status = morph_apply(&t->morphing, step, w, e);
     if (!status) status = check_size(t, host, e);
-    if (w) json_close_object(w);
+    if (!status) status = note_step(t, step, e);
     if (status && e && !e->pointer[0]) text_copy(e->pointer, sizeof e->pointer, at);
-    const char *differs = morph_table[step->op]->training;
-    if (differs && !t->training) t->training = differs;
-    t->exact = t->exact && morph_is_exact(step);
+    if (!status && ends && t->run) status = prove_since(t, w, e);
+    if (w) json_close_object(w);
     return status;
+}
+
+/* Whether the exact step is the last before a lossy one, or before the end of steps of which one was lossy. */
+static bool ends_exact_steps(const struct transformation *t, const struct morph_step *steps, int i, int n) {
+    if (!morph_is_exact(&steps[i])) return false;
+    return i + 1 < n ? !morph_is_exact(&steps[i + 1]) : !t->exact;
 }
 
 static int apply_all(struct transformation *t, const struct morph_spec *s, const struct host *host,
@@ -204,12 +226,10 @@ static int apply_all(struct transformation *t, const struct morph_spec *s, const
     }
     if (w) json_open_array(w, "steps");
     for (int i = 0; i < n && !status; i++) {
-        const struct morph_step *step = aimed ? aimed : &s->steps[i];
+        const struct morph_step *steps = aimed ? aimed : s->steps;
         char at[32];
         text_print(at, sizeof at, s->has_aim ? "/auto" : "/steps/%d", i);
-        /* Behind the first lossy step nothing could be said of the exact ones any more. */
-        if (t->run && i > 0 && t->exact && !morph_is_exact(step)) status = prove_exact_steps(t->run, e);
-        if (!status) status = apply_one(t, step, at, host, w, e);
+        status = apply_one(t, &steps[i], ends_exact_steps(t, steps, i, n), at, host, w, e);
     }
     if (w) json_close_array(w);
     mem_free(aimed);
@@ -241,8 +261,7 @@ struct morph_run {
     const struct morph_spec *spec;
     const struct host *host;
     struct crew *crew;
-    struct proof proof, exact_part; /* of the child; of what the exact steps before the first lossy one made */
-    bool has_exact_part;
+    struct proof proof; /* of the child */
     struct network child;
     struct score before, morphed, after; /* of the parent, the child, and the child trained on */
     struct graph_training kept;          /* what the child kept of the parent's training */
@@ -255,16 +274,17 @@ static int keep_alive(void *context, struct err *e) {
     return host->progress(host->context, 0, 0, e);
 }
 
-/* The network as it is now against the parent: the same function as long as every step claims to keep it. */
-static int prove(struct proof *out, const char *what, struct morph_run *r, struct err *e) {
+/* The network as it is now against an earlier one: the same function if every step between claims to keep it. */
+static int prove(struct proof *out, struct morph_run *r, const struct graph *from, bool exact, const char *training,
+                 struct err *e) {
     struct transformation *t = &r->t;
     struct proof_options options = {
         .seed = (uint64_t)r->spec->seed,
         .threads = r->host->threads,
         .memory = r->host->memory,
-        .training_expected = t->exact && !t->training,
-        .training_reason = t->training,
-        .approximate = !t->exact,
+        .training_expected = exact && !training,
+        .training_reason = training,
+        .approximate = !exact,
         .tick = {keep_alive, (void *)(size_t)r->host},
     };
     const float *data[] = {t->calibration.rows};
@@ -273,21 +293,24 @@ static int prove(struct proof *out, const char *what, struct morph_run *r, struc
         options.data_samples = t->calibration.samples;
         options.logits = t->material.train_set.labels;
     }
-    int status = proof_run(out, t->parent.graph, t->morphing.graph, &options, e);
+    int status = proof_run(out, from, t->morphing.graph, &options, e);
     if (status) return status;
     char line[512];
     proof_describe(line, sizeof line, out);
-    report_log(r->host, "%s%s", what, line);
-    if (!t->exact || out->exact) return 0;
+    report_log(r->host, "%s%s", from == t->parent.graph ? "" : "since the last lossy step: ", line);
+    if (!exact || out->exact) return 0;
     const struct proof_difference *d = &out->first;
     return err_set(e, E_INTERNAL, "the child does not compute the parent's function: %s; they part at node '%s'%s%s",
                    line, d->node ? d->node : "?", d->last_equal ? ", equal up to " : "",
                    d->last_equal ? d->last_equal : "");
 }
 
-static int prove_exact_steps(struct morph_run *r, struct err *e) {
-    r->has_exact_part = true;
-    return prove(&r->exact_part, "before the first lossy step: ", r, e);
+static int prove_since(struct transformation *t, struct json_writer *w, struct err *e) {
+    struct proof proof = {0};
+    int status = prove(&proof, t->run, t->base ? t->base : t->parent.graph, true, t->since, e);
+    if (!status) proof_write(w, "proof", &proof);
+    proof_free(&proof);
+    return status;
 }
 
 /* A network for as many samples at once as the memory does for, at most 128. */
@@ -349,10 +372,6 @@ static int take_child(struct morph_run *r, struct err *e) {
 static void write_end(struct morph_run *r) {
     struct json_writer *w = &r->w;
     proof_write(w, "proof", &r->proof);
-    if (r->has_exact_part)
-        proof_write(w, "proof_of_exact_steps", &r->exact_part);
-    else
-        json_put_null(w, "proof_of_exact_steps");
     report_network(w, "parent", r->spec->model, &r->t.parent.size, r->t.parent.source.bytes, &r->before);
     report_network(w, "student", r->spec->output, &r->child.size, 0, &r->after);
     if (r->spec->has_train) {
@@ -374,7 +393,7 @@ static int run_all(struct outcome *out, struct morph_run *r, struct err *e) {
     if (!status && t->fed) status = score(&r->before, r, t->parent.graph, e);
     t->run = r;
     if (!status) status = apply_all(t, r->spec, r->host, &r->w, e);
-    if (!status) status = prove(&r->proof, "", r, e);
+    if (!status) status = prove(&r->proof, r, t->parent.graph, t->exact, t->training, e);
     if (!status) status = morph_round(t->morphing.graph, t->parent.graph, e);
     if (!status) status = take_child(r, e);
     if (!status && t->fed) status = score(&r->morphed, r, r->child.graph, e);
@@ -403,7 +422,6 @@ static int morph_run_spec(struct outcome *out, const void *spec, const struct ho
         status = prepare(&r->t, s, host, e);
         if (!status) status = run_all(out, r, e);
         proof_free(&r->proof);
-        proof_free(&r->exact_part);
         network_fini(&r->child);
         crew_free(r->crew);
         transformation_fini(&r->t);

@@ -230,7 +230,7 @@ test('the proof of a morph is shown with means, both precisions and the smallest
   const { result } = await server.finished(id);
   morphJob = `/jobs/${id}`;
   await open(morphJob, '.changes');
-  const { proof, proof_of_exact_steps: part } = result.report;
+  const { proof, steps } = result.report;
   const rows = await page.locator('.card:has(.changes) .comparison').evaluate(rowsOf);
   const data = proof.inputs.find(({ kind }) => kind === 'data');
   for (const [label, d] of [['Inference, double', proof.float64], ['Inference, single', proof.float32],
@@ -242,7 +242,7 @@ test('the proof of a morph is shown with means, both precisions and the smallest
   const least = proof.gradients.filter((g) => !g.dead).reduce((a, b) => (b.norm < a.norm ? b : a));
   const shown = await text('.card:has(.changes)');
   ok(shown.includes('Smallest gradient') && shown.includes(least.parameter), `the smallest gradient, ${least.parameter}: ${shown}`);
-  ok(part.exact && shown.includes('Up to the first lossy step it is the same function'), 'the exact steps');
+  ok(steps[0].proof.exact && shown.includes('The exact steps keep the function'), 'the exact steps');
   await picture('job-morph');
 });
 
