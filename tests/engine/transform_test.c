@@ -579,6 +579,19 @@ static const struct {
      "\"fresh\"", "0.001"},
 };
 
+/* The world with what a training makes in it as well, and method train. */
+static bool open_trained(struct world *w, const char *name, const char *json) {
+    struct outcome o;
+    struct err e = {0};
+    if (!open_world(w, 2)) return false;
+    w->method = "train";
+    if (!ok(run(&o, w, json, NULL, &e) == 0, "%s", e.text)) return false;
+    memory_host_add_model(&w->memory, name, o.student);
+    o.student = NULL;
+    outcome_free(&o);
+    return true;
+}
+
 /* A run of a course of several is followed by the next without a word, as far as there is room. */
 static const struct {
     const char *json, *rate;
@@ -594,17 +607,11 @@ TEST(a_course_of_several_runs_goes_on) {
     struct world w;
     struct outcome o;
     struct err e = {0};
-    if (!open_world(&w, 2)) return;
-    w.method = "train";
-    need(
-        run(&o, &w,
+    if (!open_trained(
+            &w, "part",
             "{\"model\":\"net\",\"dataset\":\"data\",\"train\":{\"steps\":10,\"optimizer\":\"sgd\",\"learning_rate\":0.05,"
-            "\"warmup_steps\":2,\"schedule\":{\"kind\":\"step\",\"step\":[1],\"gamma\":0.6,\"length\":40}}}",
-            NULL, &e) == 0,
-        "%s", e.text);
-    memory_host_add_model(&w.memory, "part", o.student);
-    o.student = NULL;
-    outcome_free(&o);
+            "\"warmup_steps\":2,\"schedule\":{\"kind\":\"step\",\"step\":[1],\"gamma\":0.6,\"length\":40}}}"))
+        return;
     for (size_t i = 0; i < sizeof courses / sizeof *courses; i++) {
         if (!ok(run(&o, &w, courses[i].json, NULL, &e) == 0, "%s: %s", courses[i].json, e.text)) continue;
         const struct graph_training *t = &o.student->training;
@@ -621,16 +628,10 @@ TEST(training_goes_on_where_that_of_the_parent_stopped) {
     struct world w;
     struct outcome o;
     struct err e = {0};
-    if (!open_world(&w, 2)) return;
-    w.method = "train";
-    need(
-        run(&o, &w,
-            "{\"model\":\"net\",\"dataset\":\"data\",\"train\":{\"steps\":30,\"batch\":40,\"optimizer\":\"sgd\",\"learning_rate\":0.05,\"schedule\":\"cosine\"}}",
-            NULL, &e) == 0,
-        "%s", e.text);
-    memory_host_add_model(&w.memory, "trained", o.student);
-    o.student = NULL;
-    outcome_free(&o);
+    if (!open_trained(
+            &w, "trained",
+            "{\"model\":\"net\",\"dataset\":\"data\",\"train\":{\"steps\":30,\"batch\":40,\"optimizer\":\"sgd\",\"learning_rate\":0.05,\"schedule\":\"cosine\"}}"))
+        return;
     for (size_t i = 0; i < sizeof continuations / sizeof *continuations; i++) {
         w.method = continuations[i].method;
         int status = run(&o, &w, continuations[i].json, NULL, &e);
