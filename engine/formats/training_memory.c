@@ -251,7 +251,7 @@ static int end_array(void *context, struct err *e) {
     for (size_t i = 0; i < a->count; i++) {
         double x;
         array_to_double(&x, a, i, 1);
-        if (!isfinite(x) || (share && (x == 0 || fabs(x) > 1)) || (squares && x < 0))
+        if (!isfinite(x) || (share && x == 0) || (squares && x < 0))
             return err_set(e, E_INVALID, "element %zu is %g, which no training leaves behind", i, x);
     }
     struct value *v = &r->g->values[r->value];

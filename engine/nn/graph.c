@@ -62,13 +62,17 @@ void graph_forget_training(struct graph *g) {
     g->training = (struct graph_training){.rule = -1};
 }
 
-void graph_replace_constant_take(struct graph *g, int value, struct array *constant) {
+void graph_correct_constant_take(struct graph *g, int value, struct array *constant) {
     struct value *v = &g->values[value];
     array_free(v->constant);
-    value_forget_training(v);
     v->constant = constant;
     v->type = constant->type;
     v->shape = constant->shape;
+}
+
+void graph_replace_constant_take(struct graph *g, int value, struct array *constant) {
+    graph_correct_constant_take(g, value, constant);
+    value_forget_training(&g->values[value]);
 }
 
 void graph_free(struct graph *g) {

@@ -174,6 +174,9 @@ int graph_finish(struct graph *g, struct err *e);
  * of the old ones is forgotten. */
 void graph_replace_constant_take(struct graph *g, int value, struct array *constant);
 
+/* The same for numbers that stand for what the old ones stood for, each in its place: what an optimizer kept stays. */
+void graph_correct_constant_take(struct graph *g, int value, struct array *constant);
+
 /* To be said by surgery: what is kept of a training belongs to another network from now on. */
 void graph_change_training(struct graph *g);
 

@@ -297,10 +297,10 @@ static int join_axis(struct graph *g, const struct channels *c, const struct cha
         for (int64_t k = 0; k < c->groups[group].size; k++)
             for (size_t i = 0; i < j.slice && keep[k] != k; i++) {
                 double *from = &w[j.where[(size_t)k * j.slice + i]];
-                w[j.where[(size_t)keep[k] * j.slice + i]] += *from * (ratio ? ratio[k] : 1);
+                w[j.where[(size_t)keep[k] * j.slice + i]] += *from * ratio[k];
                 *from = 0;
             }
-        graph_replace_constant_take(g, axis->value, fresh);
+        graph_correct_constant_take(g, axis->value, fresh);
     }
     joining_fini(&j);
     return status;
@@ -322,18 +322,63 @@ static int join_parts(struct graph *g, const struct channels *c, const struct ch
             if (keep[k] == (int32_t)k) continue;
             double *from = w + (o * ins + i) * taps, *to = w + (o * ins + (size_t)keep[k] - first) * taps;
             for (size_t t = 0; t < taps; t++) {
-                to[t] += from[t] * (ratio ? ratio[k] : 1);
+                to[t] += from[t] * ratio[k];
                 from[t] = 0;
             }
         }
-    graph_replace_constant_take(g, axis->value, fresh);
+    graph_correct_constant_take(g, axis->value, fresh);
     (void)c, (void)group;
     return 0;
 }
 
-int alike_join(struct graph *g, const struct channels *c, int group, const int32_t *keep, const double *ratio,
-               struct err *e) {
-    int status = 0;
+/* Of one axis: sums[channel][0] is the product of what reads it with what will, [1] the square of that. */
+static int measure_shares(double (*sums)[2], const struct channels *c, const struct graph *g,
+                          const struct channel_axis *axis, int group, const int32_t *keep, const double *ratio,
+                          struct err *e) {
+    const struct array *a = g->values[axis->value].constant;
+    size_t n = (size_t)c->groups[group].size;
+    struct joining j = {0};
+    double *w = mem_alloc(a->count * sizeof *w + 1), *joined = NULL;
+    int status = w ? note_axis(&j, c, g, axis, group, e) : err_memory(e, a->count * sizeof *w);
+    if (!status && !(joined = mem_calloc(n * j.slice + 1, sizeof *joined)))
+        status = err_memory(e, n * j.slice * sizeof *joined);
+    if (!status) {
+        array_to_double(w, a, 0, a->count);
+        for (size_t at = 0; at < n * j.slice; at++) {
+            size_t k = at / j.slice;
+            joined[(size_t)keep[k] * j.slice + at % j.slice] += w[j.where[at]] * ratio[k];
+        }
+        for (size_t at = 0; at < n * j.slice; at++) {
+            sums[at / j.slice][0] += w[j.where[at]] * joined[at];
+            sums[at / j.slice][1] += joined[at] * joined[at];
+        }
+    }
+    joining_fini(&j);
+    mem_free(joined);
+    mem_free(w);
+    return status;
+}
+
+/* Parts of grouped convolutions have to get shares alike: there, none. */
+static int find_shares(double *share, const struct channels *c, const struct graph *g, int group, const int32_t *keep,
+                       const double *ratio, struct err *e) {
+    size_t n = (size_t)c->groups[group].size;
+    double(*sums)[2] = mem_calloc(n + 1, sizeof *sums);
+    int status = sums ? 0 : err_memory(e, n * sizeof *sums);
+    for (int i = 0; i < c->n_axes && !status && c->groups[group].multiple == 1; i++)
+        if (c->axes[i].role == CHANNELS_READ && channels_has(c, c->axes[i].list, group))
+            status = measure_shares(sums, c, g, &c->axes[i], group, keep, ratio, e);
+    for (size_t k = 0; k < n && !status; k++) {
+        double found = sums[k][1] / sums[k][0];
+        share[k] = isfinite(found) && found > 0 ? found : 1;
+    }
+    mem_free(sums);
+    return status;
+}
+
+int alike_join(double *share, struct graph *g, const struct channels *c, int group, const int32_t *keep,
+               const double *ratio, struct err *e) {
+    int status = find_shares(share, c, g, group, keep, ratio, e);
     for (int i = 0; i < c->n_axes && !status; i++)
         if (c->axes[i].role == CHANNELS_READ && channels_has(c, c->axes[i].list, group))
             status = (c->axes[i].parts > 1 ? join_parts : join_axis)(g, c, &c->axes[i], group, keep, ratio, e);

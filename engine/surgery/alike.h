@@ -20,9 +20,13 @@ int alike_find(struct alike *out, const struct channels *c, const struct graph *
 void alike_fini(struct alike *a);
 
 /* Adds to the weights that read channel keep[j] those that read channel j, times ratio[j], for every j of the group
- * that has keep[j] != j; those of j become zero. keep[j] is in j's part where grouped convolutions read the group. ratio NULL: 1. Weights become float64. */
-int alike_join(struct graph *g, const struct channels *c, int group, const int32_t *keep, const double *ratio,
-               struct err *e);
+ * that has keep[j] != j; those of j become zero. keep[j] is in j's part where grouped convolutions read the group. Weights
+ * become float64; what an optimizer keeps of them stays where it is.
+ *
+ * share[j], for channels that stay: all that is read of it now, in parts of what was read before, as the closest multiple.
+ * Its gradient is so many times what it was; see struct channel_map. */
+int alike_join(double *share, struct graph *g, const struct channels *c, int group, const int32_t *keep,
+               const double *ratio, struct err *e);
 
 /* Whether no weight reads the channel: all that could are zero. unread[size]. */
 int alike_unread(bool *unread, const struct channels *c, const struct graph *g, int group, struct err *e);

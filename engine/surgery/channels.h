@@ -86,7 +86,8 @@ void channels_visit(const struct channels *c, const struct graph *g, const struc
 
 /* The new channels of one group. Channel j is a copy of old channel from[j]; where from[j] is -1
  * it has zeros everywhere. Weights that read it are multiplied by share[j]: shares of the copies of
- * one channel that add up to 1 leave the function as it was. */
+ * one channel that add up to 1 leave the function as it was. The first copy gets what the others leave, so an only one
+ * keeps its weights; a share of more than 1 then says of how many channels it has taken the place. */
 struct channel_map {
     int64_t size;
     const int32_t *from; /* [size]; NULL: j -> j, zeros beyond the old size */

@@ -185,7 +185,7 @@ const struct morph_kind morph_fold = {
     .modes = "exact norm chain branches identical",
     .training =
         "folded normalisations are fixed: statistics, scale and shift; training goes on as the parent's with them "
-        "frozen, and of merged layers and channels it starts anew",
+        "frozen, channels that repeat each other as one that moves like all of them, and merged layers start anew",
     .samples = samples,
     .can = fold_can,
     .apply = fold_apply,

@@ -256,21 +256,27 @@ static void report(struct json_writer *w, const struct channels *c, const struct
     json_close_object(w);
 }
 
-static int cut(struct morphing *m, const struct channels *c, const struct units *u, struct err *e) {
+/* `all`: the share of every channel, where the others have been joined. */
+static int cut(struct morphing *m, const struct channels *c, const struct units *u, const double *all, struct err *e) {
     struct channel_map *maps = mem_calloc((size_t)c->n_groups + 1, sizeof *maps);
     int32_t *from = mem_calloc((size_t)u->size + 1, sizeof *from);
+    double *share = mem_calloc((size_t)u->size + 1, sizeof *share);
     struct graph *fresh = NULL;
     int64_t n = 0;
-    int status = maps && from ? 0 : err_memory(e, (size_t)c->n_groups * sizeof *maps);
+    int status = maps && from && share ? 0 : err_memory(e, (size_t)c->n_groups * sizeof *maps);
     if (!status) {
-        for (int64_t j = 0; j < u->size; j++)
-            if (u->keep[j] == j) from[n++] = (int32_t)j;
-        maps[u->group] = (struct channel_map){.size = n, .from = from};
+        for (int64_t j = 0; j < u->size; j++) {
+            if (u->keep[j] != j) continue;
+            share[n] = all[j];
+            from[n++] = (int32_t)j;
+        }
+        maps[u->group] = (struct channel_map){.size = n, .from = from, .share = share};
         status = channels_resize(&fresh, c, m->graph, maps, e);
     }
     if (!status) morphing_replace(m, fresh);
     mem_free(maps);
     mem_free(from);
+    mem_free(share);
     return status;
 }
 
@@ -289,19 +295,24 @@ static int take_constants(const struct channels **c, struct morphing *m, const s
     return status;
 }
 
-static int join(struct morphing *m, const struct channels *c, const struct units *u, struct err *e) {
+static int join(double *share, struct morphing *m, const struct channels *c, const struct units *u, struct err *e) {
     int32_t *keep = mem_calloc((size_t)u->size + 1, sizeof *keep);
     if (!keep) return err_memory(e, (size_t)u->size * sizeof *keep);
     for (int64_t j = 0; j < u->size; j++) keep[j] = u->keep[j] < 0 ? (int32_t)j : u->keep[j];
-    int status = alike_join(m->graph, c, u->group, keep, u->ratio, e);
+    int status = alike_join(share, m->graph, c, u->group, keep, u->ratio, e);
     mem_free(keep);
     return status;
 }
 
 static int take_out(struct morphing *m, const struct channels *c, struct units *u, struct err *e) {
+    double *share = mem_calloc((size_t)u->size + 1, sizeof *share);
+    if (!share) return err_memory(e, (size_t)u->size * sizeof *share);
+    for (int64_t j = 0; j < u->size; j++) share[j] = 1;
     int status = u->constant ? take_constants(&c, m, u, e) : 0;
-    if (!status && u->alike) status = join(m, c, u, e);
-    return status ? status : cut(m, c, u, e);
+    if (!status && u->alike) status = join(share, m, c, u, e);
+    if (!status) status = cut(m, c, u, share, e);
+    mem_free(share);
+    return status;
 }
 
 /* One group of those layers from number *at on; *n: channels that went. */

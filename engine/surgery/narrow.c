@@ -76,6 +76,7 @@ struct cut {
     bool *dead;                /* [size] */
     struct alike alike;
     int32_t *from; /* [left]: which stay */
+    double *share; /* [left]: of them, where they take over others; else 1 */
     int64_t exact; /* channels that go without a loss */
 };
 
@@ -83,6 +84,7 @@ static void cut_fini(struct cut *c) {
     mem_free(c->score);
     mem_free(c->dead);
     mem_free(c->from);
+    mem_free(c->share);
     alike_fini(&c->alike);
 }
 
@@ -164,7 +166,8 @@ static int choose(struct cut *cut, struct err *e) {
     int64_t each = cut->size / cut->parts, left = cut->left / cut->parts;
     struct candidate *all = mem_calloc((size_t)each + 1, sizeof *all);
     cut->from = mem_calloc((size_t)cut->left + 1, sizeof *cut->from);
-    if (!all || !cut->from) {
+    cut->share = mem_calloc((size_t)cut->left + 1, sizeof *cut->share);
+    if (!all || !cut->from || !cut->share) {
         mem_free(all);
         return err_memory(e, (size_t)each * sizeof *all);
     }
@@ -172,7 +175,10 @@ static int choose(struct cut *cut, struct err *e) {
     qsort(all, (size_t)each, sizeof *all, compare);
     for (int64_t i = left; i < each; i++) cut->exact += all[i].rank == OWN ? 0 : cut->parts;
     qsort(all, (size_t)left, sizeof *all, by_place);
-    for (int64_t j = 0; j < cut->left; j++) cut->from[j] = (int32_t)(j / left * each + all[j % left].place);
+    for (int64_t j = 0; j < cut->left; j++) {
+        cut->from[j] = (int32_t)(j / left * each + all[j % left].place);
+        cut->share[j] = 1;
+    }
     mem_free(all);
     return 0;
 }
@@ -274,27 +280,36 @@ static int make_cuts(struct cuts *all, struct morphing *m, const struct channels
     for (int i = 0; i < all->n && !status; i++) {
         struct cut *cut = &all->cuts[i];
         status = choose(cut, e);
-        all->maps[cut->group] = (struct channel_map){.size = cut->left, .from = cut->from};
+        all->maps[cut->group] = (struct channel_map){.size = cut->left, .from = cut->from, .share = cut->share};
     }
     return status;
 }
 
-/* What reads a repeated channel that goes reads the one that stays. */
-static int join(struct morphing *m, const struct channels *c, const struct cut *cut, struct err *e) {
-    int32_t *keep = mem_calloc((size_t)cut->size + 1, sizeof *keep);
-    if (!keep) return err_memory(e, (size_t)cut->size * sizeof *keep);
+/* keep[size]: of every channel the one that takes it over. False: none takes over another. */
+static bool choose_keepers(int32_t *keep, const struct cut *cut) {
+    int64_t each = cut->size / cut->parts;
+    bool any = false;
     for (int64_t j = 0; j < cut->size; j++) keep[j] = -1;
     for (int64_t j = 0; j < cut->left; j++) keep[cut->from[j]] = cut->from[j];
-    bool any = false;
     for (int64_t j = 0; j < cut->size; j++) {
-        if (keep[j] >= 0) continue;
         int32_t like = cut->alike.like[j];
-        bool same_part = like / (cut->size / cut->parts) == j / (cut->size / cut->parts);
-        keep[j] = same_part && keep[like] == like ? like : (int32_t)j;
+        if (keep[j] >= 0) continue;
+        keep[j] = like / each == j / each && keep[like] == like ? like : (int32_t)j;
         any = any || keep[j] != j;
     }
-    int status = any ? alike_join(m->graph, c, cut->group, keep, cut->alike.ratio, e) : 0;
+    return any;
+}
+
+/* What reads a repeated channel that goes reads the one that stays. */
+static int join(struct morphing *m, const struct channels *c, struct cut *cut, struct err *e) {
+    int32_t *keep = mem_calloc((size_t)cut->size + 1, sizeof *keep);
+    double *share = mem_calloc((size_t)cut->size + 1, sizeof *share);
+    int status = keep && share ? 0 : err_memory(e, (size_t)cut->size * sizeof *share);
+    bool any = !status && choose_keepers(keep, cut);
+    if (any) status = alike_join(share, m->graph, c, cut->group, keep, cut->alike.ratio, e);
+    for (int64_t j = 0; j < cut->left && any; j++) cut->share[j] = share[cut->from[j]];
     mem_free(keep);
+    mem_free(share);
     return status;
 }
 
