@@ -1,8 +1,9 @@
 /* kernel.c - larger kernels: the old one amid zeros, and padding to match (Network Morphism, Wei et al. 2016, section
  * on kernel size).
  *
- * With dilation d, growing from K to L taps takes d (L - K) / 2 more padding on either side; where L - K is odd, the one
- * tap more is at the end. Automatic padding becomes explicit first, since it would put the old taps elsewhere when there
+ * With dilation d, growing from K to L taps takes d (L - K) / 2 more padding on either side; where K is even, L is odd and
+ * the one tap more is at the end. An even L is refused: it has no centre, and its uneven padding is more than other tools
+ * can have. Automatic padding becomes explicit first, since it would put the old taps elsewhere when there
  * is a stride. Exact for every stride, padding and group count. What an optimizer keeps of the weights is embedded
  * likewise. */
 #include <string.h>
@@ -42,6 +43,10 @@ static int kernel_can(struct morphing *m, int node, const struct morph_step *s, 
                        (long long)l.kernel[0], (long long)l.kernel[1], (long long)size[0], (long long)size[1]);
     if (size[0] == l.kernel[0] && size[1] == l.kernel[1])
         return err_set(e, E_INVALID, "its kernel is %lldx%lld already", (long long)size[0], (long long)size[1]);
+    for (int d = 0; d < 2; d++)
+        if (size[d] % 2 == 0 && size[d] != l.kernel[d])
+            return err_set(e, E_INVALID, "a kernel of %lldx%lld has no centre: sizes to grow to are odd",
+                           (long long)size[0], (long long)size[1]);
     return 0;
 }
 
@@ -102,7 +107,7 @@ static int kernel_apply(struct morphing *m, const int *nodes, int n, const struc
 
 static const char *const samples[] = {
     "{\"op\":\"kernel\",\"layer\":\"*\",\"size\":5}",
-    "{\"op\":\"kernel\",\"layer\":\"*\",\"size\":[3,6]}",
+    "{\"op\":\"kernel\",\"layer\":\"*\",\"size\":[3,7]}",
     "{\"op\":\"kernel\",\"layer\":\"*\",\"size\":[7,5]}",
     NULL,
 };

@@ -250,7 +250,7 @@ TEST(starved_steps_leave_nothing) {
     starved(usual(40, window(3, 1, 1, 1), false, "Relu"), "{\"op\":\"deepen\",\"layer\":\"conv1\"}");
     starved(usual(40, window(3, 1, 1, 1), false, "Tanh"),
             "{\"op\":\"deepen\",\"layer\":\"conv1\",\"mode\":\"netmorph\"}");
-    starved(usual(40, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":2}");
+    starved(usual(40, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":3}");
     starved(usual(40, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"conv1\"}");
     starved(usual(40, window(1, 1, 1, 0), false, "Relu"),
             "{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"conv1\",\"mode\":\"concat\"}");

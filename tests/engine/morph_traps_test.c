@@ -294,12 +294,22 @@ TEST(kernel_growth_under_same_padding_with_stride) {
         }
     struct rg_window w = window(3, 2, 1, 0);
     w.auto_pad = "SAME_UPPER";
-    proves(usual(15, w, false, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":[4,7]}");
+    proves(usual(15, w, false, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":[5,7]}");
 }
 
 TEST(kernels_grow_with_dilation_and_without_padding) {
     proves(usual(16, window(3, 1, 2, 0), false, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":5}");
-    proves(usual(17, window(2, 2, 1, 0), true, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":[3,6]}");
+    proves(usual(17, window(2, 2, 1, 0), true, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":[3,5]}");
+}
+
+TEST(kernels_do_not_grow_to_an_even_size) {
+    static const char *const even[] = {"4", "[3,4]", "[6,5]"};
+    for (size_t i = 0; i < sizeof even / sizeof *even; i++) {
+        char step[80];
+        snprintf(step, sizeof step, "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":%s}", even[i]);
+        refuses(usual(18, window(3, 1, 1, 1), false, "Relu"), step, NULL, "no centre");
+    }
+    proves(usual(17, window(2, 2, 1, 0), true, "Relu"), "{\"op\":\"kernel\",\"layer\":\"conv1\",\"size\":[2,5]}");
 }
 
 TEST(kernels_do_not_shrink) {

@@ -344,6 +344,7 @@ static const struct {
     {STEP("{\"op\":\"module\",\"layer\":\"conv3\",\"edges\":[{\"from\":\"s\",\"to\":\"t\",\"kernel\":2}]}"), "/steps/0",
      "only odd numbers"},
     {STEP("{\"op\":\"kernel\",\"layer\":\"conv3\",\"size\":1}"), "/steps/0", "would lose weights"},
+    {STEP("{\"op\":\"kernel\",\"layer\":\"conv3\",\"size\":4}"), "/steps/0", "no centre"},
     /* what the network takes and gives out */
     {LAST("\"widen\",\"factor\":2"), "/steps/0", "the network's output needs its 3 channels"},
     {LAST("\"narrow\",\"factor\":0.5"), "/steps/0", "the network's output needs its 3 channels"},
@@ -474,8 +475,8 @@ static const char *const too_large[] = {
     "{\"op\":\"widen\",\"layer\":\"conv3\",\"to\":16777216,\"mode\":\"random-fanin\"}",
     "{\"op\":\"deepen\",\"layer\":\"*\",\"size\":1023}",
     "{\"op\":\"deepen\",\"layer\":\"conv3\",\"mode\":\"netmorph\",\"to\":16777216}",
-    "{\"op\":\"deepen\",\"layer\":\"conv3\",\"mode\":\"netmorph\",\"size\":1024}",
-    "{\"op\":\"kernel\",\"layer\":\"conv3\",\"size\":1024}",
+    "{\"op\":\"deepen\",\"layer\":\"conv3\",\"mode\":\"netmorph\",\"size\":1023}",
+    "{\"op\":\"kernel\",\"layer\":\"conv3\",\"size\":1023}",
     "{\"op\":\"subnet\",\"layer\":\"conv3\",\"to\":1000000}",
     "{\"op\":\"subnet\",\"layer\":\"conv3\",\"mode\":\"stacked\",\"parts\":8,\"to\":16777216}",
     "{\"op\":\"module\",\"layer\":\"conv3\",\"recipe\":\"1c1\",\"to\":16777216}",
