@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "base/text.h"
+#include "engine/nn/op.h"
 #include "engine/surgery/channels.h"
 #include "engine/surgery/edit.h"
 
@@ -199,6 +200,16 @@ bool morph_is_exact(const struct morph_step *s) {
     if (s->noise > 0) return false;
     if (!k->inexact) return true;
     return strcmp(k->inexact, "*") != 0 && param_word_index(k->inexact, s->mode) < 0;
+}
+
+int morph_count_norms(const struct graph *g) {
+    int n = 0;
+    for (int i = 0; i < g->n_nodes; i++) n += strcmp(g->nodes[i].op->name, "BatchNormalization") == 0;
+    return n;
+}
+
+const char *morph_training(const struct morph_step *s, int norms, const struct graph *child) {
+    return morph_count_norms(child) == norms ? NULL : morph_table[s->op]->training;
 }
 
 /* ---- which nodes ---- */

@@ -102,7 +102,8 @@ struct morph_kind {
     const char *needs;          /* of those, the one that must be given, or two of which one must; NULL: none */
     const char *modes;          /* words, the first is the default; NULL: none */
     const char *inexact;        /* modes that change the function, "*": every one; NULL: none */
-    const char *training;       /* why the child may differ in training mode all the same; NULL: it does not */
+    const char *training;       /* why the child differs in training mode all the same, where normalisations come or go;
+                                 * NULL: it does not */
     bool parametric;            /* it changes parameters: that a pattern does not mean nodes without any is not told */
     const char *const *samples; /* for tests: steps as JSON with "layer":"*", ended by NULL */
 
@@ -129,6 +130,13 @@ int morph_check(struct morph_step *s, const char *at, struct err *e);
 
 /* Whether the kind in that mode keeps the function. */
 bool morph_is_exact(const struct morph_step *s);
+
+/* Normalisations, which in training go by the batch's own statistics. */
+int morph_count_norms(const struct graph *g);
+
+/* Why a network with so many of them differs in training from what the step made of it: its kind's `training` where some
+ * have come or gone; else NULL. */
+const char *morph_training(const struct morph_step *s, int norms, const struct graph *child);
 
 /* The nodes that a checked step can change, in graph order: *nodes with mem_free. With a pattern, those it cannot are
  * left out (and written to w, when not NULL, as "refused": [{"layer","reason"}], without the nodes that a parametric kind

@@ -182,9 +182,9 @@ static int check_proof(const struct transformation *t, const struct morph_spec *
                       "the child is compared with its parent, on one sample at least: %s", why.text);
 }
 
-/* From a lossy step on, what is exact is so of what that made. */
-static int note_step(struct transformation *t, const struct morph_step *step, struct err *e) {
-    const char *differs = morph_table[step->op]->training;
+/* From a lossy step on, what is exact is so of what that made. norms: before the step. */
+static int note_step(struct transformation *t, const struct morph_step *step, int norms, struct err *e) {
+    const char *differs = morph_training(step, norms, t->morphing.graph);
     if (differs && !t->training) t->training = differs;
     if (differs && !t->since) t->since = differs;
     if (morph_is_exact(step)) return 0;
@@ -199,9 +199,9 @@ static int note_step(struct transformation *t, const struct morph_step *step, st
 static int apply_one(struct transformation *t, const struct morph_step *step, bool ends, const char *at,
                      const struct host *host, struct json_writer *w, struct err *e) {
     if (w) json_open_object(w, NULL);
-    int status = morph_apply(&t->morphing, step, w, e);
+    int norms = morph_count_norms(t->morphing.graph), status = morph_apply(&t->morphing, step, w, e);
     if (!status) status = check_size(t, host, e);
-    if (!status) status = note_step(t, step, e);
+    if (!status) status = note_step(t, step, norms, e);
     if (status && e && !e->pointer[0]) text_copy(e->pointer, sizeof e->pointer, at);
     if (!status && ends && t->run) status = prove_since(t, w, e);
     if (w) json_close_object(w);

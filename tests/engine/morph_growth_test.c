@@ -52,7 +52,7 @@ TEST(what_is_new_learns) {
             struct err e = {0};
             need(!random_graph(&r, 100 + seed, &o, &e), "%s", e.text);
             struct graph *child = grown(r.graph, text, NULL, NULL, &e);
-            if (child) prove(r.graph, child, morph_table[s.op]->training == NULL, text);
+            if (child) prove(r.graph, child, !morph_training(&s, morph_count_norms(r.graph), child), text);
             proofs += child != NULL;
             graph_free(child);
             graph_free(r.graph);
@@ -105,7 +105,7 @@ static void comes_back(const struct graph *parent, const char *text, int *childr
     struct err e = {0};
     if (!parse_step(&s, text) || !morph_is_exact(&s)) return;
     struct graph *child = grown(parent, text, NULL, NULL, &e), *back = child ? through_onnx(child, text) : NULL;
-    if (back) prove(parent, back, morph_table[s.op]->training == NULL, text);
+    if (back) prove(parent, back, !morph_training(&s, morph_count_norms(parent), child), text);
     *children += back != NULL;
     graph_free(child);
     graph_free(back);

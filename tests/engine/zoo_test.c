@@ -161,7 +161,7 @@ static void try_row(const struct zoo_row *row, int at, const struct graph *paren
     if (!n)
         ok(has_one(report.data, row->reason), "%s: no reason has '%s'", what, row->reason);
     else if (ok(!morph_apply(&m, &s, NULL, &e), "%s: %s", what, e.text))
-        prove_logits(parent, m.graph, row->promise, !morph_table[s.op]->training, what);
+        prove_logits(parent, m.graph, row->promise, !morph_training(&s, morph_count_norms(parent), m.graph), what);
     text_free(&report);
     morphing_fini(&m);
 }
@@ -222,8 +222,9 @@ static void try_chain(int at, const struct graph *parent, uint64_t seed) {
         struct morph_step s;
         if (row->promise != EXACT || !parse_step(&s, row->step) || !aim(&s, &m, place)) continue;
         text_format(&what, ", %s at %s", row->step, s.layer);
+        int norms = morph_count_norms(m.graph);
         status = morph_apply(&m, &s, NULL, &e);
-        training = training && !morph_table[s.op]->training;
+        training = training && !morph_training(&s, norms, m.graph);
         applied++;
     }
     if (ok(!status, "%s: %s", what.data, e.text)) {
