@@ -16,7 +16,7 @@ COMMIT    := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 variant := $(or $(SANITIZER),release)$(if $(filter 0,$(ONEDNN)),-portable)$(if $(filter double,$(REAL)),-double)
 OUT     := $(BUILD)/$(variant)
-ROOMS   := base engine/kernels engine/nn engine/ops engine/formats engine/envs engine/surgery engine/transfer store jobs handlers server
+ROOMS   := base engine/kernels engine/nn engine/ops engine/formats engine/surgery engine/transfer store jobs handlers server
 
 # The engine's rooms need each other's tables, so they form one archive; see tools/layers for who may include whom.
 archive_of = $(if $(filter engine/%,$1),engine,$1)
@@ -175,7 +175,7 @@ test: ## installs what the tests need, builds and runs all of them
 	$(MAKE) --no-print-directory -j2 all tests $(NODE_MODULES)
 	$(MAKE) --no-print-directory run-tests
 
-test-slow: ## the tests that take minutes: the whole tour, the whole data, an upload of 1 GiB
+test-slow: ## the tests that take minutes: the tour with all its data, and reproduce-morph once through
 	tools/packages install build demo test
 	$(MAKE) --no-print-directory -j2 all tests $(NODE_MODULES) $(BENCH_MODULES)
 	RETORT=$(OUT)/retort SANITIZER=$(SANITIZER) tests/run $(SLOW_JUDGES)
@@ -214,7 +214,7 @@ bench-morph: ## time and memory of surgery on ResNet-50; writes bench/morph.md
 	$(MAKE) --no-print-directory -j2 $(OUT)/bench/morph
 	node bench/morph.js $(OUT)/bench/morph
 
-reproduce-morph: ## what the papers on morphing claim, tried over three seeds (under half an hour); writes docs/reproduce.md
+reproduce-morph: ## what the papers on morphing claim, tried over three seeds (about half an hour); writes docs/reproduce.md
 	tools/packages install build bench
 	$(MAKE) --no-print-directory -j2 all $(BENCH_MODULES)
 	node bench/reproduce.js $(OUT)/retort

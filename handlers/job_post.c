@@ -23,6 +23,7 @@ static int list_methods(const struct request *r, struct response *out, struct er
         json_put_string(&w, "name", (*m)->name);
         json_put_string(&w, "help", (*m)->summary);
         param_describe(&w, "parameters", (*m)->params);
+        if ((*m)->describe) (*m)->describe(&w);
         json_close_object(&w);
     }
     json_close_array(&w);
@@ -76,7 +77,7 @@ static void reply_dry_run(struct response *out, const struct request *r, const s
     if (s->student.parameters) {
         json_open_object(&w, "student");
         json_put_int(&w, "parameters", s->student.parameters);
-        json_put_int(&w, "macs", s->student.macs);
+        put_macs(&w, s->student.macs);
         json_close_object(&w);
     }
     json_close_object(&w);
@@ -163,4 +164,5 @@ const struct route job_post = {
     .query = post_query,
     .body_schema = put_schema,
     .reply = "job",
+    .dry_reply = "dry_run",
 };

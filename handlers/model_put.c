@@ -121,7 +121,7 @@ static int open_sink(struct sink *sink, const struct request *r, convert_fn *con
     struct model_upload *u = mem_calloc(1, sizeof *u);
     if (!u) return err_memory(e, sizeof *u);
     text_copy(u->name, sizeof u->name, name);
-    u->max = (int64_t)(r->service->network_max < ONNX_MAX ? r->service->network_max : ONNX_MAX);
+    u->max = (int64_t)r->service->network_max;
     u->convert = convert;
     u->missing = missing;
     *sink = (struct sink){u, take_piece, finish, abandon};

@@ -1,4 +1,5 @@
-/* schema.h - parameter tables as JSON Schema (2020-12), for /openapi.json. */
+/* schema.h - parameter tables as JSON Schema (2020-12), for /openapi.json. A member that is not required may be null too,
+ * in requests as in replies. */
 #ifndef HANDLERS_SCHEMA_H
 #define HANDLERS_SCHEMA_H
 

@@ -100,7 +100,8 @@ ROWS(dataset_page, LIST("items", &a_dataset, "newest first"), MAYBE_TEXT("next",
 /* ---- jobs ---- */
 
 ROWS(method_shape, TEXT("name", "its name"), TEXT("help", "one line"),
-     LIST("parameters", NULL, "name, type, range, default, help"));
+     LIST("parameters", NULL, "name, type, range, default, help"),
+     MAYBE_LIST("steps", NULL, "morph: of every kind of step op, help, takes, needs, modes, exact"));
 ITEM(a_method, method_shape);
 ROWS(methods, LIST("items", &a_method, "every method"));
 
@@ -118,6 +119,12 @@ ROWS(progress, WHOLE("step", "steps done"), WHOLE("steps", "steps in all, 0 = no
 /* clang-format on */
 
 ROWS(job, JOB_ROWS, MAYBE_OBJECT("result", NULL, "model, digest, metrics, teacher_metrics, report"));
+ROWS(dry_network, MAYBE_TEXT("name", "of the teacher"), MAYBE_WHOLE("version", "its number"),
+     WHOLE("parameters", "numbers that it learned"),
+     MAYBE_WHOLE("macs", "multiply-adds for one sample, null while dimensions are free"));
+ROWS(dry_run, TEXT("method", "see /v1/methods"), OBJECT("spec", NULL, "as posted, every default filled in"),
+     MAYBE_OBJECT("teacher", dry_network, "what it starts from"),
+     MAYBE_OBJECT("student", dry_network, "what it makes"));
 ROWS(job_item, JOB_ROWS);
 ITEM(a_job_item, job_item);
 ROWS(job_page, LIST("items", &a_job_item, "newest first"), MAYBE_TEXT("next", "cursor for ?after="));
@@ -136,23 +143,15 @@ ROWS(version, TEXT("version", "of retort"), TEXT("commit", "it was built from"),
      OBJECT("limits", limits, "of this server"));
 
 const struct reply_shape reply_shapes[] = {
-    {"alias", alias},
-    {"alias_history", alias_history},
-    {"dataset", dataset},
-    {"dataset_page", dataset_page},
-    {"graph", graph},
-    {"job", job},
-    {"job_metrics", job_metrics},
-    {"job_page", job_page},
-    {"methods", methods},
-    {"model", model},
-    {"model_page", model_page},
-    {"problem", problem},
-    {"removed", removed},
-    {"status", status},
-    {"tags", tags},
-    {"version", version},
-    {NULL, NULL},
+    {"alias", alias},       {"alias_history", alias_history},
+    {"dataset", dataset},   {"dataset_page", dataset_page},
+    {"graph", graph},       {"dry_run", dry_run},
+    {"job", job},           {"job_metrics", job_metrics},
+    {"job_page", job_page}, {"methods", methods},
+    {"model", model},       {"model_page", model_page},
+    {"problem", problem},   {"removed", removed},
+    {"status", status},     {"tags", tags},
+    {"version", version},   {NULL, NULL},
 };
 
 const struct reply_shape *reply_shape_find(const char *name) {

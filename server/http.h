@@ -148,8 +148,9 @@ struct route {
     const struct param *query;  /* table of the query parameters; may be NULL */
     const struct param *fields; /* table of the JSON body; may be NULL */
     void (*body_schema)(struct json_writer *w, const char *name); /* writes what `fields` cannot say */
-    const char *reply; /* name of the reply's shape in handlers/shapes.def; "" for bytes */
-    const char *media; /* type of the reply when it is not JSON; else NULL */
+    const char *reply;     /* name of the reply's shape in handlers/shapes.c; "" for bytes */
+    const char *dry_reply; /* the same of a 200 with ?dry_run=1; NULL: there is none */
+    const char *media;     /* type of the reply when it is not JSON; else NULL */
 };
 
 /* ---- the engine, as far as handlers need it ----

@@ -19,7 +19,7 @@ const struct param serve_options[] = {
     PARAM_STRING(struct settings, hosts, NULL, "further names of this server, separated by spaces, as in a Host header"),
     PARAM_INT(struct settings, workers, "1", 0, 64, "worker processes, each runs one job at a time"),
     PARAM_INT(struct settings, threads, "0", 0, 1024, "threads of a worker; 0 = one per processor"),
-    PARAM_INT(struct settings, memory, "0", 0, 9e15, "bytes one job may take, 0 = no limit; the largest network is a quarter of it, or of half the machine"),
+    PARAM_INT(struct settings, memory, "0", 0, 9e15, "bytes one job may take, 0 = no limit; the largest network is a quarter of it or of half the machine's, whichever is smaller, and at most 2 GiB"),
     PARAM_INT(struct settings, max_body, "68719476736", 1 << 20, 68719476736, "largest upload in bytes"),
     PARAM_INT(struct settings, cache, "8589934592", 0, 9e15, "bytes of derived data (teachers' outputs) that are kept"),
     PARAM_INT(struct settings, uploads, "16", 1, 1024, "uploads at a time; each takes 1 MiB of memory"),

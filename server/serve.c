@@ -96,11 +96,11 @@ static void collect_garbage(struct server *s, bool at_start) {
 }
 
 /* Importing a network takes a little more than its size, and one that is made to take much about four times it;
- * half of the memory may go into that, and two may be looked at. */
+ * half of the memory may go into that, and two may be looked at. Protobuf reads no more than 2 GiB. */
 static uint64_t network_max(uint64_t memory) {
     uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     uint64_t may_take = memory && memory < machine / 2 ? memory : machine / 2;
-    return may_take / 4;
+    return may_take / 4 < INT32_MAX ? may_take / 4 : INT32_MAX;
 }
 
 static void describe_service(struct server *s) {

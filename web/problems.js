@@ -9,6 +9,18 @@ export function pointerWords(pointer) {
   return parts.map((part) => (/^\d+$/.test(part) ? String(Number(part) + 1) : part)).join(' › ');
 }
 
+// Where a server asks for a token: kept in a cookie until the browser is closed, since event streams cannot send headers.
+function tokenForm() {
+  const field = h('input', { type: 'password', autocomplete: 'current-password', required: true, 'aria-label': 'Token' });
+  const form = h('form.token-form', field, h('button', { type: 'submit' }, 'Use this token'));
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    document.cookie = `retort_token=${encodeURIComponent(field.value.trim())}; SameSite=Strict; path=${new URL('.', location.href).pathname}`;
+    location.reload();
+  });
+  return form;
+}
+
 // `problem` is a Problem, a job's error, or any Error.
 export function problemBox(problem, { errors = problem.errors ?? [] } = {}) {
   const detail = problem.detail ?? problem.message ?? '';
@@ -18,6 +30,7 @@ export function problemBox(problem, { errors = problem.errors ?? [] } = {}) {
     detail && h('p', detail),
     listed.length > 0 && h('ul', listed.map((one) => h('li',
       one.pointer && h('b', `${pointerWords(one.pointer)}: `), one.detail))),
+    problem.status === 401 && tokenForm(),
     problem.instance && h('p.muted.small-text', `Request ${problem.instance}`));
 }
 

@@ -108,17 +108,19 @@ const struct param morph_step_params[] = {
      .help = "the kind of step"},
     PARAM_STRING(struct morph_step, layer, "\"*\"", "a layer's name, or a pattern: * and ? stand for any"),
     PARAM_STRING(struct morph_step, from, NULL, "skip: the layer whose result is led past"),
-    PARAM_INT(struct morph_step, to, NULL, 1, 1 << 24, "channels afterwards"),
+    PARAM_INT(struct morph_step, to, NULL, 1, 1 << 24,
+              "channels afterwards; deepen, subnet, module: of what is new inside"),
     PARAM_REAL(struct morph_step, factor, NULL, 1e-6, 1e6, "channels afterwards, as a multiple of those before"),
     PARAM_STRING(struct morph_step, mode, NULL, "how; each kind has its own modes"),
-    PARAM_LIST(struct morph_step, size, n_size, size_element, "kernel: height and width, or one number for both"),
+    PARAM_LIST(struct morph_step, size, n_size, size_element,
+               "kernel, deepen, subnet: height and width, or one number for both"),
     PARAM_LIST(struct morph_step, rank, n_rank, rank_element, "factor: channels in between"),
     PARAM_REAL(
         struct morph_step, energy, NULL, 0, 1,
         "factor: share of the squared singular values to keep; in mode data the rank depends on the data: a dry run takes the "
         "highest that saves weights, and a layer that needs a higher one stays as it is"),
     PARAM_INT(struct morph_step, parts, NULL, 2, 8, "subnet: layers of the chain (3), or branches (2)"),
-    PARAM_STRING(struct morph_step, recipe, NULL, "module: a named one"),
+    PARAM_STRING(struct morph_step, recipe, NULL, "module: 1c1, 3c1, 3c3 or 1c1_2branch, each also with -half"),
     PARAM_LIST(struct morph_step, edges, n_edges, edge_element, "module: its edges, instead of a recipe"),
     PARAM_REAL(struct morph_step, noise, "0", 0, 1,
                "standard deviation of noise on new weights, relative to the layer's; above 0 the function changes"),
@@ -210,6 +212,45 @@ int morph_count_norms(const struct graph *g) {
 
 const char *morph_training(const struct morph_step *s, int norms, const struct graph *child) {
     return morph_count_norms(child) == norms ? NULL : morph_table[s->op]->training;
+}
+
+/* ---- what there is ---- */
+
+static void write_words(struct json_writer *w, const char *name, const char *words) {
+    char word[MORPH_WORD_SIZE];
+    json_open_array(w, name);
+    for (int i = 0; param_word(word, sizeof word, words, i), word[0]; i++) json_put_string(w, NULL, word);
+    json_close_array(w);
+}
+
+static void write_modes(struct json_writer *w, struct morph_step *s, const char *modes) {
+    json_open_array(w, "modes");
+    for (int i = 0; param_word(s->mode, sizeof s->mode, modes, i), s->mode[0]; i++) {
+        json_open_object(w, NULL);
+        json_put_string(w, "name", s->mode);
+        json_put_bool(w, "exact", morph_is_exact(s));
+        json_close_object(w);
+    }
+    json_close_array(w);
+}
+
+void morph_describe(struct json_writer *w) {
+    json_open_array(w, "steps");
+    for (int k = 0; morph_table[k]; k++) {
+        const struct morph_kind *kind = morph_table[k];
+        struct morph_step s = {.op = k};
+        json_open_object(w, NULL);
+        json_put_string(w, "op", kind->name);
+        json_put_string(w, "help", kind->summary);
+        write_words(w, "takes", kind->takes);
+        if (kind->needs) write_words(w, "needs", kind->needs);
+        if (kind->modes)
+            write_modes(w, &s, kind->modes);
+        else
+            json_put_bool(w, "exact", morph_is_exact(&s));
+        json_close_object(w);
+    }
+    json_close_array(w);
 }
 
 /* ---- which nodes ---- */

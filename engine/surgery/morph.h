@@ -1,9 +1,9 @@
 /* morph.h - steps that change a network's shape: exact ones, after which it computes the same function, and the
  * approximate way back to smaller.
  *
- * A kind of step is one constant record in a file of its own (engine/surgery/<kind>.c) and one row in
- * engine/surgery/morphs.def. Parsing, validation, help, the checks before anything runs and the property tests walk the
- * table. Steps work on a graph alone: what data they may need (statistics, calibration) was computed before. */
+ * A kind of step is one constant record in a file of its own and one row in engine/surgery/morphs.def. Parsing, validation,
+ * the description, the checks before anything runs and the property tests walk the table. Steps work on a graph alone: what
+ * data they may need (statistics, calibration) was computed before. */
 #ifndef ENGINE_SURGERY_MORPH_H
 #define ENGINE_SURGERY_MORPH_H
 
@@ -122,6 +122,10 @@ struct morph_kind {
 /* The table (engine/surgery/morphs.def), ended by NULL. */
 extern const struct morph_kind *const morph_table[];
 #define MORPH_KINDS "widen deepen activation kernel skip subnet module fold narrow factor remove"
+
+/* Member "steps": of every kind its name (op), help, the fields it takes, those that it needs (one of them), and its modes,
+ * each exact or not; a kind without modes says "exact" itself. */
+void morph_describe(struct json_writer *w);
 
 /* ---- running steps ---- */
 

@@ -1,7 +1,7 @@
 /* method.h - what a transfer method is: one constant record in a file of its own, one row in
  * engine/transfer/methods.def.
  *
- * A method sees networks, data and numbers, never JSON, SQL or HTTP. Its specification is a plain
+ * A method sees networks, data and numbers, and never reads JSON, SQL or HTTP. Its specification is a plain
  * struct described by a parameter table; what it needs from outside (networks by reference, data
  * sets, a cache, a place for checkpoints, somebody to tell about progress) comes through a `host`.
  * The server's host is in jobs/, the tests bring one of their own. */
@@ -96,6 +96,9 @@ struct method {
      * is given such a completed spec. Fills `student` (may be NULL) with the student's size when the
      * method makes one, zeros otherwise. Only the first three functions of the host, which load, are called. */
     int (*check)(void *spec, const struct host *host, struct graph_size *student, struct err *e);
+
+    /* Adds to the method's description what the table cannot say; NULL: nothing. */
+    void (*describe)(struct json_writer *w);
 
     /* Runs to the end. */
     int (*run)(struct outcome *out, const void *spec, const struct host *host, struct err *e);

@@ -438,5 +438,6 @@ const struct method method_morph = {
     .params = morph_params,
     .spec_size = sizeof(struct morph_spec),
     .check = morph_check_spec,
+    .describe = morph_describe,
     .run = morph_run_spec,
 };

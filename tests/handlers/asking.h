@@ -312,8 +312,9 @@ static inline void asking_look(struct asking *a, const struct route *route, cons
     }
     if (a->quiet) return;
     if (a->out.status >= 400) check_problem(a, target);
-    if (json && route && a->out.status < 300 && *route->reply && !strstr(target, "dry_run"))
-        check_shape(a, route->reply, target);
+    bool dry = route && route->dry_reply && a->out.status == 200;
+    if (json && route && a->out.status < 300 && *route->reply)
+        check_shape(a, dry ? route->dry_reply : route->reply, target);
 }
 
 /* Asks and gives the status, 0 for "wait". The answer is in a->out, a->json and a->body. */

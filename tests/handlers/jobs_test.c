@@ -1,6 +1,7 @@
 /* jobs_test.c - jobs as clients see them, without sockets and without an engine that would run them. */
 #include "tests/handlers/asking.h"
 
+#include "engine/surgery/morph.h"
 #include "store/datasets.h"
 #include "store/events.h"
 #include "store/leases.h"
@@ -195,6 +196,11 @@ TEST(posting) {
        a.out.body.data);
     ok(ask(&a, HTTP_POST, "/v1/jobs?dry_run=maybe", "{\"method\":\"distill\"}") == 422, "no truth");
     ok(ask(&a, HTTP_GET, "/v1/methods", NULL) == 200 && json_count(member(&a, "items")) > 0, "methods");
+    size_t steps = 0, kinds = 0;
+    for (const struct json *m = json_first(member(&a, "items")); m; m = json_next(m))
+        steps += json_get(m, "steps") ? json_count(json_get(m, "steps")) : 0;
+    while (morph_table[kinds]) kinds++;
+    ok(steps == kinds, "%zu of %zu kinds of steps are described", steps, kinds);
     ok(ask(&a, HTTP_GET, "/v1/jobs", NULL) == 200 && json_count(member(&a, "items")) == 0, "nothing was started");
     asking_stop(&a);
 }

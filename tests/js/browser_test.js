@@ -6,13 +6,14 @@
 //   SCREENSHOTS=folder keeps pictures of every page, wide and narrow, light and dark
 'use strict';
 
+const child = require('child_process');
 const crypto = require('crypto');
 const fs = require('fs');
 const path = require('path');
 const { chromium } = require('playwright-core');
 const { cleanup, note, ok, same, test } = require('./tap');
 const { idxCut } = require('./arrays');
-const { FASHION, ROOT, Server, TEACHER, scratch, sleep } = require('./retort');
+const { BINARY, FASHION, ROOT, Server, TEACHER, scratch, sleep } = require('./retort');
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync'];
@@ -276,6 +277,21 @@ test('every page fits a phone, in light and in dark', async () => {
     }
     await one.context().close();
   }
+});
+
+test('where tokens are needed the page asks for one', async () => {
+  const file = path.join(folder, 'tokens');
+  const token = child.execFileSync(BINARY, ['token', '--file', file, '--name', 'me', '--scope', 'write']).toString().trim();
+  const guarded = await Server.start({ args: ['--tokens', file] });
+  cleanup(() => guarded.stop());
+  const context = await browser.newContext({ viewport: WIDE }), one = await context.newPage();
+  await one.goto(`${guarded.url}/`);
+  await picture('token', one);
+  await one.fill('.token-form input', token);
+  await one.click('.token-form button');
+  await one.waitForSelector('.page:not([aria-busy]) a[href="#/new"]');
+  same(await one.locator('.problem').count(), 0, 'problems with the token');
+  await context.close();
 });
 
 test('nothing complained, and nobody else was asked', async () => {
