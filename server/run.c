@@ -339,10 +339,11 @@ static int run_session(struct session *s, struct err *e) {
 int run_main(int argc, char **argv) {
     struct session s = {0};
     struct err e = {0};
+    bool asked = argc > 0 && (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"));
     mem_return_large();
-    if (!parse_options(&s.options, argc, argv)) {
-        fputs(usage, stderr);
-        return 2;
+    if (asked || !parse_options(&s.options, argc, argv)) {
+        fputs(usage, asked ? stdout : stderr);
+        return asked ? 0 : 2;
     }
     int status = run_session(&s, &e);
     close_session(&s);

@@ -1,4 +1,4 @@
-/* plan.h - the inside of a network, private to plan.c, place.c and net.c.
+/* plan.h - the inside of a network, private to what plans and runs it.
  *
  * Planning goes through these stages:
  *   1. shapes at the batch size (infer.c); which values are per sample;

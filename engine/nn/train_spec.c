@@ -18,16 +18,16 @@ const struct param train_params[] = {
     PARAM_INT(struct train_spec, steps, NULL, 1, 1e12, "updates, instead of epochs"),
     PARAM_INT(struct train_spec, batch, "128", 1, 65536, "samples of one update"),
     PARAM_CHOICE_OR(struct train_spec, optimizer, has_optimizer, "\"adam\"", OPTIMIZER_NAMES,
-                    "update rule, as in PyTorch; when an earlier training goes on, its own"),
+                    "update rule, as in PyTorch; where train or morph goes on with an earlier training, its own"),
     PARAM_REAL_OR(struct train_spec, learning_rate, has_learning_rate, "0.001", 0, 1000,
-                  "step size at its peak; when an earlier training goes on, its last one, but at least a tenth of its "
+                  "step size at its peak; of an earlier training that goes on its last one, but at least a tenth of its "
                   "highest"),
     PARAM_REAL(struct train_spec, momentum, NULL, 0, 0.9999,
                "of sgd and rmsprop, beta 1 of adam; 0.9, for rmsprop 0, when not given"),
     PARAM_REAL(struct train_spec, weight_decay, "0", 0, 100, "times the parameters is added to their gradients"),
     PARAM_OPTIONAL(
         struct train_spec, schedule, has_schedule, schedule_params, "kind",
-        "course of the learning rate; when an earlier training goes on whose course this run has room in, that"),
+        "course of the learning rate; of an earlier training that goes on the rest of its course, if this run has room in it"),
     PARAM_INT(struct train_spec, warmup_steps, "0", 0, 1e9, "steps in which the learning rate rises linearly"),
     PARAM_REAL(struct train_spec, clip_norm, NULL, 1e-9, 1e9, "longest gradient; longer ones are scaled down to it"),
     PARAM_OPTIONAL(struct train_spec, early_stop, has_early_stop, early_stop_params, "metric",

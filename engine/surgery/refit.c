@@ -1,4 +1,4 @@
-/* refit.c - least squares from Gram matrices, and the choice of channels by the LASSO. */
+/* refit.c - least squares from Gram matrices. */
 #include "engine/surgery/refit.h"
 
 #include <math.h>
@@ -98,92 +98,5 @@ out:
     mem_free_aligned(inner);
     mem_free_aligned(wanted);
     mem_free_aligned(shift);
-    return status;
-}
-
-/* ---- the LASSO ---- */
-
-/* q[i][k] = <Y_i, Y_k> / samples, from the Gram matrix: sum over inputs a of i, b of k of gram[a,b] (W^T W)[a,b]. */
-static int channel_products(double *q, const struct refit_data *d, int taps, const double *weights, int out,
-                            struct err *e) {
-    size_t n = (size_t)d->n, channels = n / (size_t)taps;
-    double *product;
-    int status = doubles(&product, n, n, e);
-    if (status) return status;
-    lapack_product(true, false, n, n, (size_t)out, weights, n, weights, n, product, n, false);
-    memset(q, 0, channels * channels * sizeof *q);
-    for (size_t a = 0; a < n; a++)
-        for (size_t b = 0; b < n; b++)
-            q[a / (size_t)taps * channels + b / (size_t)taps] += d->gram[a * n + b] * product[a * n + b] / d->samples;
-    mem_free_aligned(product);
-    return 0;
-}
-
-/* Coordinate descent on 1/2 b^T Q b - c^T b + l |b|_1 from where b is. Returns how many factors are not zero. */
-static size_t descend(double *b, const double *q, const double *c, size_t n, double l) {
-    enum { ROUNDS = 200 };
-    double moved = INFINITY;
-    for (int round = 0; round < ROUNDS && moved > 1e-9; round++) {
-        moved = 0;
-        for (size_t i = 0; i < n; i++) {
-            if (!(q[i * n + i] > 0)) continue; /* gives nothing to the outputs: stays at zero */
-            double slope = c[i], before = b[i];
-            for (size_t k = 0; k < n; k++) slope -= k == i ? 0 : q[i * n + k] * b[k];
-            double size = fabs(slope) - l;
-            b[i] = size > 0 ? copysign(size, slope) / q[i * n + i] : 0;
-            moved = fmax(moved, fabs(b[i] - before));
-        }
-    }
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) count += b[i] != 0;
-    return count;
-}
-
-/* The n_kept largest |b| sqrt(q_ii), rising by index; b's zeros come last, by their q_ii. */
-static void pick_largest(int *kept, int n_kept, const double *b, const double *q, size_t n, double *score) {
-    for (size_t i = 0; i < n; i++) score[i] = b[i] != 0 ? 1 + fabs(b[i]) * sqrt(q[i * n + i]) : 0;
-    int count = 0;
-    for (size_t i = 0; i < n; i++) {
-        size_t better = 0;
-        for (size_t k = 0; k < n; k++)
-            better += score[k] > score[i] || (score[k] == score[i] &&
-                                              (q[k * n + k] > q[i * n + i] || (q[k * n + k] == q[i * n + i] && k < i)));
-        if (better < (size_t)n_kept) kept[count++] = (int)i;
-    }
-}
-
-int refit_select(int *kept, int n_kept, const struct refit_data *d, int taps, const double *weights, int out,
-                 struct err *e) {
-    enum { HALVINGS = 40 };
-    double *q = NULL, *c = NULL, *b = NULL, *score = NULL, low = 0, high = 0;
-    if (taps < 1 || d->n < 1 || d->n % taps || !(d->samples > 0))
-        return err_set(e, E_INVALID, "%d inputs are no channels of %d taps", d->n, taps);
-    size_t n = (size_t)(d->n / taps);
-    if (n_kept < 1 || (size_t)n_kept > n) return err_set(e, E_INVALID, "%d channels of %zu are to stay", n_kept, n);
-    int status = doubles(&q, n, n, e);
-    if (!status) status = doubles(&c, n, 1, e);
-    if (!status) status = doubles(&b, n, 1, e);
-    if (!status) status = doubles(&score, n, 1, e);
-    if (!status) status = channel_products(q, d, taps, weights, out, e);
-    if (status) goto out;
-    for (size_t i = 0; i < n; i++) {
-        for (size_t k = 0; k < n; k++) c[i] += q[i * n + k];
-        high = fmax(high, fabs(c[i]));
-    }
-    for (int halving = 0; halving < HALVINGS; halving++) {
-        double l = (low + high) / 2;
-        size_t left = descend(b, q, c, n, l);
-        if (left == (size_t)n_kept) break;
-        if (left > (size_t)n_kept)
-            low = l;
-        else
-            high = l;
-    }
-    pick_largest(kept, n_kept, b, q, n, score);
-out:
-    mem_free_aligned(q);
-    mem_free_aligned(c);
-    mem_free_aligned(b);
-    mem_free_aligned(score);
     return status;
 }

@@ -30,10 +30,4 @@ int refit_weights(double *weights, double *bias, double *error, const struct ref
                   const struct refit_options *options, const double *old_weights, const double *old_bias, int out,
                   const int *kept, int n_kept, struct err *e);
 
-/* Chooses `n_kept` of n / taps channels by the LASSO (He et al. 2017, arXiv:1707.06168): factors b of the channels, each
- * of `taps` consecutive inputs, that minimise |Y - sum of b_i Y_i|^2 / (2 samples) + l |b|_1, Y_i being what channel i
- * gives to the outputs, and l as large as leaves `n_kept`. kept[n_kept] rises. Weights come from refit_weights. */
-int refit_select(int *kept, int n_kept, const struct refit_data *data, int taps, const double *weights, int out,
-                 struct err *e);
-
 #endif

@@ -57,7 +57,7 @@ static const struct param train_method_params[] = {
     PARAM_MODEL(struct train_method_spec, model, false,
                 "the network to go on training, or whose shape student.width scales"),
     PARAM_OPTIONAL(struct train_method_spec, student, has_student, student_params, NULL,
-                   "a network of another shape, with new weights"),
+                   "a network of another shape, with new weights unless init keeps those of a model"),
     {.name = "dataset",
      .type = PARAM_TYPE_OBJECT,
      PARAM_AT(struct train_method_spec, dataset),

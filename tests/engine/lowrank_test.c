@@ -249,27 +249,6 @@ TEST(refitted_weights_are_the_best) {
     filter_fini(&w), calibration_free(&c);
 }
 
-/* Channels that give the outputs nothing, or the same as another, go first. */
-TEST(lasso_keeps_what_counts) {
-    enum { TAPS = 2, CHANNELS = 5 };
-    struct calibration c = calibrate(CHANNELS * TAPS, 80, 16);
-    struct filter w = filter_noise(OUTPUTS, CHANNELS * TAPS, 1, 1, 17);
-    for (int i = 0; i < c.n * c.samples; i++) c.h[i] -= i / c.samples;
-    gather(&c);
-    for (int o = 0; o < OUTPUTS; o++)
-        for (int t = 0; t < TAPS; t++) w.data[o * c.n + 1 * TAPS + t] *= 0.01, w.data[o * c.n + 3 * TAPS + t] = 0;
-    int chosen[CHANNELS];
-    need(refit_select(chosen, 3, &c.data, TAPS, w.data, OUTPUTS, NULL) == 0, "chooses");
-    ok(chosen[0] == 0 && chosen[1] == 2 && chosen[2] == 4, "%d %d %d", chosen[0], chosen[1], chosen[2]);
-    need(refit_select(chosen, 4, &c.data, TAPS, w.data, OUTPUTS, NULL) == 0, "chooses");
-    ok(chosen[1] == 1 && chosen[3] == 4, "%d %d %d %d", chosen[0], chosen[1], chosen[2], chosen[3]);
-    need(refit_select(chosen, 5, &c.data, TAPS, w.data, OUTPUTS, NULL) == 0, "all");
-    ok(chosen[3] == 3 && chosen[4] == 4, "all");
-    ok(refit_select(chosen, 6, &c.data, TAPS, w.data, OUTPUTS, NULL) == E_INVALID, "more than there are");
-    ok(refit_select(chosen, 2, &c.data, 3, w.data, OUTPUTS, NULL) == E_INVALID, "10 inputs are no channels of 3");
-    filter_fini(&w), calibration_free(&c);
-}
-
 static struct filter starved;
 
 static int all_forms(void) {
@@ -280,11 +259,9 @@ static int all_forms(void) {
         lowrank_fini(&l);
     }
     double sum[12] = {0}, weights[3 * 12], bias[3], error;
-    int chosen[12];
+    static const int chosen[] = {1, 4, 5, 11};
     struct refit_data data = {12, moments, sum, 10};
     struct refit_options options = {.ridge = -1};
-    int status = refit_select(chosen, 4, &data, 1, starved.data, 3, NULL);
-    if (status) return status;
     return refit_weights(weights, bias, &error, &data, &options, starved.data, NULL, 3, chosen, 4, NULL);
 }
 
