@@ -19,9 +19,10 @@ const struct param train_params[] = {
     PARAM_INT(struct train_spec, batch, "128", 1, 65536, "samples of one update"),
     PARAM_CHOICE_OR(struct train_spec, optimizer, has_optimizer, "\"adam\"", OPTIMIZER_NAMES,
                     "update rule, as in PyTorch; where train or morph goes on with an earlier training, its own"),
-    PARAM_REAL_OR(struct train_spec, learning_rate, has_learning_rate, "0.001", 0, 1000,
-                  "step size at its peak; of an earlier training that goes on its last one, but at least a tenth of its "
-                  "highest"),
+    PARAM_REAL_OR(
+        struct train_spec, learning_rate, has_learning_rate, "0.001", 0, 1000,
+        "step size at its peak; of an earlier training that goes on its last one, but at least a tenth of its "
+        "highest"),
     PARAM_REAL(struct train_spec, momentum, NULL, 0, 0.9999,
                "of sgd and rmsprop, beta 1 of adam; 0.9, for rmsprop 0, when not given"),
     PARAM_REAL(struct train_spec, weight_decay, "0", 0, 100, "times the parameters is added to their gradients"),
