@@ -25,6 +25,10 @@ int origin_clone(struct origin **out, const struct origin *o, struct err *e) {
     return status;
 }
 
+bool origin_map_fits(int64_t groups, int64_t from, int64_t to) {
+    return (double)groups * (double)from * (double)to <= (double)ORIGIN_MAP_MOST;
+}
+
 int origin_begin(struct origin **out, struct graph *g, int value, struct err *e) {
     struct value *v = &g->values[value];
     *out = v->origin;
@@ -62,7 +66,7 @@ static int join_maps(struct array **first, struct array *second, struct err *e) 
     if (!status) status = to_reals(&second, e);
     const int64_t *a = (*first)->shape.dim, *b = second->shape.dim;
     struct shape shape = {.rank = 3, .dim = {a[0], a[1], b[2]}};
-    bool fit = a[0] == b[0] && a[2] == b[1] && (double)a[0] * (double)a[1] * (double)b[2] <= (double)ORIGIN_MAP_MOST;
+    bool fit = a[0] == b[0] && a[2] == b[1] && origin_map_fits(a[0], a[1], b[2]);
     if (!status && fit) status = array_new(&both, (*first)->type, &shape, e);
     for (int64_t k = 0; both && k < a[0]; k++)
         blas_gemm(false, false, (int)a[1], (int)b[2], (int)b[1], (real *)(*first)->data + k * a[1] * a[2], (int)a[2],

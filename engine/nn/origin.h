@@ -30,6 +30,9 @@ struct origin {
 void origin_free(struct origin *o);
 int origin_clone(struct origin **out, const struct origin *o, struct err *e);
 
+/* Whether a map of that size may be made. */
+bool origin_map_fits(int64_t groups, int64_t from, int64_t to);
+
 /* Takes from a parameter whose numbers are about to change its origin, or makes itself one with what the optimizer keeps
  * of it. NULL when nothing is kept. */
 int origin_begin(struct origin **out, struct graph *g, int value, struct err *e);

@@ -140,7 +140,7 @@ static int try_edge(struct carrier *out, const struct module *m, const struct mo
         if (!map) plain = given.h * given.w == 1 && f->h == kernel[0] && f->w == kernel[1];
         int64_t from = (int64_t)t.channels * (plain ? 1 : kernel[0] * kernel[1]);
         struct shape s = {.rank = 3, .dim = {groups, from, (first ? f->out : f->in) * (plain ? 1 : f->h * f->w)}};
-        reached = (double)s.dim[0] * (double)s.dim[1] * (double)s.dim[2] <= (double)ORIGIN_MAP_MOST &&
+        reached = origin_map_fits(s.dim[0], s.dim[1], s.dim[2]) &&
                   plain == (given.h * given.w == 1 && f->h == kernel[0] && f->w == kernel[1]);
         if (reached && !map) status = array_new(&map, DT_FLOAT32, &s, &why);
         if (reached && !status)

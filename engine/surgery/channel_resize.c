@@ -371,8 +371,17 @@ static int resize_map(struct array *map, const struct graph *g, const struct cha
     return 0;
 }
 
-/* The origin of a value whose channels change: along dimensions without a map it changes alike. NULL where that cannot be
- * said of the groups of a map; a map of one group per channel goes with the channels. */
+/* Whether a map can go on to other channels: with fewer of them not all that its parameter was is within their reach. */
+static bool map_follows(const struct array *map, const struct array *carrier, const struct channels *c,
+                        const struct channel_axis *axis, int dim, const struct channel_map *maps) {
+    const int64_t *n = map->shape.dim, old = carrier->shape.dim[dim];
+    if (!axis || !list_changes(c, axis->list, maps)) return true;
+    int64_t fresh = new_count(c, axis->list, maps) / axis->parts;
+    return n[0] == 1 && fresh >= old && origin_map_fits(1, n[1], n[2] / old * fresh);
+}
+
+/* The origin of a value whose channels change: along dimensions without a map it changes alike, a map of one group per
+ * channel goes with the channels. NULL where another map cannot follow. */
 static int resize_origin(struct origin **out, const struct value *v, const struct graph *g, const struct channels *c,
                          const struct channel_axis *const axes[2], const struct channel_map *maps, struct err *e) {
     struct array *const *map = &v->origin->part[ORIGIN_MAP];
@@ -380,7 +389,7 @@ static int resize_origin(struct origin **out, const struct value *v, const struc
     const struct channel_axis *own[2] = {map[0] && !each ? NULL : axes[0], map[1] ? NULL : axes[1]};
     *out = NULL;
     for (int d = 0; d < 2; d++)
-        if (map[d] && map[d]->shape.dim[0] > 1 && !(each && d == 0)) return 0;
+        if (map[d] && !(each && d == 0) && !map_follows(map[d], v->constant, c, axes[d], d, maps)) return 0;
     int status = origin_clone(out, v->origin, e);
     for (int k = 0; k < ORIGIN_SHARE && !status; k++)
         status = gather_in_place(&(*out)->part[k], g, c, own, maps,

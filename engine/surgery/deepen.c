@@ -226,6 +226,7 @@ static int split_all(struct morphing *m, const int *nodes, int n, const struct m
         int second;
         status = find_split(&p, &split, m, nodes[i], s, e);
         if (!status) status = edit_afford(m, pieces_weights(&p.layer, &split), e);
+        if (!status) status = edit_afford_groups(m, p.layer.group, sizeof(struct module_filters), e);
         if (!status) status = pieces_split(&second, m->graph, &p.layer, &split, p.tail.activation, &r, w, e);
         if (status) err_prefix(e, "'%s'", m->graph->nodes[nodes[i]].name);
     }

@@ -312,6 +312,13 @@ int edit_afford(const struct morphing *m, double weights, struct err *e) {
                    weights, most, limited ? "a job may take" : "an ONNX file can");
 }
 
+int edit_afford_groups(const struct morphing *m, int64_t groups, size_t each, struct err *e) {
+    double bytes = (double)groups * (double)each;
+    if (!m->memory || bytes <= (double)m->memory) return 0;
+    return err_set(e, E_TOO_LARGE, "to solve for its %lld groups takes %.0f bytes, and a job may take %zu",
+                   (long long)groups, bytes, m->memory);
+}
+
 int edit_add_literal(int *out, struct graph *g, const char *stem, const char *part, double number, struct err *e) {
     int status = edit_add_filled(out, g, stem, part, &(struct shape){.rank = 0}, number, e);
     if (status) return status;

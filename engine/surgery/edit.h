@@ -100,6 +100,9 @@ int edit_add_filled(int *out, struct graph *g, const char *stem, const char *par
  * hold: to be asked before they are made. */
 int edit_afford(const struct morphing *m, double weights, struct err *e);
 
+/* E_TOO_LARGE when what a solve holds for each of so many groups, beside the weights, is more than m->memory. */
+int edit_afford_groups(const struct morphing *m, int64_t groups, size_t each, struct err *e);
+
 /* A number without axes that is part of a formula and never trained. */
 int edit_add_literal(int *out, struct graph *g, const char *stem, const char *part, double number, struct err *e);
 

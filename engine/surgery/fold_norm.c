@@ -182,8 +182,9 @@ static int give_followed(struct followed *t, struct graph *g, const struct plan 
     for (int k = 0; k < 2 && !status; k++) {
         struct array *map = NULL;
         int dim = k ? 0 : (p->direction != BACKWARD) != by_columns;
-        if (!t->origin[k]) continue;
-        status = scale_map(&map, &p->a, dim, p->direction == BACKWARD ? 1 : l->groups, e);
+        int64_t groups = p->direction == BACKWARD ? 1 : l->groups, in = p->a.channels / groups;
+        if (!t->origin[k] || (dim && !origin_map_fits(groups, in, in))) continue;
+        status = scale_map(&map, &p->a, dim, groups, e);
         if (status) break;
         status = origin_end(g, t->value[k], t->origin[k], dim, map, e);
         t->origin[k] = NULL;

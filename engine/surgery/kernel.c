@@ -5,7 +5,7 @@
  * the one tap more is at the end. An even L is refused: it has no centre, and its uneven padding is more than other tools
  * can have. Automatic padding becomes explicit first, since it would put the old taps elsewhere when there
  * is a stride. Exact for every stride, padding and group count. What an optimizer keeps of the weights is embedded
- * likewise. */
+ * likewise; the shares of channels stay what they are. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -70,7 +70,7 @@ static int embed(struct array **out, const struct array *a, const struct edit_la
 }
 
 static int grow(struct morphing *m, int node, const struct morph_step *s, struct err *e) {
-    struct array *weights = NULL, *memory[VALUE_MEMORIES] = {0};
+    struct array *weights = NULL, *memory[VALUE_MEMORIES] = {0}, *share[2] = {0};
     struct edit_layer l;
     struct edit_window w;
     int64_t size[2];
@@ -92,8 +92,11 @@ static int grow(struct morphing *m, int node, const struct morph_step *s, struct
         for (int k = 0; k < VALUE_MEMORIES; k++) array_free(memory[k]);
         return status;
     }
+    memcpy(share, v->share, sizeof share);
+    memset(v->share, 0, sizeof v->share);
     graph_replace_constant_take(m->graph, l.weights, weights);
     memcpy(v->memory, memory, sizeof memory);
+    memcpy(v->share, share, sizeof share);
     return 0;
 }
 

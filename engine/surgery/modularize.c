@@ -150,11 +150,29 @@ static int vertex_of(struct plan *p, char names[MODULE_VERTICES][MORPH_WORD_SIZE
     return p->module.n_vertices++;
 }
 
+/* Channels of the blob that an edge leads to: what this edge says, or one before it (`asked`, 0: none), or the layer's. */
+static int blob_channels(int64_t *channels, int64_t *asked, const struct edit_layer *l, const struct morph_edge *edge,
+                         struct err *e) {
+    bool asks = edge->channels != PARAM_ABSENT;
+    *channels = asks ? edge->channels : *asked ? *asked : l->out;
+    if (asks && *asked && *asked != *channels)
+        return err_set(e, E_INVALID, "'%s' cannot have %lld channels and %lld as well", edge->to, (long long)*asked,
+                       (long long)*channels);
+    if (asks) *asked = *channels;
+    if (strcmp(edge->to, "t") == 0 && *channels != l->out)
+        return err_set(e, E_INVALID, "the sink has %lld channels, not %lld", (long long)l->out, (long long)*channels);
+    return *channels % l->group == 0
+               ? 0
+               : err_set(e, E_INVALID, "it has %lld groups, which %lld channels of '%s' do not suit",
+                         (long long)l->group, (long long)*channels, edge->to);
+}
+
 /* The sink gets its number when all others have theirs. */
 static int from_edges(struct plan *p, const struct morph_step *s, struct err *e) {
     const struct edit_layer *l = &p->edge.layer;
     char names[MODULE_VERTICES][MORPH_WORD_SIZE] = {"s"};
     struct module *m = &p->module;
+    int64_t asked[MODULE_VERTICES + 1] = {0}; /* of each blob by an edge before; the sink's last */
     m->n_vertices = 1;
     m->channels[0] = (int)(l->in / l->group);
     for (int k = 0; k < s->n_edges; k++) {
@@ -166,14 +184,10 @@ static int from_edges(struct plan *p, const struct morph_step *s, struct err *e)
             return err_set(e, E_TOO_LARGE, "a module has at most %d blobs", MODULE_VERTICES);
         to->h = l->axes < 2 ? 1 : (int)(from->n_kernel ? from->kernel[0] : odd(l->kernel[0]));
         to->w = l->axes < 1 ? 1 : (int)(from->n_kernel ? from->kernel[1] : odd(l->kernel[1]));
-        int64_t channels = from->channels == PARAM_ABSENT ? l->out : from->channels;
-        if (channels % l->group)
-            return err_set(e, E_INVALID, "it has %lld groups, which %lld channels of '%s' do not suit",
-                           (long long)l->group, (long long)channels, from->to);
+        int64_t channels;
+        int status = blob_channels(&channels, &asked[to->to], l, from, e);
+        if (status) return status;
         if (to->to < MODULE_VERTICES) m->channels[to->to] = (int)(channels / l->group);
-        if (to->to == MODULE_VERTICES && channels != l->out)
-            return err_set(e, E_INVALID, "the sink has %lld channels, not %lld", (long long)l->out,
-                           (long long)channels);
     }
     for (int k = 0; k < m->n_edges; k++)
         if (m->edges[k].to == MODULE_VERTICES) m->edges[k].to = m->n_vertices;
@@ -309,6 +323,7 @@ static int replace(bool *possible, struct morphing *m, int node, const struct ed
     double residual;
     int status = p ? make_plan(p, m->graph, edge, s, e) : err_memory(e, sizeof *p), group = 0;
     if (!status) status = edit_afford(m, weights_of(p), e);
+    if (!status) status = edit_afford_groups(m, p->edge.layer.group, sizeof *filters, e);
     *possible = false;
     if (!status) {
         group = (int)p->edge.layer.group;

@@ -137,6 +137,11 @@ static int add_concat(struct graph *g, const char *stem, const struct edge *edge
     return status ? status : add_layer(g, stem, "skip", edge, both, weights, joined, e);
 }
 
+static double weights_of(const struct edge *edge, const struct morph_step *s) {
+    if (!is_concat(s) && same_shape(edge)) return (double)edge->out;
+    return (double)edge->out * (double)(is_concat(s) ? edge->out + edge->in : edge->in);
+}
+
 static int skip_apply(struct morphing *m, const int *nodes, int n, const struct morph_step *s, struct json_writer *w,
                       struct err *e) {
     struct edge *edges = mem_calloc((size_t)n + 1, sizeof *edges);
@@ -154,7 +159,8 @@ static int skip_apply(struct morphing *m, const int *nodes, int n, const struct 
             json_put_string(w, "by", is_concat(s) ? "concat" : same_shape(&edges[i]) ? "scale" : "projection");
             json_close_object(w);
         }
-        status = edit_add_value(&joined, g, stem, "skip_in", e);
+        status = edit_afford(m, weights_of(&edges[i], s), e);
+        if (!status) status = edit_add_value(&joined, g, stem, "skip_in", e);
         if (!status && is_concat(s))
             status = add_concat(g, stem, &edges[i], joined, e);
         else if (!status)

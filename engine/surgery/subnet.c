@@ -134,6 +134,7 @@ static int subnet_apply(struct morphing *m, const int *nodes, int n, const struc
         struct plan p;
         status = make_plan(&p, m, nodes[i], s, e);
         if (!status) status = edit_afford(m, (double)p.parts * pieces_weights(&p.layer, &p.split), e);
+        if (!status) status = edit_afford_groups(m, p.layer.group, sizeof(struct module_filters), e);
         if (!status) status = is_stacked(s) ? stack(m, &p, &r, w, e) : chain(m, &p, &r, w, e);
         if (status) err_prefix(e, "'%s'", m->graph->nodes[nodes[i]].name);
     }

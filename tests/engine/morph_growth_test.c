@@ -246,6 +246,26 @@ static void starved(struct graph *parent, const char *step) {
     graph_free(parent);
 }
 
+/* The branch is asked for before it is made. */
+TEST(edges_keep_to_the_memory) {
+    static const char *const steps[] = {"{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"conv1\"}",
+                                        "{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"conv1\",\"mode\":\"concat\"}"};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        struct graph *parent = usual(40, window(1, 1, 1, 0), false, "Relu");
+        struct morph_step s;
+        struct morphing m;
+        struct err e = {0};
+        size_t weights = 0;
+        for (int v = 0; v < parent->n_values; v++)
+            weights += parent->values[v].constant ? parent->values[v].constant->count : 0;
+        need(parse_step(&s, steps[i]), "a step");
+        morphing_init(&m, parent, 1, NULL);
+        m.memory = weights * sizeof(float) + 4;
+        ok(morph_apply(&m, &s, NULL, &e) == E_TOO_LARGE, "%s: %s", steps[i], e.text);
+        morphing_fini(&m);
+    }
+}
+
 TEST(starved_steps_leave_nothing) {
     starved(usual(40, window(3, 1, 1, 1), false, "Relu"), "{\"op\":\"deepen\",\"layer\":\"conv1\"}");
     starved(usual(40, window(3, 1, 1, 1), false, "Tanh"),

@@ -252,6 +252,7 @@ TEST(after_the_other_steps_as_well) {
 #define STACK "{\"op\":\"subnet\",\"mode\":\"stacked\"}"
 #define NORM "{\"op\":\"fold\",\"mode\":\"norm\"}"
 #define BACK "{\"op\":\"narrow\",\"factor\":0.58}"
+#define LARGER "{\"op\":\"kernel\",\"size\":5}"
 #define MERGE "{\"op\":\"fold\",\"mode\":\"identical\"}"
 #define SPLIT "{\"op\":\"deepen\",\"mode\":\"netmorph\"}"
 
@@ -271,8 +272,8 @@ static struct graph *grown(struct course *c, struct graph **parent, int rule, bo
 
 /* What the first step leaves beside the network is mapped by the second one. */
 TEST(after_two_steps_as_well) {
-    static const char *const pairs[][2] = {{COPY, SPLIT}, {SPLIT, WIDEN}, {SPLIT, COPY}, {SPLIT, SPLIT},
-                                           {STACK, COPY}, {NORM, COPY},   {COPY, BACK},  {COPY, MERGE}};
+    static const char *const pairs[][2] = {{COPY, SPLIT}, {SPLIT, WIDEN}, {SPLIT, COPY}, {SPLIT, SPLIT}, {STACK, COPY},
+                                           {NORM, COPY},  {COPY, BACK},   {COPY, MERGE}, {COPY, LARGER}};
     make_data(false);
     for (int rule = 0; rule < RULES; rule++)
         for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
@@ -287,6 +288,38 @@ TEST(after_two_steps_as_well) {
             graph_free(parent);
             graph_free(child);
         }
+}
+
+/* Also after a step that takes channels from what carries on the training of more. */
+TEST(what_two_steps_leave_can_be_stored) {
+    make_data(false);
+    for (int a = 0; morph_table[a]; a++)
+        for (int b = 0; morph_table[a]->samples[0] && morph_table[b]; b++) {
+            struct course c;
+            const char *second = morph_table[b]->samples[0];
+            struct graph *child = second ? grown(&c, NULL, ADAM, true, morph_table[a]->samples[0], second) : NULL;
+            bool keeps = child && child->training.rule >= 0; /* not after factor */
+            ok(!keeps || through_bytes(child), "%s, then %s", morph_table[a]->name, second);
+            graph_free(child);
+        }
+}
+
+/* A map that scales the columns of a large dense layer would be larger than what is read back. */
+TEST(what_a_large_fold_leaves_can_be_stored) {
+    enum { WIDE = 4200 };
+    struct small s = small_new(4, 0, 0);
+    int x = small_node(&s, "MatMul", (int[]){s.x, small_constant(&s, (struct shape){2, {4, WIDE}}, 0, 1)}, 2);
+    x = small_act(&s, small_norm(&s, x, WIDE), "Relu");
+    x = small_node(&s, "MatMul", (int[]){x, small_constant(&s, (struct shape){2, {WIDE, 2}}, 0, 1)}, 2);
+    need(small_finish(&s, x), "%s", s.e.text);
+    s.g->training = (struct graph_training){.rule = SGD, .steps = 9, .rate = 0.1, .peak = 0.1};
+    for (int v = 0; v < s.g->n_values; v++)
+        if (s.g->values[v].trainable) array_clone(&s.g->values[v].memory[0], s.g->values[v].constant, &s.e);
+    struct morph_step fold;
+    struct graph *child = parse_step(&fold, NORM) ? morphed(s.g, &fold, NULL) : NULL;
+    if (ok(child != NULL, "folded")) through_bytes(child);
+    graph_free(child);
+    graph_free(s.g);
 }
 
 TEST(an_interrupted_continuation_ends_in_the_same_bytes) {

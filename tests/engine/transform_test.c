@@ -343,6 +343,9 @@ static const struct {
     {STEP("{\"op\":\"deepen\",\"layer\":\"conv3\",\"size\":[3,4]}"), "/steps/0", "no centre"},
     {STEP("{\"op\":\"module\",\"layer\":\"conv3\",\"edges\":[{\"from\":\"s\",\"to\":\"t\",\"kernel\":2}]}"), "/steps/0",
      "only odd numbers"},
+    {STEP("{\"op\":\"module\",\"layer\":\"conv3\",\"edges\":[{\"from\":\"s\",\"to\":\"a\",\"channels\":12},"
+          "{\"from\":\"s\",\"to\":\"a\",\"channels\":9},{\"from\":\"a\",\"to\":\"t\"}]}"),
+     "/steps/0", "'a' cannot have 12 channels and 9 as well"},
     {STEP("{\"op\":\"kernel\",\"layer\":\"conv3\",\"size\":1}"), "/steps/0", "would lose weights"},
     {STEP("{\"op\":\"kernel\",\"layer\":\"conv3\",\"size\":4}"), "/steps/0", "no centre"},
     /* what the network takes and gives out */
