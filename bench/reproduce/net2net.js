@@ -92,7 +92,7 @@ function page(all, s) {
     `Fashion-MNIST. The teacher is a network of two convolutions (with batch normalisation) and two dense layers, ${NARROW.join(', ')} ` +
     `units where the student has ${WIDE.join(', ')}: √0.3 of them. It has ${f.big(p.parameters)} parameters, ${f.big(p.macs)} multiply-adds, is ` +
     `trained for ${p.steps} steps (one budget, ${f.big(p.cost)} multiply-adds) and ends at ${f.percent(targets)} %. Students get ` +
-    `${s.students} budgets more, at ${s.restart} of its learning rate; those from scratch ${1 + s.students} budgets at the full rate, so that after as many ` +
+    `${s.students} budgets more, at ${s.restart} times its learning rate; those from scratch ${1 + s.students} budgets at the full rate, so that after as many ` +
     'budgets the same has been spent, the teacher included. Random padding (old units copied, new ones random on both sides) is mode ' +
     '`random-fanin` whose zeros on the way out are then drawn from a normal distribution as wide as the other weights of the ' +
     'layer, written back as safetensors; it is shown at both rates, and verdicts take the better one of each seed. Random layers are those of ' +

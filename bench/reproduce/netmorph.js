@@ -101,7 +101,7 @@ function page(all, s) {
     'from 3x3 to 5x5, subnet makes two branches of two layers of the second convolution, and all does all of it (a quarter more channels; kernel and ' +
     'depth for the first convolution, the subnet for the second). For depth the identity ' +
     `approach is Net2Deeper, for width Net2Wider; for kernels and subnets it has nothing. The parent is trained for ${p.steps} steps, ` +
-    `its children for ${s.small_child} times as many multiply-adds, at ${s.restart} of its learning rate; what starts from scratch gets both at the full rate. It ` +
+    `its children for ${s.small_child} times as many multiply-adds, at ${s.restart} times its learning rate; what starts from scratch gets both at the full rate. It ` +
     'is the network that Network Morphism makes.', '', ...all.flatMap((x) => section(x, s))];
 }
 

@@ -46,7 +46,7 @@ function page({ skipped, all }, s) {
   const row = (key, name) => [name, f.big(all[0][key].macs), f.big(all[0][key].parameters), f.percent(acc(key))];
   return [...title,
     'Fashion-MNIST, the teacher of part 1: widened with uneven shares, trained, and narrowed to what it was; each training takes ' +
-    `${s.child} times the multiply-adds of the parent's, at ${s.restart} of its learning rate, and the parent is trained on with both.`, '',
+    `${s.child} times the multiply-adds of the parent's, at ${s.restart} times its learning rate, and the parent is trained on with both.`, '',
     ...f.table(['network', 'multiply-adds', 'parameters', 'accuracy, %'], [row('parent', 'the parent'),
       row('returned', 'widened and narrowed, nothing trained'), row('wide', 'widened and trained'), row('narrow', 'and narrowed'),
       row('tuned', 'and trained again'), row('further', 'the parent, trained on for as much')]),
