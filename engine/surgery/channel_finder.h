@@ -47,7 +47,8 @@ void finder_fix(struct finder *f, struct channel_list list, int node);
 /* Sizes of the list's units must be multiples of n; more than one segment cannot promise that, and is fixed. */
 void finder_need_multiple(struct finder *f, struct channel_list list, int64_t n, int node);
 
-/* Says that dimension `dim` (0 or 1) of a constant goes along the list. A second claim ties the two. */
+/* Says that dimension `dim` (0 or 1) of a constant goes along the list. A second claim ties the two. A list of another
+ * length is fixed instead: an axis always has the elements of its list. */
 int finder_claim(struct finder *f, int value, int dim, enum channel_role role, int64_t parts, struct channel_list list,
                  int node, struct err *e);
 

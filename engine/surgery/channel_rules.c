@@ -45,7 +45,7 @@ static int fix_around(struct finder *f, int node, struct err *e) {
     return status;
 }
 
-/* All outputs that are like the first have the list. */
+/* All outputs have the list. */
 static void set_outputs(struct finder *f, const struct node *n, struct channel_list list) {
     for (int k = 0; k < n->n_outputs; k++)
         if (n->outputs[k] != VALUE_NONE) f->values[n->outputs[k]] = list;
@@ -232,12 +232,25 @@ static int rule_concat(struct finder *f, int node, struct err *e) {
     return status;
 }
 
-/* Cuts and borders along the pixels leave the channels alone. */
+/* Cuts and borders along the pixels leave the channels alone, in all that is made. */
 static int rule_keep(struct finder *f, int node, struct err *e) {
     const struct node *n = node_of(f, node);
-    const struct shape *in = shape_of(f, n->inputs[0]), *out = shape_of(f, n->outputs[0]);
-    bool keeps = in->rank > 1 && out->rank == in->rank && out->dim[0] == in->dim[0] && out->dim[1] == in->dim[1];
+    const struct shape *in = shape_of(f, n->inputs[0]);
+    bool keeps = in->rank > 1;
+    for (int k = 0; k < n->n_outputs && keeps; k++) {
+        if (n->outputs[k] == VALUE_NONE) continue;
+        const struct shape *out = shape_of(f, n->outputs[k]);
+        keeps = out->rank == in->rank && out->dim[0] == in->dim[0] && out->dim[1] == in->dim[1];
+    }
     return keeps ? rule_pass(f, node, e) : fix_around(f, node, e);
+}
+
+/* All channels may be the only part, or one beside empty ones, and its size is written down. */
+static int rule_split(struct finder *f, int node, struct err *e) {
+    const struct node *n = node_of(f, node);
+    int64_t axis = node_int(n, "axis", 0);
+    if (axis < 0) axis += shape_of(f, n->inputs[0])->rank;
+    return axis > 1 ? rule_keep(f, node, e) : fix_around(f, node, e);
 }
 
 /* A slice that goes backwards may turn the channels round. */
@@ -300,7 +313,7 @@ static const struct {
     {"ReduceSum", rule_reduce},
     {"ReduceSumSquare", rule_reduce},
     {"Pad", rule_keep},
-    {"Split", rule_keep},
+    {"Split", rule_split},
     {"Slice", rule_slice},
     {"Flatten", rule_view},
     {"Reshape", rule_view},

@@ -191,9 +191,23 @@ int finder_tie(struct finder *f, struct channel_list a, struct channel_list b, i
     return status;
 }
 
+/* Elements along a list: splitting and merging keep the sizes of what was there. */
+static int64_t elements_of(const struct finder *f, struct channel_list list) {
+    int64_t n = 0;
+    for (int i = 0; i < list.n; i++) {
+        const struct channel_segment *s = &f->segments[list.first + i];
+        n += f->units[s->group].size * s->inner;
+    }
+    return n;
+}
+
 int finder_claim(struct finder *f, int value, int dim, enum channel_role role, int64_t parts, struct channel_list list,
                  int node, struct err *e) {
     int *claim = &f->claims[2 * value + dim];
+    if (elements_of(f, list) != parts * f->graph->values[value].constant->shape.dim[dim]) {
+        finder_fix(f, list, node);
+        return 0;
+    }
     if (*claim) {
         struct channel_axis *axis = &f->axes[*claim - 1];
         if (axis->role != role || axis->parts != parts) {

@@ -1,0 +1,73 @@
+/* What the groups of channels must not overlook: operators that look as if they left the channels alone, channel axes of no
+ * or of unknown length, constants that something reads in a way of its own. */
+#define TEST_SECONDS 120
+#include "tests/test.h"
+
+#include "tests/engine/morph_kit.h"
+
+#define WIDER "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":8}" /* of five channels */
+#define SAME window(3, 1, 1, 1)
+
+static int whole_numbers(struct rg *b, int64_t n, const int64_t *list) {
+    struct array *a;
+    int value = VALUE_NONE;
+    if (!b->status) b->status = array_new(&a, DT_INT64, &(struct shape){.rank = 1, .dim = {n}}, b->e);
+    if (b->status) return value;
+    memcpy(a->data, list, (size_t)n * sizeof *list);
+    b->status = graph_add_constant_take(&value, b->g, NULL, a, b->e);
+    return value;
+}
+
+/* The layer cannot grow, because of that node. */
+static void is_held(struct graph *parent, const char *text, const char *node) {
+    char word[80];
+    snprintf(word, sizeof word, "node %s needs its ", node);
+    refuses(parent, text, NULL, word);
+}
+
+/* ---- empty axes ---- */
+
+/* Splits along the channels: `parts` of the given sizes. */
+static struct rg_value split(int rest[], struct rg *b, struct rg_value x, int n, const int64_t *sizes) {
+    int parts[2], in[] = {x.index, whole_numbers(b, n, sizes)};
+    for (int k = 0; k < n && !b->status; k++) b->status = graph_add_value(&parts[k], b->g, NULL, "part", b->e);
+    if (!b->status) b->status = graph_add_node(NULL, b->g, "Split", "split", in, 2, parts, n, b->e);
+    rg_int(b, "axis", 1);
+    for (int k = 1; k < n; k++) rest[k - 1] = b->status ? VALUE_NONE : parts[k];
+    x.index = b->status ? VALUE_NONE : parts[0];
+    return x;
+}
+
+/* The norm has no number for any of the channels that the part with all of them has. */
+TEST(a_norm_of_the_empty_part_of_a_split) {
+    struct rg_value x;
+    struct rg b = start(80, &x);
+    int empty;
+    x = split(&empty, &b, conv(&b, x, SAME, false), 2, (int64_t[]){5, 0});
+    int in[5] = {empty};
+    static const char *const parts[] = {"", "scale", "shift", "mean", "variance"};
+    for (int k = 1; k < 5; k++)
+        in[k] = rg_constant(&b, "norm", parts[k], RG_VARIANCES, 0, (struct shape){.rank = 1, .dim = {0}});
+    rg_node(&b, "BatchNormalization", "norm", in, 5);
+    is_held(finish(&b, last(&b, x)), WIDER, "'split' (Split)");
+}
+
+TEST(a_split_into_one_part_of_a_size_that_is_given) {
+    struct rg_value x;
+    struct rg b = start(81, &x);
+    x = split(NULL, &b, conv(&b, x, SAME, false), 1, (int64_t[]){5});
+    is_held(finish(&b, last(&b, x)), WIDER, "'split' (Split)");
+}
+
+TEST(a_split_of_the_pixels_keeps_the_channels) {
+    struct rg_value x;
+    struct rg b = start(82, &x);
+    int other;
+    x = split(&other, &b, conv(&b, x, SAME, false), 2, (int64_t[]){4, 5});
+    rg_int(&b, "axis", -2);
+    x.index = rg_node(&b, "Concat", "whole", (int[]){x.index, other}, 2);
+    rg_int(&b, "axis", 2);
+    proves(finish(&b, last(&b, x)), WIDER);
+}
+
+TEST_MAIN
