@@ -25,7 +25,8 @@ struct finder {
     int *claims; /* per value and dimension (0 or 1): its axis + 1, or 0 */
 };
 
-/* A new list of one new unit. fixed_by: CHANNELS_FREE, or why not; maker: node or -1. */
+/* A new list of one new unit; none when the size is not known, as that of the batch. fixed_by: CHANNELS_FREE, or why not;
+ * maker: node or -1. */
 int finder_new_list(struct channel_list *out, struct finder *f, int64_t size, int fixed_by, int maker, struct err *e);
 
 /* A list with the segments of `list`, each `times` wider (or, with `divide`, narrower: *fits says whether

@@ -121,6 +121,8 @@ static int split(struct finder *f, int unit, int64_t size, int node, struct err 
 
 int finder_new_list(struct channel_list *out, struct finder *f, int64_t size, int fixed_by, int maker, struct err *e) {
     struct channel_group facts = {.multiple = 1, .fixed_by = fixed_by, .maker = maker};
+    *out = (struct channel_list){0};
+    if (size < 0) return 0;
     int unit, status = new_unit(&unit, f, size, &facts, e);
     *out = (struct channel_list){f->n_segments, 1};
     return status ? status : push_segment(f, unit, 1, e);

@@ -70,4 +70,50 @@ TEST(a_split_of_the_pixels_keeps_the_channels) {
     proves(finish(&b, last(&b, x)), WIDER);
 }
 
+/* ---- the batch among the channels ---- */
+
+/* A Transpose of dimensions 0 and 1. */
+static struct rg_value turned(struct rg *b, struct rg_value x, int rank) {
+    char name[32];
+    rg_name(name, b, "turn");
+    x.index = rg_node(b, "Transpose", name, &x.index, 1);
+    rg_ints(b, "perm", (int64_t[]){1, 0, 2}, (size_t)rank);
+    return x;
+}
+
+/* conv1 - pool - "wide" of six - relu - dense, of which the batch becomes dimension 1 and goes back. */
+static struct graph *batch_turned(int rank) {
+    static const int64_t flat[] = {0, 4}, deep[] = {0, 2, 2};
+    struct rg_value x;
+    struct rg b = start(84, &x);
+    x = rg_simple(&b, conv(&b, x, SAME, false), "GlobalAveragePool", "pool", 1);
+    x = rg_simple(&b, x, "Flatten", "flat", 1);
+    int weights = rg_constant(&b, "wide", "weight", RG_WEIGHTS, 0.5, (struct shape){.rank = 2, .dim = {5, 6}});
+    x.index = rg_node(&b, "MatMul", "wide", (int[]){x.index, weights}, 2);
+    x.c = 6;
+    x = rg_dense(&b, rg_simple(&b, x, "Relu", "relu", 1), 4, true);
+    x.index = rg_node(&b, "Reshape", "deep", (int[]){x.index, whole_numbers(&b, rank, rank == 2 ? flat : deep)}, 2);
+    x = rg_simple(&b, turned(&b, x, rank), "Tanh", "tanh", 1);
+    x = turned(&b, x, rank);
+    x.index = rg_node(&b, "Reshape", "rows", (int[]){x.index, whole_numbers(&b, 2, flat)}, 2);
+    return finish(&b, rg_dense(&b, x, 3, true));
+}
+
+TEST(a_batch_in_dimension_1_is_no_channel_axis) {
+    for (int rank = 2; rank <= 3; rank++) {
+        struct err e = {0};
+        struct graph *parent = batch_turned(rank);
+        struct graph *wide = proved(parent, "{\"op\":\"widen\",\"layer\":\"wide\",\"factor\":2}");
+        struct graph *back = proved(wide, "{\"op\":\"fold\",\"layer\":\"*\",\"mode\":\"identical\"}");
+        const struct array *w = weights_of(back, "wide");
+        ok(w && w->shape.dim[1] == 6, "the copies are still there");
+        graph_free(back);
+        back = grown(wide, "{\"op\":\"narrow\",\"layer\":\"wide\",\"factor\":0.5}", NULL, NULL, &e);
+        if (ok(back != NULL, "%s", e.text)) prove(parent, back, false, "narrow");
+        graph_free(back);
+        graph_free(wide);
+        graph_free(parent);
+    }
+}
+
 TEST_MAIN
