@@ -26,7 +26,7 @@ struct finder {
 };
 
 /* A new list of one new unit; none when the size is not known, as that of the batch. fixed_by: CHANNELS_FREE, or why not;
- * maker: node or -1. */
+ * maker: node or -1. A unit of no channels is fixed by its maker: there is nothing to copy. */
 int finder_new_list(struct channel_list *out, struct finder *f, int64_t size, int fixed_by, int maker, struct err *e);
 
 /* A list with the segments of `list`, each `times` wider (or, with `divide`, narrower: *fits says whether

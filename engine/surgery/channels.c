@@ -121,6 +121,7 @@ static int split(struct finder *f, int unit, int64_t size, int node, struct err 
 
 int finder_new_list(struct channel_list *out, struct finder *f, int64_t size, int fixed_by, int maker, struct err *e) {
     struct channel_group facts = {.multiple = 1, .fixed_by = fixed_by, .maker = maker};
+    if (size == 0 && fixed_by == CHANNELS_FREE) facts.fixed_by = maker;
     *out = (struct channel_list){0};
     if (size < 0) return 0;
     int unit, status = new_unit(&unit, f, size, &facts, e);

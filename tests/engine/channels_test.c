@@ -70,6 +70,20 @@ TEST(a_split_of_the_pixels_keeps_the_channels) {
     proves(finish(&b, last(&b, x)), WIDER);
 }
 
+/* It is named, and does not keep the others from growing. */
+TEST(a_layer_without_channels_does_not_grow) {
+    struct rg_value x, none;
+    struct rg b = start(83, &x);
+    none = rg_simple(&b, rg_conv(&b, x, SAME, 0, 1, VALUE_NONE), "Relu", "relu", 1);
+    x = rg_simple(&b, conv(&b, none, SAME, false), "Tanh", "tanh", 1);
+    struct graph *parent = finish(&b, last(&b, x));
+    struct err e = {0};
+    struct graph *child = grown(parent, "{\"op\":\"widen\",\"layer\":\"*\",\"to\":8}", NULL, NULL, &e);
+    ok(child && weights_of(child, "conv3")->shape.dim[0] == 8, "%s", e.text);
+    graph_free(child);
+    is_held(parent, WIDER, "'conv1' (Conv)");
+}
+
 /* ---- the batch among the channels ---- */
 
 /* A Transpose of dimensions 0 and 1. */
