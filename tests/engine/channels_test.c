@@ -130,4 +130,68 @@ TEST(a_batch_in_dimension_1_is_no_channel_axis) {
     }
 }
 
+/* ---- borders and cuts ---- */
+
+/* Cut before the first channel and zeros behind the last: as many, but moved. */
+TEST(a_pad_that_moves_the_channels) {
+    for (int opset = 10; opset <= 18; opset += 4) {
+        static const int64_t moves[] = {0, -1, 0, 0, 0, 1, 0, 0}, some[] = {0, -1, 0, 1};
+        struct rg_value x;
+        struct rg b = start(85, &x);
+        b.g->opset = opset;
+        x = conv(&b, x, SAME, false);
+        int axes = whole_numbers(&b, 2, (int64_t[]){3, -3});
+        int in[] = {x.index, whole_numbers(&b, opset < 18 ? 8 : 4, opset < 18 ? moves : some), VALUE_NONE, axes};
+        x.index = rg_node(&b, "Pad", "pad", in, opset < 11 ? 1 : opset < 18 ? 2 : 4);
+        if (opset < 11) rg_ints(&b, "pads", moves, 8);
+        is_held(finish(&b, last(&b, x)), WIDER, "'pad' (Pad)");
+    }
+}
+
+TEST(pads_around_the_pixels_keep_the_channels) {
+    for (int some = 0; some < 2; some++) {
+        struct rg_value x;
+        struct rg b = start(86, &x);
+        x = conv(&b, x, SAME, false);
+        int pads = some ? whole_numbers(&b, 4, (int64_t[]){1, 0, 2, 0})
+                        : whole_numbers(&b, 8, (int64_t[]){0, 0, 1, -1, 0, 0, 1, 2});
+        int in[] = {x.index, pads, VALUE_NONE, whole_numbers(&b, 2, (int64_t[]){-1, 1})};
+        if (some) b.g->opset = 18;
+        x.index = rg_node(&b, "Pad", "pad", in, some ? 4 : 2);
+        proves(finish(&b, last(&b, x)), WIDER);
+    }
+}
+
+/* All five channels are not all of eight. */
+TEST(a_slice_of_all_channels) {
+    for (int form = 0; form < 4; form++) { /* axis 1, axis -3, no axes, attributes */
+        static const int64_t zeros[] = {0, 0}, ends[] = {INT64_MAX, 5}, axes[] = {2, 1}, negative[] = {2, -3};
+        struct rg_value x;
+        struct rg b = start(87, &x);
+        if (form == 3) b.g->opset = 9;
+        x = conv(&b, x, SAME, false);
+        int in[] = {x.index, whole_numbers(&b, 2, zeros), whole_numbers(&b, 2, ends),
+                    whole_numbers(&b, 2, form ? negative : axes)};
+        x.index = rg_node(&b, "Slice", "cut", in, form == 3 ? 1 : form == 2 ? 3 : 4);
+        if (form == 3) rg_ints(&b, "starts", zeros, 2);
+        if (form == 3) rg_ints(&b, "ends", ends, 2);
+        if (form == 3) rg_ints(&b, "axes", axes, 2);
+        is_held(finish(&b, last(&b, x)), WIDER, "'cut' (Slice)");
+    }
+}
+
+/* Forwards and backwards. */
+TEST(slices_of_the_pixels_keep_the_channels) {
+    for (int step = -1; step <= 1; step += 2) {
+        struct rg_value x;
+        struct rg b = start(88, &x);
+        x = conv(&b, x, SAME, false);
+        int in[] = {x.index, whole_numbers(&b, 1, (int64_t[]){step < 0 ? 6 : 1}),
+                    whole_numbers(&b, 1, (int64_t[]){step < 0 ? 0 : 7}), whole_numbers(&b, 1, (int64_t[]){-1}),
+                    whole_numbers(&b, 1, (int64_t[]){step})};
+        x.index = rg_node(&b, "Slice", "cut", in, 5);
+        proves(finish(&b, last(&b, x)), WIDER);
+    }
+}
+
 TEST_MAIN
