@@ -13,6 +13,13 @@ struct unit {
     struct channel_group facts;
 };
 
+/* A dimension of a constant, and who goes along it. */
+struct claim {
+    int axis;     /* + 1, or 0 */
+    int count;    /* inputs of nodes that claimed it */
+    int stranger; /* + 1: the first node that reads the constant without a claim, or CHANNELS_OUTPUT; 0: none so far */
+};
+
 struct finder {
     const struct graph *graph;
     struct unit *units;
@@ -22,7 +29,8 @@ struct finder {
     struct channel_list *values;
     struct channel_axis *axes;
     int n_axes, axes_room;
-    int *claims; /* per value and dimension (0 or 1): its axis + 1, or 0 */
+    struct claim *claims; /* per value and dimension, 0 or 1 */
+    int *reads;           /* per value: inputs of nodes that it is */
 };
 
 /* A new list of one new unit; none when the size is not known, as that of the batch. fixed_by: CHANNELS_FREE, or why not;

@@ -178,6 +178,13 @@ static int rule_elements(struct finder *f, int node, struct err *e) {
     return status;
 }
 
+/* Scales of an axis have no dimensions to be aligned by, and zero points are rewritten by nobody. */
+static int rule_quantize(struct finder *f, int node, struct err *e) {
+    const struct shape *scale = shape_of(f, node_of(f, node)->inputs[1]);
+    bool one = scale->rank == 0 || (scale->rank == 1 && scale->dim[0] == 1);
+    return one ? rule_pass(f, node, e) : fix_around(f, node, e);
+}
+
 /* ---- shapes ---- */
 
 /* Elements of a shape from dimension `from` on; 0 when the batch is among them. */
@@ -336,6 +343,8 @@ static const struct {
     {"GlobalAveragePool", rule_pass},
     {"GlobalMaxPool", rule_pass},
     {"Dropout", rule_pass},
+    {"QuantizeLinear", rule_quantize},
+    {"DequantizeLinear", rule_quantize},
     {"ReduceL1", rule_reduce},
     {"ReduceL2", rule_reduce},
     {"ReduceLogSum", rule_reduce},

@@ -194,4 +194,92 @@ TEST(slices_of_the_pixels_keep_the_channels) {
     }
 }
 
+/* ---- constants that are read in two ways ---- */
+
+/* conv1 - pool - "first" to six - relu - "shared", whose weights `op` reads too. */
+static struct graph *shared(const char *op) {
+    struct rg_value x, y;
+    struct rg b = start(89, &x);
+    struct shape matrix = {.rank = 2, .dim = {5, 6}}, square = {.rank = 2, .dim = {6, 6}};
+    x = rg_simple(&b, conv(&b, x, SAME, false), "GlobalAveragePool", "pool", 1);
+    x = rg_simple(&b, x, "Flatten", "flat", 1);
+    int weights = rg_constant(&b, "first", "weight", RG_WEIGHTS, 0.5, matrix);
+    x.index = rg_node(&b, "MatMul", "first", (int[]){x.index, weights}, 2);
+    x.c = 6;
+    x = rg_simple(&b, x, "Tanh", "tanh", 1);
+    int in[] = {rg_constant(&b, "shared", "weight", RG_WEIGHTS, 0.5, square), whole_numbers(&b, 1, (int64_t[]){0})};
+    y = (struct rg_value){.index = rg_node(&b, op, "reader", in, op[0] == 'R' ? 2 : 1)};
+    x.index = rg_node(&b, "MatMul", "shared", (int[]){x.index, in[0]}, 2);
+    x.index = rg_node(&b, op[0] == 'R' ? "Add" : "MatMul", "both", (int[]){x.index, y.index}, 2);
+    return finish(&b, x);
+}
+
+TEST(weights_that_something_else_reads) {
+    static const char *const ops[] = {"Transpose", "ReduceSum"};
+    for (size_t i = 0; i < 2; i++) {
+        struct graph *parent = shared(ops[i]);
+        struct graph *child = proved(parent, "{\"op\":\"widen\",\"layer\":\"*\",\"factor\":2}");
+        const struct array *w = weights_of(child, "first");
+        ok(w && w->shape.dim[0] == 10 && w->shape.dim[1] == 6, "what can grow does not, or what cannot does");
+        graph_free(child);
+        is_held(parent, "{\"op\":\"widen\",\"layer\":\"first\",\"factor\":2,\"mode\":\"random-fanin\"}",
+                i ? "'reader' (ReduceSum)" : "'reader' (Transpose)");
+    }
+}
+
+/* Eight channels, and eight pixels in a row. */
+TEST(a_bias_that_is_added_to_the_pixels_too) {
+    struct rg_value x;
+    struct rg b = start(90, &x);
+    b.o.without = RG_NO_BIAS;
+    x = rg_conv(&b, rg_conv(&b, x, SAME, 8, 1, VALUE_NONE), SAME, 8, 1, VALUE_NONE);
+    int bias = b.status ? VALUE_NONE : b.g->nodes[b.g->n_nodes - 1].inputs[2];
+    x.index = rg_node(&b, "Add", "columns", (int[]){x.index, bias}, 2);
+    is_held(finish(&b, last(&b, x)), "{\"op\":\"widen\",\"layer\":\"conv2\",\"to\":16}", "'columns' (Add)");
+}
+
+/* Along one dimension of the weights it is claimed twice, along the other once. */
+TEST(weights_that_are_their_own_bias) {
+    struct rg_value x;
+    struct rg b = start(91, &x);
+    x = rg_simple(&b, rg_conv(&b, x, SAME, 1, 1, VALUE_NONE), "GlobalAveragePool", "pool", 1);
+    x = rg_simple(&b, x, "Flatten", "flat", 1);
+    int row = rg_constant(&b, "row", "weight", RG_WEIGHTS, 1, (struct shape){.rank = 2, .dim = {1, 6}});
+    x.index = rg_node(&b, "Gemm", "row", (int[]){x.index, row, row}, 3);
+    x.c = 6;
+    is_held(finish(&b, rg_dense(&b, x, 3, true)), "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":2}", "'row' (Gemm)");
+}
+
+TEST(weights_that_are_given_out) {
+    struct rg_value x;
+    struct rg b = start(92, &x);
+    x = conv(&b, x, SAME, false);
+    if (!b.status) b.status = graph_add_output(b.g, b.g->nodes[0].inputs[1], b.e);
+    refuses(finish(&b, last(&b, x)), WIDER, NULL, "the network's output needs its 5 channels");
+}
+
+/* One scale goes for any number of channels, a scale for each does not. */
+TEST(scales_of_quantization) {
+    for (int64_t n = 1; n <= 5; n += 4)
+        for (int square = 0; square < 2; square++) {
+            struct rg_value x;
+            struct err e = {0};
+            struct rg b = start(93, &x);
+            x = conv(&b, x, SAME, false);
+            if (square) x = rg_simple(&b, rg_simple(&b, x, "GlobalAveragePool", "pool", 1), "Flatten", "flat", 1);
+            int scale = rg_constant(&b, "q", "scale", RG_VARIANCES, 0, (struct shape){.rank = 1, .dim = {n}});
+            x.index = rg_node(&b, "QuantizeLinear", "rounds", (int[]){x.index, scale}, 2);
+            x.index = rg_node(&b, "DequantizeLinear", "back", (int[]){x.index, scale}, 2);
+            struct graph *parent = finish(&b, square ? rg_dense(&b, x, 3, true) : last(&b, x)), *child;
+            if (n > 1) {
+                is_held(parent, WIDER, "'rounds' (QuantizeLinear)");
+                continue;
+            }
+            child = grown(parent, WIDER, NULL, NULL, &e);
+            ok(child != NULL, "%s", e.text);
+            graph_free(child);
+            graph_free(parent);
+        }
+}
+
 TEST_MAIN
