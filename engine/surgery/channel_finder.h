@@ -13,6 +13,13 @@ struct unit {
     struct channel_group facts;
 };
 
+/* A dimension of a constant, and who goes along it. */
+struct claim {
+    int axis;     /* + 1, or 0 */
+    int count;    /* inputs of nodes that claimed it */
+    int stranger; /* + 1: the first node that reads the constant without a claim, or CHANNELS_OUTPUT; 0: none so far */
+};
+
 struct finder {
     const struct graph *graph;
     struct unit *units;
@@ -22,10 +29,12 @@ struct finder {
     struct channel_list *values;
     struct channel_axis *axes;
     int n_axes, axes_room;
-    int *claims; /* per value and dimension (0 or 1): its axis + 1, or 0 */
+    struct claim *claims; /* per value and dimension, 0 or 1 */
+    int *reads;           /* per value: inputs of nodes that it is */
 };
 
-/* A new list of one new unit. fixed_by: CHANNELS_FREE, or why not; maker: node or -1. */
+/* A new list of one new unit; none when the size is not known, as that of the batch. fixed_by: CHANNELS_FREE, or why not;
+ * maker: node or -1. A unit of no channels is fixed by its maker: there is nothing to copy. */
 int finder_new_list(struct channel_list *out, struct finder *f, int64_t size, int fixed_by, int maker, struct err *e);
 
 /* A list with the segments of `list`, each `times` wider (or, with `divide`, narrower: *fits says whether
@@ -47,7 +56,8 @@ void finder_fix(struct finder *f, struct channel_list list, int node);
 /* Sizes of the list's units must be multiples of n; more than one segment cannot promise that, and is fixed. */
 void finder_need_multiple(struct finder *f, struct channel_list list, int64_t n, int node);
 
-/* Says that dimension `dim` (0 or 1) of a constant goes along the list. A second claim ties the two. */
+/* Says that dimension `dim` (0 or 1) of a constant goes along the list. A second claim ties the two. A list of another
+ * length is fixed instead: an axis always has the elements of its list. */
 int finder_claim(struct finder *f, int value, int dim, enum channel_role role, int64_t parts, struct channel_list list,
                  int node, struct err *e);
 

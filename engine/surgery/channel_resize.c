@@ -462,8 +462,8 @@ double channels_elements(const struct channels *c, const struct graph *g, const 
         const struct channel_axis *axis = &c->axes[i];
         bool first = i == 0 || c->axes[i - 1].value != axis->value; /* the two axes of weights are claimed together */
         bool paired = i + 1 < c->n_axes && c->axes[i + 1].value == axis->value;
-        if (!first) continue;
         double old = (double)g->values[axis->value].constant->count;
+        if (!first || old == 0) continue;
         double factor = (double)new_count(c, axis->list, maps) / (double)channels_count(c, axis->list);
         if (paired) factor *= (double)new_count(c, axis[1].list, maps) / (double)channels_count(c, axis[1].list);
         total += old * factor - old;

@@ -45,7 +45,7 @@ static int fix_around(struct finder *f, int node, struct err *e) {
     return status;
 }
 
-/* All outputs that are like the first have the list. */
+/* All outputs have the list. */
 static void set_outputs(struct finder *f, const struct node *n, struct channel_list list) {
     for (int k = 0; k < n->n_outputs; k++)
         if (n->outputs[k] != VALUE_NONE) f->values[n->outputs[k]] = list;
@@ -178,6 +178,13 @@ static int rule_elements(struct finder *f, int node, struct err *e) {
     return status;
 }
 
+/* Scales of an axis have no dimensions to be aligned by, and zero points are rewritten by nobody. */
+static int rule_quantize(struct finder *f, int node, struct err *e) {
+    const struct shape *scale = shape_of(f, node_of(f, node)->inputs[1]);
+    bool one = scale->rank == 0 || (scale->rank == 1 && scale->dim[0] == 1);
+    return one ? rule_pass(f, node, e) : fix_around(f, node, e);
+}
+
 /* ---- shapes ---- */
 
 /* Elements of a shape from dimension `from` on; 0 when the batch is among them. */
@@ -232,38 +239,85 @@ static int rule_concat(struct finder *f, int node, struct err *e) {
     return status;
 }
 
-/* Cuts and borders along the pixels leave the channels alone. */
+/* Integers that a node has as an attribute, or as an input since some opset. */
+struct setting {
+    const int64_t *integers;   /* of the attribute */
+    const struct array *input; /* or the constant */
+    size_t count;
+    bool known; /* or not given at all; else it is computed */
+};
+
+static struct setting setting_of(const struct finder *f, const struct node *n, const char *name, int k) {
+    const struct attribute *a = node_attribute(n, name);
+    int value = input_of(n, k);
+    if (a) return (struct setting){.integers = a->integers, .count = a->count, .known = true};
+    if (!is_constant(f, value)) return (struct setting){.known = value == VALUE_NONE};
+    const struct array *input = f->graph->values[value].constant;
+    return (struct setting){.input = input, .count = input->count, .known = true};
+}
+
+static int64_t setting_at(const struct setting *s, size_t i) {
+    return s->input ? array_int(s->input, i) : s->integers[i];
+}
+
+/* Axis i of those listed, counted from the front; without a list it is axis i. */
+static int64_t setting_axis(const struct setting *axes, size_t i, int rank) {
+    int64_t axis = i < axes->count ? setting_at(axes, i) : (int64_t)i;
+    return axis < 0 ? axis + rank : axis;
+}
+
+/* Cuts and borders along the pixels leave the channels alone, in all that is made. */
 static int rule_keep(struct finder *f, int node, struct err *e) {
     const struct node *n = node_of(f, node);
-    const struct shape *in = shape_of(f, n->inputs[0]), *out = shape_of(f, n->outputs[0]);
-    bool keeps = in->rank > 1 && out->rank == in->rank && out->dim[0] == in->dim[0] && out->dim[1] == in->dim[1];
+    const struct shape *in = shape_of(f, n->inputs[0]);
+    bool keeps = in->rank > 1;
+    for (int k = 0; k < n->n_outputs && keeps; k++) {
+        if (n->outputs[k] == VALUE_NONE) continue;
+        const struct shape *out = shape_of(f, n->outputs[k]);
+        keeps = out->rank == in->rank && out->dim[0] == in->dim[0] && out->dim[1] == in->dim[1];
+    }
     return keeps ? rule_pass(f, node, e) : fix_around(f, node, e);
 }
 
-/* A slice that goes backwards may turn the channels round. */
+/* All channels may be the only part, or one beside empty ones, and its size is written down. */
+static int rule_split(struct finder *f, int node, struct err *e) {
+    const struct node *n = node_of(f, node);
+    int64_t axis = node_int(n, "axis", 0);
+    if (axis < 0) axis += shape_of(f, n->inputs[0])->rank;
+    return axis > 1 ? rule_keep(f, node, e) : fix_around(f, node, e);
+}
+
+/* A pad may cut as much off one end of the channels as it adds to the other. Pads are those before every axis, then those
+ * behind; since opset 18 perhaps of some axes only. */
+static int rule_pad(struct finder *f, int node, struct err *e) {
+    const struct node *n = node_of(f, node);
+    struct setting pads = setting_of(f, n, "pads", 1), axes = setting_of(f, n, "axes", 3);
+    int rank = shape_of(f, n->inputs[0])->rank;
+    bool keeps = pads.known && axes.known;
+    for (size_t i = 0; i < pads.count && keeps; i++) {
+        size_t k = i % (pads.count / 2);
+        keeps = setting_at(&pads, i) == 0 || setting_axis(&axes, k, rank) > 1;
+    }
+    return keeps ? rule_keep(f, node, e) : fix_around(f, node, e);
+}
+
+/* All channels by their number are no longer all when there are more, and backwards they are in another order. */
 static int rule_slice(struct finder *f, int node, struct err *e) {
     const struct node *n = node_of(f, node);
-    int steps = input_of(n, 4);
-    bool forwards = steps == VALUE_NONE || is_constant(f, steps);
-    if (forwards && steps != VALUE_NONE)
-        for (size_t i = 0; i < f->graph->values[steps].constant->count; i++)
-            forwards = forwards && array_int(f->graph->values[steps].constant, i) > 0;
-    return forwards ? rule_keep(f, node, e) : fix_around(f, node, e);
+    struct setting starts = setting_of(f, n, "starts", 1), axes = setting_of(f, n, "axes", 3);
+    int rank = shape_of(f, n->inputs[0])->rank;
+    bool keeps = starts.known && axes.known;
+    for (size_t i = 0; i < starts.count && keeps; i++) keeps = setting_axis(&axes, i, rank) != 1;
+    return keeps ? rule_keep(f, node, e) : fix_around(f, node, e);
 }
 
 /* Whether a reduction is known to leave the first two dimensions alone. Shapes do not say it: of one channel, or of as many
  * as there are rows of pixels, the wrong axis leaves the same number. */
 static bool reduces_pixels(const struct finder *f, const struct node *n, int rank) {
-    const struct attribute *a = node_attribute(n, "axes");
-    int value = input_of(n, 1);
-    const struct array *input = is_constant(f, value) ? f->graph->values[value].constant : NULL;
-    size_t count = a ? a->count : input ? input->count : 0;
-    for (size_t i = 0; i < count; i++) {
-        int64_t axis = a ? a->integers[i] : array_int(input, i);
-        if (axis < 0) axis += rank;
-        if (axis < 2) return false;
-    }
-    return count > 0;
+    struct setting axes = setting_of(f, n, "axes", 1);
+    for (size_t i = 0; i < axes.count; i++)
+        if (setting_axis(&axes, i, rank) < 2) return false;
+    return axes.count > 0;
 }
 
 /* Sums and means over pixels leave the channels alone. */
@@ -289,6 +343,8 @@ static const struct {
     {"GlobalAveragePool", rule_pass},
     {"GlobalMaxPool", rule_pass},
     {"Dropout", rule_pass},
+    {"QuantizeLinear", rule_quantize},
+    {"DequantizeLinear", rule_quantize},
     {"ReduceL1", rule_reduce},
     {"ReduceL2", rule_reduce},
     {"ReduceLogSum", rule_reduce},
@@ -299,8 +355,8 @@ static const struct {
     {"ReduceProd", rule_reduce},
     {"ReduceSum", rule_reduce},
     {"ReduceSumSquare", rule_reduce},
-    {"Pad", rule_keep},
-    {"Split", rule_keep},
+    {"Pad", rule_pad},
+    {"Split", rule_split},
     {"Slice", rule_slice},
     {"Flatten", rule_view},
     {"Reshape", rule_view},

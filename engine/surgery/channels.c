@@ -121,6 +121,9 @@ static int split(struct finder *f, int unit, int64_t size, int node, struct err 
 
 int finder_new_list(struct channel_list *out, struct finder *f, int64_t size, int fixed_by, int maker, struct err *e) {
     struct channel_group facts = {.multiple = 1, .fixed_by = fixed_by, .maker = maker};
+    if (size == 0 && fixed_by == CHANNELS_FREE) facts.fixed_by = maker;
+    *out = (struct channel_list){0};
+    if (size < 0) return 0;
     int unit, status = new_unit(&unit, f, size, &facts, e);
     *out = (struct channel_list){f->n_segments, 1};
     return status ? status : push_segment(f, unit, 1, e);
@@ -191,11 +194,26 @@ int finder_tie(struct finder *f, struct channel_list a, struct channel_list b, i
     return status;
 }
 
+/* Elements along a list: splitting and merging keep the sizes of what was there. */
+static int64_t elements_of(const struct finder *f, struct channel_list list) {
+    int64_t n = 0;
+    for (int i = 0; i < list.n; i++) {
+        const struct channel_segment *s = &f->segments[list.first + i];
+        n += f->units[s->group].size * s->inner;
+    }
+    return n;
+}
+
 int finder_claim(struct finder *f, int value, int dim, enum channel_role role, int64_t parts, struct channel_list list,
                  int node, struct err *e) {
-    int *claim = &f->claims[2 * value + dim];
-    if (*claim) {
-        struct channel_axis *axis = &f->axes[*claim - 1];
+    struct claim *claim = &f->claims[2 * value + dim];
+    if (elements_of(f, list) != parts * f->graph->values[value].constant->shape.dim[dim]) {
+        finder_fix(f, list, node);
+        return 0;
+    }
+    claim->count++;
+    if (claim->axis) {
+        struct channel_axis *axis = &f->axes[claim->axis - 1];
         if (axis->role != role || axis->parts != parts) {
             finder_fix(f, list, node);
             finder_fix(f, axis->list, node);
@@ -205,8 +223,30 @@ int finder_claim(struct finder *f, int value, int dim, enum channel_role role, i
     int status = grow(&f->axes, &f->axes_room, f->n_axes + 1, sizeof *f->axes, e);
     if (status) return status;
     f->axes[f->n_axes++] = (struct channel_axis){value, dim, node, role, parts, list};
-    *claim = f->n_axes;
+    claim->axis = f->n_axes;
     return 0;
+}
+
+/* ---- readers that claim nothing ---- */
+
+/* To be called once the reader has made its claims. `reader`: a node or CHANNELS_OUTPUT. */
+static void note_readings(struct finder *f, const int *values, int n, int reader) {
+    for (int k = 0; k < n; k++)
+        if (values[k] != VALUE_NONE) f->reads[values[k]]++;
+    for (int k = 0; k < n; k++)
+        for (int d = 0; d < 2 && values[k] != VALUE_NONE; d++) {
+            struct claim *claim = &f->claims[2 * values[k] + d];
+            if (claim->count < f->reads[values[k]] && !claim->stranger) claim->stranger = reader + 1;
+        }
+}
+
+/* What one reads along the channels another reads in a way that nothing is known of. */
+static void fix_for_strangers(struct finder *f) {
+    for (int i = 0; i < f->n_axes; i++) {
+        const struct channel_axis *axis = &f->axes[i];
+        int stranger = f->claims[2 * axis->value + axis->dim].stranger;
+        if (stranger) finder_fix(f, axis->list, stranger - 1);
+    }
 }
 
 /* ---- finding ---- */
@@ -222,9 +262,15 @@ static int start_inputs(struct finder *f, struct err *e) {
 }
 
 static int find_all(struct finder *f, struct err *e) {
+    const struct graph *g = f->graph;
     int status = start_inputs(f, e);
-    for (int i = 0; i < f->graph->n_nodes && !status; i++) status = channel_rule(f, i, e);
-    for (int i = 0; i < f->graph->n_outputs; i++) finder_fix(f, f->values[f->graph->outputs[i]], CHANNELS_OUTPUT);
+    for (int i = 0; i < g->n_nodes && !status; i++) {
+        status = channel_rule(f, i, e);
+        if (!(g->nodes[i].op->traits & OP_SHAPES_ONLY)) note_readings(f, g->nodes[i].inputs, g->nodes[i].n_inputs, i);
+    }
+    for (int i = 0; i < g->n_outputs; i++) finder_fix(f, f->values[g->outputs[i]], CHANNELS_OUTPUT);
+    note_readings(f, g->outputs, g->n_outputs, CHANNELS_OUTPUT);
+    fix_for_strangers(f);
     return status;
 }
 
@@ -259,11 +305,13 @@ int channels_find(struct channels **out, const struct graph *g, struct err *e) {
     struct channels *c = mem_calloc(1, sizeof *c);
     f.values = mem_calloc((size_t)g->n_values + 1, sizeof *f.values);
     f.claims = mem_calloc((size_t)g->n_values + 1, 2 * sizeof *f.claims);
-    int status = c && f.values && f.claims ? 0 : err_memory(e, (size_t)g->n_values * sizeof *f.values);
+    f.reads = mem_calloc((size_t)g->n_values + 1, sizeof *f.reads);
+    int status = c && f.values && f.claims && f.reads ? 0 : err_memory(e, (size_t)g->n_values * sizeof *f.values);
     if (!status) status = find_all(&f, e);
     if (!status) status = number_groups(c, &f, e);
     mem_free(f.units);
     mem_free(f.claims);
+    mem_free(f.reads);
     if (!c) {
         mem_free(f.values);
         return status;
