@@ -86,11 +86,17 @@ static double number_of(const struct graph *g, const struct node *n, int k, doub
     return x;
 }
 
+/* The slope that a PRelu has for the whole channel: it may also have one per column, or per pixel. */
+static double slope_of(const struct graph *g, const struct node *n, int64_t channel) {
+    const struct shape *x = &g->values[n->inputs[0]].shape, *slopes = &g->values[n->inputs[1]].shape;
+    return affine_is_per_channel(slopes, x->rank, x->dim[1]) ? number_of(g, n, 1, UNKNOWN, channel) : UNKNOWN;
+}
+
 /* NaN for an operator that is not known. */
 static double activated(const struct graph *g, const struct node *n, double x, int64_t channel) {
     if (is_op(n, "Relu")) return x > 0 ? x : 0;
     if (is_op(n, "LeakyRelu")) return x < 0 ? x * node_real(n, "alpha", 0.01) : x;
-    if (is_op(n, "PRelu")) return x < 0 ? x * number_of(g, n, 1, UNKNOWN, channel) : x;
+    if (is_op(n, "PRelu")) return x < 0 ? x * slope_of(g, n, channel) : x;
     if (is_op(n, "Elu")) return x < 0 ? node_real(n, "alpha", 1) * expm1(x) : x;
     if (is_op(n, "Tanh")) return tanh(x);
     if (is_op(n, "Sigmoid")) return 1 / (1 + exp(-x));

@@ -77,6 +77,9 @@ struct affine {
 
 int affine_check(const struct graph *g, int node, struct err *e);
 
+/* Whether a constant of that shape is one number for all, or one for each element along dimension 1 of data of that rank. */
+bool affine_is_per_channel(const struct shape *s, int rank, int64_t channels);
+
 /* E_UNSUPPORTED when a number is not finite. */
 int affine_read(struct affine *a, const struct graph *g, int node, struct err *e);
 void affine_fini(struct affine *a);

@@ -452,6 +452,22 @@ TEST(constants_behind_padding_are_none) {
     if (small_finish(&s, y)) small_expect(&s, IDENTICAL, "Conv", 3);
 }
 
+/* A slope may belong to a column instead: then a negative constant differs from pixel to pixel. */
+TEST(a_constant_behind_slopes_of_columns_is_none) {
+    for (int columns = 0; columns < 2; columns++) {
+        struct small s = small_new(3, 7, 6);
+        int y = small_conv(&s, s.x, 3, 5, 3, 1, 1, 1, true);
+        make_constant(s.g, small_last(&s), -0.7);
+        struct shape shape = columns ? (struct shape){1, {6}} : (struct shape){3, {5, 1, 1}};
+        y = small_node(&s, "PRelu", (int[]){y, small_constant(&s, shape, 0.5, 0.3)}, 2);
+        if (!small_finish(&s, small_conv(&s, y, 5, 2, 3, 1, 0, 1, true))) continue;
+        if (columns)
+            small_refuse(&s, IDENTICAL, "none repeats");
+        else
+            small_expect(&s, IDENTICAL, "Conv", 2);
+    }
+}
+
 TEST(units_of_the_output_and_of_grouped_convolutions_stay) {
     struct small s = small_new(3, 7, 6);
     int y = small_conv(&s, s.x, 3, 5, 3, 1, 1, 1, true);
