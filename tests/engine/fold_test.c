@@ -187,6 +187,14 @@ TEST(depthwise_and_pointwise_merge_on_demand_only) {
     }
 }
 
+/* In one part, the first would have 40,000 times its weights. */
+TEST(chains_that_would_take_too_much_room_stay) {
+    struct small s = small_new(40000, 1, 1);
+    int y = small_conv(&s, s.x, 40000, 40000, 1, 1, 0, 40000, false);
+    if (small_finish(&s, small_conv(&s, y, 40000, 2, 1, 1, 0, 1, true)))
+        small_refuse(&s, "{\"op\":\"fold\",\"layer\":\"*\",\"mode\":\"chain\"}", "need 1600000000 weights");
+}
+
 TEST(dense_layers_in_a_row) {
     struct small s = small_new(6, 0, 0);
     int y = small_gemm(&s, small_gemm(&s, small_gemm(&s, s.x, 6, 9, true), 9, 5, false), 5, 4, true);
