@@ -8,8 +8,8 @@
  * decision about a group (scale, select, duplicate) is a decision about every tensor it touches.
  * Groups that must keep their size - the network's inputs and outputs, and whatever meets an
  * operator that no rule describes - say which node forbids it. */
-#ifndef ENGINE_TRANSFER_CHANNELS_H
-#define ENGINE_TRANSFER_CHANNELS_H
+#ifndef ENGINE_SURGERY_CHANNELS_H
+#define ENGINE_SURGERY_CHANNELS_H
 
 #include <stdbool.h>
 #include <stddef.h>

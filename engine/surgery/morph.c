@@ -128,11 +128,6 @@ const struct param morph_step_params[] = {
 };
 
 /* Which optional fields were given. */
-static const struct field {
-    const char *name;
-    bool (*given)(const struct morph_step *s);
-} fields[];
-
 #define GIVEN(field, condition) \
     static bool given_##field(const struct morph_step *s) { \
         return condition; \
@@ -148,7 +143,10 @@ GIVEN(recipe, s->recipe[0])
 GIVEN(edges, s->n_edges > 0)
 GIVEN(noise, s->noise > 0)
 
-static const struct field fields[] = {
+static const struct field {
+    const char *name;
+    bool (*given)(const struct morph_step *s);
+} fields[] = {
     {"from", given_from},   {"to", given_to},         {"factor", given_factor}, {"size", given_size},
     {"rank", given_rank},   {"energy", given_energy}, {"parts", given_parts},   {"recipe", given_recipe},
     {"edges", given_edges}, {"noise", given_noise},
