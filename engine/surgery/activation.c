@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "engine/nn/op.h"
 #include "engine/surgery/edit.h"
+#include "engine/surgery/linear.h"
 
 static bool in_mode(const struct morph_step *s, const char *mode) {
     return strcmp(s->mode, mode) == 0;
@@ -160,6 +161,7 @@ static int activation_apply(struct morphing *m, const int *nodes, int n, const s
     if (in_mode(s, "linear")) status = take_out(m, nodes, n, e);
     for (int i = 0; i < n && !status && in_mode(s, "insert"); i++) status = insert(m, nodes[i], e);
     for (int i = 0; i < n && !status && in_mode(s, "relu"); i++) status = replace(m->graph, nodes[i], "Relu", e);
+    if (!status && !in_mode(s, "insert")) status = linear_sweep(m->graph, e); /* the slopes would be written out */
     return status ? status : morphing_finish(m, e);
 }
 
