@@ -30,8 +30,10 @@ void morphing_init(struct morphing *m, struct graph *g, uint64_t seed, const str
 static void forget(struct morphing *m) {
     channels_free(m->channels);
     uses_free(m->uses);
+    mem_free(m->clips);
     m->channels = NULL;
     m->uses = NULL;
+    m->clips = NULL;
 }
 
 void morphing_fini(struct morphing *m) {
