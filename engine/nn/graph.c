@@ -106,12 +106,13 @@ static int reserve(void **array, int *room, int used, size_t size, struct err *e
     return 0;
 }
 
-/* A copy of `name`, or a new name made from `stem` when name is NULL or empty. */
+/* A copy of `name`, or a new name made from the beginning of `stem` when name is NULL or empty. */
 static int choose_name(char **out, struct graph *g, const struct names *taken, const char *name, const char *stem,
                        struct err *e) {
-    char made[GRAPH_MAX_NAME + 32];
+    char made[GRAPH_MAX_NAME + 1], cut[GRAPH_MAX_NAME + 1 - 12]; /* room for "_" and any int */
     if (!name || !*name) {
-        do text_print(made, sizeof made, "%.*s_%d", GRAPH_MAX_NAME, stem ? stem : "value", ++g->made_up);
+        text_copy(cut, sizeof cut, stem ? stem : "value");
+        do text_print(made, sizeof made, "%s_%d", cut, ++g->made_up);
         while (names_find(taken, made) >= 0);
         name = made;
     } else if (strlen(name) > GRAPH_MAX_NAME) {

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "engine/nn/op.h"
 #include "engine/surgery/edit.h"
+#include "engine/surgery/linear.h"
 
 static bool in_mode(const struct morph_step *s, const char *mode) {
     return strcmp(s->mode, mode) == 0;
@@ -20,30 +21,42 @@ static bool in_mode(const struct morph_step *s, const char *mode) {
 /* Operators that hand on the numbers they read, or some of them, elsewhere. */
 #define MOVES "Concat Dropout Flatten GlobalMaxPool Identity MaxPool Reshape Squeeze Transpose Unsqueeze"
 
-/* The Relu at which everything that reads the value ends, with nothing but moves on the way: behind it no negative number
- * is left, and the slope of these would never learn. -1: some of it gets past. */
-static int find_clip(const struct graph *g, int value) {
-    int clip = -1;
-    for (int i = 0; i < g->n_outputs; i++)
-        if (g->outputs[i] == value) return -1;
-    for (int i = 0; i < g->n_nodes; i++) {
-        const struct node *n = &g->nodes[i];
-        bool reads = false;
-        for (int k = 0; k < n->n_inputs; k++) reads = reads || n->inputs[k] == value;
-        if (!reads) continue;
-        if (strcmp(n->op->name, "Relu") == 0)
-            clip = i;
-        else
-            clip = param_word_index(MOVES, n->op->name) < 0 ? -1 : find_clip(g, n->outputs[0]);
-        if (clip < 0) return -1;
+enum { UNREAD = -1, PAST = -2 };
+
+/* Where a node leads what it reads: to a Relu, itself or one behind it, or PAST. */
+static int clip_behind(const struct graph *g, const int *clips, int node) {
+    const struct node *n = &g->nodes[node];
+    if (strcmp(n->op->name, "Relu") == 0) return node;
+    bool moves = param_word_index(MOVES, n->op->name) >= 0 && n->n_outputs && n->outputs[0] != VALUE_NONE;
+    int clip = moves ? clips[n->outputs[0]] : PAST;
+    return clip == UNREAD ? PAST : clip;
+}
+
+/* Per value the Relu at which everything that reads it ends, with nothing but moves on the way: behind it no negative
+ * number is left, and the slope of these would never learn. PAST: some of it gets past. One pass from the last node to
+ * the first, since there can be more ways through the moves than anybody could walk. */
+static int find_clips(struct morphing *m, struct err *e) {
+    const struct graph *g = m->graph;
+    if (m->clips) return 0;
+    int *clips = m->clips = mem_calloc((size_t)g->n_values + 1, sizeof *clips);
+    if (!clips) return err_memory(e, (size_t)g->n_values * sizeof *clips);
+    for (int v = 0; v < g->n_values; v++) clips[v] = UNREAD;
+    for (int i = 0; i < g->n_outputs; i++) clips[g->outputs[i]] = PAST;
+    for (int i = g->n_nodes - 1; i >= 0; i--) {
+        int clip = clip_behind(g, clips, i);
+        for (int k = 0; k < g->nodes[i].n_inputs; k++) {
+            int v = g->nodes[i].inputs[k];
+            if (v != VALUE_NONE && (clips[v] == UNREAD || clip == PAST)) clips[v] = clip;
+        }
     }
-    return clip;
+    return 0;
 }
 
 static int find_point(struct edit_tail *tail, struct morphing *m, int node, struct err *e) {
     struct edit_layer l;
     const struct uses *u;
     int status = morphing_uses(&u, m, e);
+    if (!status) status = find_clips(m, e);
     if (!status) status = edit_layer(&l, m->graph, node, e);
     if (status) return status;
     edit_tail(tail, m->graph, u, node);
@@ -52,7 +65,7 @@ static int find_point(struct edit_tail *tail, struct morphing *m, int node, stru
                        m->graph->nodes[tail->activation].name, m->graph->nodes[tail->activation].op->name);
     for (int i = 0; i < m->graph->n_outputs; i++)
         if (m->graph->outputs[i] == tail->end) return err_set(e, E_INVALID, "its result is the network's output");
-    int clip = find_clip(m->graph, tail->end);
+    int clip = m->clips[tail->end];
     if (clip >= 0)
         return err_set(e, E_INVALID, "its result only goes to an activation, '%s' (%s): the slopes would never learn",
                        m->graph->nodes[clip].name, m->graph->nodes[clip].op->name);
@@ -160,6 +173,7 @@ static int activation_apply(struct morphing *m, const int *nodes, int n, const s
     if (in_mode(s, "linear")) status = take_out(m, nodes, n, e);
     for (int i = 0; i < n && !status && in_mode(s, "insert"); i++) status = insert(m, nodes[i], e);
     for (int i = 0; i < n && !status && in_mode(s, "relu"); i++) status = replace(m->graph, nodes[i], "Relu", e);
+    if (!status && !in_mode(s, "insert")) status = linear_sweep(m->graph, e); /* the slopes would be written out */
     return status ? status : morphing_finish(m, e);
 }
 

@@ -39,8 +39,7 @@ static int constant_operand(const struct graph *g, const struct node *n) {
     return g->values[n->inputs[1]].constant ? 1 : 0;
 }
 
-/* One number for all, or one for each element along dimension 1 of data of that rank. */
-static bool is_per_channel(const struct shape *s, int rank, int64_t channels) {
+bool affine_is_per_channel(const struct shape *s, int rank, int64_t channels) {
     for (int d = 0; d < s->rank; d++) {
         int at = d + rank - s->rank;
         if (s->dim[d] != 1 && (at != 1 || s->dim[d] != channels)) return false;
@@ -58,7 +57,7 @@ static int check_binary(const struct graph *g, const struct node *n, struct err 
         return err_set(e, E_UNSUPPORTED, "neither of its operands is a constant");
     const struct shape *x = &g->values[n->inputs[1 - k]].shape;
     if (x->rank < 2 || !shape_equal(x, &g->values[n->outputs[0]].shape) ||
-        !is_per_channel(&a->shape, x->rank, x->dim[1]))
+        !affine_is_per_channel(&a->shape, x->rank, x->dim[1]))
         return err_set(e, E_UNSUPPORTED, "its constant is not one number per channel");
     return div && k == 0 ? err_set(e, E_UNSUPPORTED, "it divides by its data") : 0;
 }

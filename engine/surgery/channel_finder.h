@@ -1,7 +1,7 @@
 /* channel_finder.h - groups while they are being found: a union-find whose members can also be split.
  * Private to channels.c and channel_rules.c. */
-#ifndef ENGINE_TRANSFER_CHANNEL_FINDER_H
-#define ENGINE_TRANSFER_CHANNEL_FINDER_H
+#ifndef ENGINE_SURGERY_CHANNEL_FINDER_H
+#define ENGINE_SURGERY_CHANNEL_FINDER_H
 
 #include "engine/surgery/channels.h"
 

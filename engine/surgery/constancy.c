@@ -86,11 +86,17 @@ static double number_of(const struct graph *g, const struct node *n, int k, doub
     return x;
 }
 
+/* The slope that a PRelu has for the whole channel: it may also have one per column, or per pixel. */
+static double slope_of(const struct graph *g, const struct node *n, int64_t channel) {
+    const struct shape *x = &g->values[n->inputs[0]].shape, *slopes = &g->values[n->inputs[1]].shape;
+    return affine_is_per_channel(slopes, x->rank, x->dim[1]) ? number_of(g, n, 1, UNKNOWN, channel) : UNKNOWN;
+}
+
 /* NaN for an operator that is not known. */
 static double activated(const struct graph *g, const struct node *n, double x, int64_t channel) {
     if (is_op(n, "Relu")) return x > 0 ? x : 0;
     if (is_op(n, "LeakyRelu")) return x < 0 ? x * node_real(n, "alpha", 0.01) : x;
-    if (is_op(n, "PRelu")) return x < 0 ? x * number_of(g, n, 1, UNKNOWN, channel) : x;
+    if (is_op(n, "PRelu")) return x < 0 ? x * slope_of(g, n, channel) : x;
     if (is_op(n, "Elu")) return x < 0 ? node_real(n, "alpha", 1) * expm1(x) : x;
     if (is_op(n, "Tanh")) return tanh(x);
     if (is_op(n, "Sigmoid")) return 1 / (1 + exp(-x));
@@ -220,4 +226,23 @@ int constancy_find(struct constancy *out, const struct graph *g, struct err *e) 
             status = follow(&w, i);
     if (status) constancy_fini(out);
     return status;
+}
+
+void constancy_free(struct constancy *c) {
+    if (c) constancy_fini(c);
+    mem_free(c);
+}
+
+int morphing_constancy(const struct constancy **out, struct morphing *m, struct err *e) {
+    if (!m->constancy) {
+        struct constancy *c = mem_calloc(1, sizeof *c);
+        int status = c ? constancy_find(c, m->graph, e) : err_memory(e, sizeof *c);
+        if (status) {
+            mem_free(c);
+            return status;
+        }
+        m->constancy = c;
+    }
+    *out = m->constancy;
+    return 0;
 }

@@ -228,7 +228,8 @@ static int plan(struct frame *frame, struct branch b[2], struct folding *f, int 
     if (status) return status;
     double size = (double)b[0].l.out * (double)(b[0].l.in * b[0].l.groups / frame->groups) *
                   (double)(frame->kernel[0] * frame->kernel[1]);
-    if (size > 1 << 28) return err_set(e, E_TOO_LARGE, "one layer for both branches would have %.0f weights", size);
+    if (size > LINEAR_WEIGHTS_MOST)
+        return err_set(e, E_TOO_LARGE, "one layer for both branches would have %.0f weights", size);
     if (f->thrifty && size > (double)(weights_of(&b[0]) + weights_of(&b[1])))
         return err_set(e, E_UNSUPPORTED,
                        "one layer for both branches would have %.0f weights instead of %lld; mode branches does it all "

@@ -50,10 +50,19 @@ static int find_chain(struct chain *c, const struct folding *f, int node, struct
 
 /* ---- merging numbers ---- */
 
+/* Before room is made for them: fewer groups or larger kernels can be any number of times the weights. */
+static int check_size(double weights, struct err *e) {
+    if (weights <= LINEAR_WEIGHTS_MOST) return 0;
+    return err_set(e, E_TOO_LARGE, "one layer for both would need %.0f weights on the way; at most %d are taken",
+                   weights, LINEAR_WEIGHTS_MOST);
+}
+
 /* The layer with fewer groups, which must divide those it has; the new weights are zeros. */
 static int regroup(struct linear *l, int64_t groups, struct err *e) {
     int64_t taps = l->kernel[0] * l->kernel[1], times = l->groups / groups, outs = l->out / l->groups;
     if (times == 1) return 0;
+    int status = check_size((double)l->out * (double)(l->in * times) * (double)taps, e);
+    if (status) return status;
     double *wide = mem_calloc((size_t)(l->out * l->in * taps * times), sizeof *wide);
     if (!wide) return err_memory(e, (size_t)(l->out * l->in * taps * times) * sizeof *wide);
     for (int64_t o = 0; o < l->out; o++)
@@ -103,8 +112,10 @@ static int merge_group(struct linear *out, struct filter_window *window, const s
     if (!group) {
         out->kernel[0] = c.filter.h, out->kernel[1] = c.filter.w;
         *window = c.window;
-        out->weights = mem_calloc((size_t)(out->out * linear_fan_in(out)), sizeof *out->weights);
-        if (!out->weights) status = err_memory(e, (size_t)(out->out * linear_fan_in(out)) * sizeof *out->weights);
+        status = check_size((double)out->groups * (double)filter_count(&c.filter), e);
+        if (!status) out->weights = mem_calloc((size_t)(out->out * linear_fan_in(out)), sizeof *out->weights);
+        if (!status && !out->weights)
+            status = err_memory(e, (size_t)(out->out * linear_fan_in(out)) * sizeof *out->weights);
     }
     if (!status && !c.exact) status = refuse_border(e);
     if (!status) {
@@ -246,9 +257,9 @@ static int nothing_apply(struct folding *f, int node, struct err *e) {
     bool is_output = false, busy = f->busy[node] || (maker >= 0 && f->busy[maker]);
     (void)e;
     for (int i = 0; i < g->n_outputs; i++) is_output = is_output || g->outputs[i] == to;
-    for (int i = 0; i < g->n_nodes; i++)
-        for (int k = 0; k < g->nodes[i].n_inputs; k++) busy = busy || (g->nodes[i].inputs[k] == to && f->busy[i]);
-    if (busy) return 0;
+    const int *reader = f->uses->nodes + f->uses->first[to], *end = f->uses->nodes + f->uses->first[to + 1];
+    for (const int *r = reader; r < end; r++) busy = busy || f->busy[*r];
+    if (busy) return 0; /* and else its readers are those that were counted */
     fold_done(f, node, maker < 0 ? node : maker, "did nothing");
     fold_drop(f, node);
     if (is_output) {
@@ -258,9 +269,9 @@ static int nothing_apply(struct folding *f, int node, struct err *e) {
         g->values[from].producer = -1;
         return 0;
     }
-    for (int i = 0; i < g->n_nodes; i++)
-        for (int k = 0; k < g->nodes[i].n_inputs; k++)
-            if (g->nodes[i].inputs[k] == to) g->nodes[i].inputs[k] = from, f->busy[i] = true;
+    for (; reader < end; reader++)
+        for (int k = 0; k < g->nodes[*reader].n_inputs; k++)
+            if (g->nodes[*reader].inputs[k] == to) g->nodes[*reader].inputs[k] = from, f->busy[*reader] = true;
     return 0;
 }
 

@@ -9,7 +9,6 @@
 #include "engine/nn/op.h"
 
 enum { DATA, WEIGHTS, BIAS };
-enum { WEIGHTS_MOST = 1 << 28 };
 
 /* ---- recognising ---- */
 
@@ -150,7 +149,7 @@ int linear_read(struct linear *l, const struct graph *g, int node, struct err *e
     linear_describe(l, g, node);
     const struct node *n = &g->nodes[node];
     const struct array *w = constant_of(g, n->inputs[WEIGHTS]), *b = constant_of(g, input_of(n, BIAS));
-    if (w->count > WEIGHTS_MOST) return err_set(e, E_TOO_LARGE, "it has %zu weights", w->count);
+    if (w->count > LINEAR_WEIGHTS_MOST) return err_set(e, E_TOO_LARGE, "it has %zu weights", w->count);
     double *raw = mem_calloc(w->count + 1, sizeof *raw);
     l->weights = mem_calloc(w->count + 1, sizeof *l->weights);
     l->bias = mem_calloc((size_t)l->out + 1, sizeof *l->bias);

@@ -15,6 +15,8 @@
 
 /* ---- layers ---- */
 
+enum { LINEAR_WEIGHTS_MOST = 1 << 28 }; /* of one layer */
+
 enum linear_kind { LINEAR_CONV, LINEAR_TRANSPOSED, LINEAR_DENSE };
 
 struct linear {
@@ -38,7 +40,7 @@ int linear_check_own(const struct graph *g, const struct uses *u, int node, stru
 /* Of a node that passed linear_check: all but weights and bias, which are NULL. */
 void linear_describe(struct linear *l, const struct graph *g, int node);
 
-/* E_TOO_LARGE beyond 2^28 weights. */
+/* E_TOO_LARGE beyond LINEAR_WEIGHTS_MOST. */
 int linear_read(struct linear *l, const struct graph *g, int node, struct err *e);
 void linear_fini(struct linear *l);
 
@@ -76,6 +78,9 @@ struct affine {
 };
 
 int affine_check(const struct graph *g, int node, struct err *e);
+
+/* Whether a constant of that shape is one number for all, or one for each element along dimension 1 of data of that rank. */
+bool affine_is_per_channel(const struct shape *s, int rank, int64_t channels);
 
 /* E_UNSUPPORTED when a number is not finite. */
 int affine_read(struct affine *a, const struct graph *g, int node, struct err *e);

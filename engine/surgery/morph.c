@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "engine/nn/op.h"
 #include "engine/surgery/channels.h"
+#include "engine/surgery/constancy.h"
 #include "engine/surgery/edit.h"
 
 #define MORPH(name) extern const struct morph_kind morph_##name;
@@ -30,8 +31,14 @@ void morphing_init(struct morphing *m, struct graph *g, uint64_t seed, const str
 static void forget(struct morphing *m) {
     channels_free(m->channels);
     uses_free(m->uses);
+    constancy_free(m->constancy);
+    mem_free(m->units);
+    mem_free(m->clips);
     m->channels = NULL;
     m->uses = NULL;
+    m->constancy = NULL;
+    m->units = NULL;
+    m->clips = NULL;
 }
 
 void morphing_fini(struct morphing *m) {
@@ -128,11 +135,6 @@ const struct param morph_step_params[] = {
 };
 
 /* Which optional fields were given. */
-static const struct field {
-    const char *name;
-    bool (*given)(const struct morph_step *s);
-} fields[];
-
 #define GIVEN(field, condition) \
     static bool given_##field(const struct morph_step *s) { \
         return condition; \
@@ -148,7 +150,10 @@ GIVEN(recipe, s->recipe[0])
 GIVEN(edges, s->n_edges > 0)
 GIVEN(noise, s->noise > 0)
 
-static const struct field fields[] = {
+static const struct field {
+    const char *name;
+    bool (*given)(const struct morph_step *s);
+} fields[] = {
     {"from", given_from},   {"to", given_to},         {"factor", given_factor}, {"size", given_size},
     {"rank", given_rank},   {"energy", given_energy}, {"parts", given_parts},   {"recipe", given_recipe},
     {"edges", given_edges}, {"noise", given_noise},

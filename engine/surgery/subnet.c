@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/text.h"
 #include "engine/nn/op.h"
 #include "engine/nn/origin.h"
 #include "engine/surgery/pieces.h"
@@ -114,7 +115,7 @@ static int stack(struct morphing *m, const struct plan *p, struct random *r, str
     char stem[GRAPH_MAX_NAME + 1];
     struct edit_layer l;
     int branches[8], second;
-    memcpy(stem, m->graph->nodes[p->layer.node].name, strlen(m->graph->nodes[p->layer.node].name) + 1);
+    text_copy(stem, sizeof stem, m->graph->nodes[p->layer.node].name);
     int status = branch_out(branches, m->graph, p, stem, e);
     for (int64_t k = 0; k < p->parts && !status; k++) {
         status = edit_layer(&l, m->graph, branches[k], e);

@@ -35,6 +35,7 @@ static int check_group(const struct channel_group *group, const struct morph_ste
 static int widen_can(struct morphing *m, int node, const struct morph_step *s, struct err *e) {
     struct channel_list list;
     int status = edit_channels(&list, m, node, s, e);
+    if (status) return status;
     const struct channels *c = m->channels;
     for (int i = 0; i < list.n && !status; i++)
         status = check_group(&c->groups[c->segments[list.first + i].group], s, e);

@@ -187,6 +187,14 @@ TEST(depthwise_and_pointwise_merge_on_demand_only) {
     }
 }
 
+/* In one part, the first would have 40,000 times its weights. */
+TEST(chains_that_would_take_too_much_room_stay) {
+    struct small s = small_new(40000, 1, 1);
+    int y = small_conv(&s, s.x, 40000, 40000, 1, 1, 0, 40000, false);
+    if (small_finish(&s, small_conv(&s, y, 40000, 2, 1, 1, 0, 1, true)))
+        small_refuse(&s, "{\"op\":\"fold\",\"layer\":\"*\",\"mode\":\"chain\"}", "need 1600000000 weights");
+}
+
 TEST(dense_layers_in_a_row) {
     struct small s = small_new(6, 0, 0);
     int y = small_gemm(&s, small_gemm(&s, small_gemm(&s, s.x, 6, 9, true), 9, 5, false), 5, 4, true);
@@ -440,6 +448,34 @@ TEST(constant_units_go_into_a_bias_but_not_through_padding) {
     }
 }
 
+/* Each of three groups in a row has a constant, a multiple and a channel that nobody reads, and all go at once. */
+TEST(units_of_all_groups_go_together) {
+    struct small s = small_new(3, 0, 0);
+    struct graph *h;
+    struct err e = {0};
+    int y = s.x;
+    for (int layer = 0; layer < 4; layer++) {
+        y = small_gemm(&s, y, layer ? 6 : 3, layer < 3 ? 6 : 2, true);
+        float *w = s.g->values[s.g->nodes[small_last(&s)].inputs[1]].constant->data;
+        for (int o = 0; o < 6 && layer; o++)
+            if (layer < 3 || o < 2) w[6 * o + 4] = 0;
+        if (layer == 3) break;
+        make_constant(s.g, small_last(&s), 0.7);
+        make_multiple(s.g, small_last(&s), 4);
+        y = small_act(&s, y, "Relu");
+    }
+    need(small_finish(&s, y), "no graph");
+    need(small_apply(&h, s.g, IDENTICAL, NULL, NULL, &e) == 0, "%s", e.text);
+    ok(small_apart(s.g, h) <= SMALL_TOLERANCE, "off by %g", small_apart(s.g, h));
+    for (int i = 1; i <= 5; i += 2) {
+        char name[16];
+        snprintf(name, sizeof name, "gemm%d", i);
+        ok(small_dim(h, name, 0) == 3, "%s makes %d", name, (int)small_dim(h, name, 0));
+    }
+    graph_free(h);
+    graph_free(s.g);
+}
+
 /* What reads constants through padding is not constant itself, even beside a unit that is. */
 TEST(constants_behind_padding_are_none) {
     struct small s = small_new(2, 7, 6);
@@ -450,6 +486,22 @@ TEST(constants_behind_padding_are_none) {
     make_constant(s.g, small_last(&s), 0.4);
     y = small_act(&s, small_conv(&s, small_act(&s, y, "Tanh"), 4, 3, 3, 1, 0, 1, true), "Relu");
     if (small_finish(&s, y)) small_expect(&s, IDENTICAL, "Conv", 3);
+}
+
+/* A slope may belong to a column instead: then a negative constant differs from pixel to pixel. */
+TEST(a_constant_behind_slopes_of_columns_is_none) {
+    for (int columns = 0; columns < 2; columns++) {
+        struct small s = small_new(3, 7, 6);
+        int y = small_conv(&s, s.x, 3, 5, 3, 1, 1, 1, true);
+        make_constant(s.g, small_last(&s), -0.7);
+        struct shape shape = columns ? (struct shape){1, {6}} : (struct shape){3, {5, 1, 1}};
+        y = small_node(&s, "PRelu", (int[]){y, small_constant(&s, shape, 0.5, 0.3)}, 2);
+        if (!small_finish(&s, small_conv(&s, y, 5, 2, 3, 1, 0, 1, true))) continue;
+        if (columns)
+            small_refuse(&s, IDENTICAL, "none repeats");
+        else
+            small_expect(&s, IDENTICAL, "Conv", 2);
+    }
 }
 
 TEST(units_of_the_output_and_of_grouped_convolutions_stay) {

@@ -4,6 +4,7 @@
 #include "tests/test.h"
 
 #include "base/memory.h"
+#include "base/text.h"
 #include "engine/nn/graph.h"
 #include "engine/nn/infer.h"
 #include "engine/nn/net.h"
@@ -135,6 +136,23 @@ TEST(names_are_kept_or_made_up) {
     ok(graph_find_node(g, g->nodes[second].name) == second, "found by the name made up");
     ok(graph_find_value(g, "nobody") == VALUE_NONE && graph_find_node(g, "nobody") == -1, "found nobody");
     graph_free(g);
+}
+
+/* A name that is made up from the longest there are is no longer, and still text. */
+TEST(names_made_up_are_not_too_long) {
+    char longest[GRAPH_MAX_NAME + 1];
+    for (int i = 0; i < GRAPH_MAX_NAME; i += 2) memcpy(longest + i, "\u00e9", 3);
+    struct graph *g = new_graph(), *copy = NULL;
+    struct err e = {0};
+    int v = add_input(g, "x", RANK2(DIM_BATCH, 2)), y;
+    for (int i = 0; i < 3; i++, v = y) {
+        ok(!graph_add_value(&y, g, NULL, longest, &e), "%s", e.text);
+        ok(!graph_add_node(NULL, g, "Relu", longest, &v, 1, &y, 1, &e), "%s", e.text);
+        ok(text_is_utf8(g->values[y].name, strlen(g->values[y].name)), "'%s'", g->values[y].name);
+    }
+    ok(!graph_add_output(g, v, &e) && !graph_finish(g, &e) && !graph_clone(&copy, g, &e), "%s", e.text);
+    graph_free(g);
+    graph_free(copy);
 }
 
 TEST(clones_are_equal_and_apart) {

@@ -103,6 +103,26 @@ TEST(slopes_in_front_of_a_relu) {
     proves(finish(&b, last(&b, x)), "{\"op\":\"activation\",\"layer\":\"conv1\"}");
 }
 
+/* Slopes that are no longer read would stay in the file. */
+TEST(slopes_go_with_their_activation) {
+    static const char *const steps[] = {"{\"op\":\"activation\",\"layer\":\"prelu*\",\"mode\":\"relu\"}",
+                                        "{\"op\":\"activation\",\"layer\":\"prelu*\",\"mode\":\"linear\"}"};
+    for (int one = 0; one < 2; one++) {
+        struct rg_value x;
+        struct rg b = start(12, &x);
+        x = conv(&b, x, window(3, 1, 1, 1), false);
+        x = rg_prelu(&b, x);
+        struct array *slopes = b.g->values[b.g->nodes[b.g->n_nodes - 1].inputs[1]].constant;
+        for (size_t i = 0; i < slopes->count; i++) ((float *)slopes->data)[i] = (float)one;
+        struct graph *g = finish(&b, last(&b, x)), *child = proved(g, steps[one]);
+        for (int v = 0; child && v < child->n_values; v++)
+            ok(!child->values[v].constant || !strstr(child->values[v].name, "slope"), "'%s' is left",
+               child->values[v].name);
+        graph_free(child);
+        graph_free(g);
+    }
+}
+
 /* Noise differs within a kernel, and says that it is not exact. */
 TEST(one_number_of_noise_for_a_whole_kernel) {
     struct morph_step s;
