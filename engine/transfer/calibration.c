@@ -87,6 +87,7 @@ static int moments_new(struct morph_statistics *out, const struct shape *shape, 
     if (out->mean && out->variance) return 0;
     mem_free(out->mean);
     mem_free(out->variance);
+    *out = (struct morph_statistics){0}; /* the caller may free it, whatever came of it */
     return err_memory(e, channels * sizeof(double));
 }
 
