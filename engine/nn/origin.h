@@ -34,7 +34,7 @@ int origin_clone(struct origin **out, const struct origin *o, struct err *e);
 bool origin_map_fits(int64_t groups, int64_t from, int64_t to);
 
 /* Takes from a parameter whose numbers are about to change its origin, or makes itself one with what the optimizer keeps
- * of it. NULL when nothing is kept. */
+ * of it. NULL when nothing is kept. Free *out after a failure too. */
 int origin_begin(struct origin **out, struct graph *g, int value, struct err *e);
 
 /* Makes it the origin of `value`, by way of one more map along a dimension (NULL: none). Takes both, on failure too. Maps

@@ -17,6 +17,7 @@
 #include "engine/kernels/lapack.h"
 #include "engine/nn/op.h"
 #include "engine/surgery/edit.h"
+#include "engine/surgery/factor.h"
 #include "engine/surgery/linear.h"
 #include "engine/surgery/lossy.h"
 #include "engine/surgery/lowrank.h"
@@ -90,28 +91,28 @@ static int factor_can(struct morphing *m, int node, const struct morph_step *s, 
 
 /* ---- the chain ---- */
 
-/* Second moments of what the layer reads: *moments with mem_free. */
+/* Second moments of what the layer reads: *moments with mem_free. In a sketch none: *moments is NULL. */
 static int measure_moments(double **moments, struct morphing *m, const struct linear *l, struct err *e) {
     enum { CHUNK = 512 };
     size_t n = (size_t)linear_fan_in(l), budget = m->memory ? m->memory / 2 : BUDGET;
     struct patches p = {0};
     double *rows = NULL;
     *moments = NULL;
-    if (n * n * sizeof **moments > budget)
+    if (n * n > LAPACK_MOST || n * n * sizeof **moments > budget)
         return err_set(e, E_TOO_LARGE, "the covariance of its %zu inputs takes more than %zu bytes", n, budget);
     int status = patches_open(&p, l, m, budget / 2, e);
-    if (!status) {
+    if (!status && !m->sketch) {
         *moments = mem_calloc(n * n, sizeof **moments);
         rows = mem_alloc(CHUNK * n * sizeof *rows);
         if (!*moments || !rows) status = err_memory(e, n * n * sizeof **moments);
     }
-    size_t all = lossy_calibrate(p.samples) * p.pixels, wanted = patches_enough(n, all);
+    size_t all = m->sketch ? 0 : lossy_calibrate(p.samples) * p.pixels, wanted = patches_enough(n, all);
     for (size_t at = 0; at < wanted && !status; at += CHUNK) {
         size_t count = wanted - at < CHUNK ? wanted - at : CHUNK;
         for (size_t k = 0; k < count; k++) patches_row(rows + k * n, &p, patches_spread(at + k, wanted, all), 0);
         lapack_product(true, false, n, n, count, rows, n, rows, n, *moments, n, at > 0);
     }
-    for (size_t i = 0; i < n * n && !status; i++) (*moments)[i] /= (double)wanted;
+    for (size_t i = 0; i < n * n && !status && wanted; i++) (*moments)[i] /= (double)wanted;
     mem_free(rows);
     patches_close(&p);
     if (status) {
@@ -152,15 +153,25 @@ static int rank_most(const struct linear *l) {
     return most < 1 ? 1 : (int)most;
 }
 
+/* The form of mode data, with any numbers. */
+static int sketch_data(struct lowrank *out, const struct filter *f, int rank, struct random r, struct err *e) {
+    *out = (struct lowrank){.n_layers = 2, .rank = rank};
+    int status = filter_init(&out->layers[0], rank, f->in, f->h, f->w, e);
+    if (!status) status = filter_init(&out->layers[1], f->out, rank, 1, 1, e);
+    for (int k = 0; k < 2 && !status; k++) factor_sketch(&out->layers[k], &r);
+    return status;
+}
+
 static int make_chain(struct lowrank *out, struct morphing *m, const struct linear *l, const struct morph_step *s,
                       struct err *e) {
     struct filter f = {(int)l->out, (int)l->in, (int)l->kernel[0], (int)l->kernel[1], l->weights};
     double *moments = NULL, share = isnan(s->energy) ? 0 : sqrt(1 - s->energy);
+    bool sketch = m->sketch && is_mode(s, "data");
     int ranks[2] = {0, 0}, status = is_mode(s, "data") ? measure_moments(&moments, m, l, e) : 0;
     if (s->n_rank) {
         ranks[0] = (int)s->rank[0];
         ranks[1] = (int)s->rank[s->n_rank - 1];
-    } else if (!status && is_mode(s, "data") && m->sketch) {
+    } else if (!status && sketch) {
         ranks[1] = rank_most(l);
     } else if (!status && is_mode(s, "tucker")) {
         status = choose_tucker(ranks, &f, share, e);
@@ -172,7 +183,8 @@ static int make_chain(struct lowrank *out, struct morphing *m, const struct line
     }
     if (!status && ranks[1] < 1) ranks[1] = 1;
     if (!status && ranks[0] < 1) ranks[0] = 1;
-    if (!status) status = decompose(out, &f, moments, s, ranks[0], ranks[1], e);
+    if (!status && sketch) status = sketch_data(out, &f, ranks[1], random_split(&m->random, (uint64_t)l->node), e);
+    if (!status && !sketch) status = decompose(out, &f, moments, s, ranks[0], ranks[1], e);
     mem_free(moments);
     return status;
 }
@@ -297,24 +309,25 @@ static int factor_one(struct morphing *m, const char *name, const struct morph_s
     struct linear l = {0};
     struct lowrank chain = {0};
     struct graph *before = NULL;
-    bool measures = w && m->data && m->data->sample;
+    bool measures = m->data && m->data->sample;
     int node = graph_find_node(m->graph, name);
     int status = linear_read(&l, m->graph, node, e);
     if (!status) status = make_chain(&chain, m, &l, s, e);
     bool done = !status && (s->n_rank || lowrank_weights(&chain) < (size_t)(l.out * linear_fan_in(&l)));
     *made += done;
     if (!status && !done && !why->text[0]) tell_unmade(why, name, &chain, &l);
-    if (done && measures) status = graph_clone(&before, m->graph, e);
+    if (done && measures && w) status = graph_clone(&before, m->graph, e);
     if (done && !status) status = put_chain(m->graph, &l, &chain, s, e);
     if (done && !status) status = morphing_finish(m, e);
     if (done && !status) graph_forget_training(m->graph); /* it was of weights that there are no more */
-    if (!status && w) {
+    bool told = !status && w;
+    if (told) {
         json_open_object(w, NULL);
         json_put_string(w, "layer", name);
         write_chain(w, &chain, &l, s, done);
-        if (done && measures) status = lossy_write(w, "output", m->data, before, m->graph, l.made, e);
-        json_close_object(w);
     }
+    if (!status && done && measures) status = lossy_write(w, "output", m, w ? before : m->graph, l.made, e);
+    if (told) json_close_object(w);
     graph_free(before);
     lowrank_fini(&chain);
     linear_fini(&l);
@@ -331,15 +344,15 @@ static int factor_apply(struct morphing *m, const int *nodes, int n, const struc
         names[i] = mem_string(m->graph->nodes[nodes[i]].name);
         if (!names[i]) status = err_memory(e, GRAPH_MAX_NAME);
     }
-    if (!status && w && m->data && m->data->sample) status = graph_clone(&before, m->graph, e);
+    bool measures = m->data && m->data->sample;
+    if (!status && measures && w) status = graph_clone(&before, m->graph, e);
     if (w) json_open_array(w, "factors");
     for (int i = 0; i < n && !status; i++) status = factor_one(m, names[i], s, &made, &why, w, e);
     if (w) json_close_array(w);
     /* of what earlier steps would solve, a sketch does not know the singular values */
     if (!status && !made && !(m->sketch && m->steps))
         status = err_set(e, E_INVALID, "an energy of %g makes no layer smaller: %s", s->energy, why.text);
-    if (!status && before) status = lossy_write(w, "output", m->data, before, m->graph, before->outputs[0], e);
-    if (!status && !w && m->data && m->data->sample) status = lossy_check(m->data, m->graph, m->graph->outputs[0], e);
+    if (!status && measures) status = lossy_write(w, "output", m, w ? before : m->graph, m->graph->outputs[0], e);
     for (int i = 0; i < n && names; i++) mem_free(names[i]);
     mem_free(names);
     graph_free(before);
