@@ -9,6 +9,7 @@
 #include "engine/nn/op.h"
 #include "engine/surgery/channels.h"
 #include "engine/surgery/edit.h"
+#include "engine/surgery/linear.h"
 
 #define MORPH(name) extern const struct morph_kind morph_##name;
 #include "engine/surgery/morphs.def"
@@ -318,6 +319,25 @@ int morph_find(int **nodes, int *n, struct morphing *m, const struct morph_step 
     return status;
 }
 
+/* Before opset 11 a Gemm must have a bias. Kinds of steps make dense layers without one; zeros keep the function. */
+static int complete_dense(struct morphing *m, struct err *e) {
+    enum { BIAS = 2 };
+    struct graph *g = m->graph;
+    bool changed = false;
+    int status = 0;
+    for (int i = 0; i < g->n_nodes && g->opset < 11 && !status; i++) {
+        const struct node *n = &g->nodes[i];
+        int zeros;
+        if (strcmp(n->op->name, "Gemm") != 0 || (n->n_inputs > BIAS && n->inputs[BIAS] != VALUE_NONE)) continue;
+        struct shape shape = {.rank = 1, .dim = {g->values[n->outputs[0]].shape.dim[1]}};
+        if (shape.dim[0] < 0) continue; /* computed by computed: no layer of ours */
+        status = edit_add_filled(&zeros, g, n->name, "bias", &shape, 0, e);
+        if (!status) status = linear_set_input(g, i, BIAS, zeros, e);
+        changed = true;
+    }
+    return status || !changed ? status : morphing_finish(m, e);
+}
+
 int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writer *w, struct err *e) {
     const struct morph_kind *k = morph_table[s->op];
     int *nodes = NULL, n;
@@ -330,6 +350,7 @@ int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writ
     for (int i = 0; i < n && w; i++) json_put_string(w, NULL, m->graph->nodes[nodes[i]].name);
     if (w) json_close_array(w);
     status = k->apply(m, nodes, n, s, w, e);
+    if (!status) status = complete_dense(m, e);
     m->steps += !status;
     if (!status) graph_change_training(m->graph);
     mem_free(nodes);
