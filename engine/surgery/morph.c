@@ -357,13 +357,19 @@ int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writ
     return status;
 }
 
+static bool is_wide(const struct graph *parent, const char *name) {
+    int before = graph_find_value(parent, name);
+    if (before >= 0 && parent->values[before].constant) return parent->values[before].type == DT_FLOAT64;
+    for (int i = 0; i < parent->n_inputs; i++)
+        if (parent->values[parent->inputs[i]].type == DT_FLOAT64) return true;
+    return false;
+}
+
 int morph_round(struct graph *g, const struct graph *parent, struct err *e) {
     int status = 0;
     for (int v = 0; v < g->n_values && !status; v++) {
         const struct array *a = g->values[v].constant;
-        int before = graph_find_value(parent, g->values[v].name);
-        bool wide = before >= 0 && parent->values[before].constant && parent->values[before].type == DT_FLOAT64;
-        if (!a || a->type != DT_FLOAT64 || wide) continue;
+        if (!a || a->type != DT_FLOAT64 || is_wide(parent, g->values[v].name)) continue;
         struct array *rounded;
         status = array_new(&rounded, DT_FLOAT32, &a->shape, e);
         if (status) break;
