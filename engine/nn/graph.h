@@ -193,6 +193,12 @@ int graph_drop_nodes(struct graph *g, const bool *drop, struct err *e);
  * the outputs, and constants that nobody reads any more are freed. The graph is finished again. */
 int graph_fold(struct graph *g, struct err *e);
 
+/* Of a finished graph without free axes: where values that ONNX wants to be of one type are of several real ones, all of
+ * them, and the inputs, outputs, constants and Casts among them, become the type that holds every number: float64 when
+ * one of them is, else float32, and then nothing stays in half precision anywhere. Nothing happens where nothing mixes.
+ * After a failure the graph is only good to be freed. */
+int graph_unify_types(struct graph *g, struct err *e);
+
 /* Gives the free axes of input number `input` the sizes they have in `given`, a shape as the network takes it (its first
  * dimension does not matter), and axes of the same names in other inputs as well. With the last free axis the graph
  * is finished again; nothing happens when there is none. `source` says in messages whose shape it is ("data set

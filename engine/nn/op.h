@@ -220,6 +220,7 @@ struct op {
     unsigned keeps;
     unsigned parameters; /* bits: inputs that are parameters when constant floats; ~0u = all */
     unsigned statistics; /* bits: inputs that training updates without a gradient */
+    unsigned apart;      /* bits: real inputs whose element type need not be that of the others and of the outputs */
     size_t state_size;
 
     int (*infer)(struct inference *i, struct err *e);

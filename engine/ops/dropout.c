@@ -101,6 +101,7 @@ const struct op op_Dropout = {
     .drops = "is_test",
     .layout = WISH_ANY,
     .traits = OP_IDLE,
+    .apart = 1u << 1,
     .state_size = sizeof(struct dropout_state),
     .infer = dropout_infer,
     .plan = dropout_plan,

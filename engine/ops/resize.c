@@ -339,6 +339,7 @@ const struct op op_Resize = {
     .attributes = "antialias axes coordinate_transformation_mode cubic_coeff_a exclude_outside extrapolation_value "
                   "keep_aspect_ratio_policy mode nearest_mode",
     .layout = WISH_LAST,
+    .apart = 1u << 1 | 1u << 2, /* scales are float32 always */
     .state_size = sizeof(struct resize_state),
     .infer = resize_infer,
     .plan = resize_plan,
@@ -359,6 +360,7 @@ const struct op op_Upsample = {
     .last_opset = 9,
     .attributes = "mode scales",
     .layout = WISH_LAST,
+    .apart = 1u << 1,
     .state_size = sizeof(struct resize_state),
     .infer = resize_infer,
     .plan = resize_plan,

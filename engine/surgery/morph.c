@@ -10,6 +10,7 @@
 #include "engine/surgery/channels.h"
 #include "engine/surgery/constancy.h"
 #include "engine/surgery/edit.h"
+#include "engine/surgery/linear.h"
 
 #define MORPH(name) extern const struct morph_kind morph_##name;
 #include "engine/surgery/morphs.def"
@@ -323,6 +324,25 @@ int morph_find(int **nodes, int *n, struct morphing *m, const struct morph_step 
     return status;
 }
 
+/* Before opset 11 a Gemm must have a bias. Kinds of steps make dense layers without one; zeros keep the function. */
+static int complete_dense(struct morphing *m, struct err *e) {
+    enum { BIAS = 2 };
+    struct graph *g = m->graph;
+    bool changed = false;
+    int status = 0;
+    for (int i = 0; i < g->n_nodes && g->opset < 11 && !status; i++) {
+        const struct node *n = &g->nodes[i];
+        int zeros;
+        if (strcmp(n->op->name, "Gemm") != 0 || (n->n_inputs > BIAS && n->inputs[BIAS] != VALUE_NONE)) continue;
+        struct shape shape = {.rank = 1, .dim = {g->values[n->outputs[0]].shape.dim[1]}};
+        if (shape.dim[0] < 0) continue; /* computed by computed: no layer of ours */
+        status = edit_add_filled(&zeros, g, n->name, "bias", &shape, 0, e);
+        if (!status) status = linear_set_input(g, i, BIAS, zeros, e);
+        changed = true;
+    }
+    return status || !changed ? status : morphing_finish(m, e);
+}
+
 int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writer *w, struct err *e) {
     const struct morph_kind *k = morph_table[s->op];
     int *nodes = NULL, n;
@@ -335,19 +355,26 @@ int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writ
     for (int i = 0; i < n && w; i++) json_put_string(w, NULL, m->graph->nodes[nodes[i]].name);
     if (w) json_close_array(w);
     status = k->apply(m, nodes, n, s, w, e);
+    if (!status) status = complete_dense(m, e);
     m->steps += !status;
     if (!status) graph_change_training(m->graph);
     mem_free(nodes);
     return status;
 }
 
+static bool is_wide(const struct graph *parent, const char *name) {
+    int before = graph_find_value(parent, name);
+    if (before >= 0 && parent->values[before].constant) return parent->values[before].type == DT_FLOAT64;
+    for (int i = 0; i < parent->n_inputs; i++)
+        if (parent->values[parent->inputs[i]].type == DT_FLOAT64) return true;
+    return false;
+}
+
 int morph_round(struct graph *g, const struct graph *parent, struct err *e) {
     int status = 0;
     for (int v = 0; v < g->n_values && !status; v++) {
         const struct array *a = g->values[v].constant;
-        int before = graph_find_value(parent, g->values[v].name);
-        bool wide = before >= 0 && parent->values[before].constant && parent->values[before].type == DT_FLOAT64;
-        if (!a || a->type != DT_FLOAT64 || wide) continue;
+        if (!a || a->type != DT_FLOAT64 || is_wide(parent, g->values[v].name)) continue;
         struct array *rounded;
         status = array_new(&rounded, DT_FLOAT32, &a->shape, e);
         if (status) break;

@@ -152,11 +152,11 @@ const char *morph_training(const struct morph_step *s, int norms, const struct g
 int morph_find(int **nodes, int *n, struct morphing *m, const struct morph_step *s, struct json_writer *w,
                struct err *e);
 
-/* Finds and applies. The report's members: op, mode, exact, layers, refused, and the kind's own. */
+/* Finds and applies; what is new keeps to the graph's opset. The report's members: op, mode, exact, layers, refused, and the kind's own. */
 int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writer *w, struct err *e);
 
-/* Surgery computes in double; what is stored and trained is float, but for what the parent has in double. The graph is
- * finished again. */
+/* Surgery computes in double; what is stored and trained is float, but for what the parent has in double, and for what
+ * is new when its inputs are. The graph is finished again. */
 int morph_round(struct graph *g, const struct graph *parent, struct err *e);
 
 #endif

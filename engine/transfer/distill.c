@@ -251,8 +251,7 @@ static int run_all(struct outcome *out, struct distill_run *r, struct err *e) {
     report_metrics(&out->teacher_metrics, &r->d.teachers.nets[0].size, &r->teacher_scores[0], NULL);
     write_report(&out->report, r);
     status = report_check(out, e);
-    if (!status) out->student = network_restore(&r->d.student);
-    return status;
+    return status ? status : network_restore(&out->student, &r->d.student, e);
 }
 
 static int distill_run(struct outcome *out, const void *spec, const struct host *host, struct err *e) {

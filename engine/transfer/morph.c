@@ -404,8 +404,7 @@ static int run_all(struct outcome *out, struct morph_run *r, struct err *e) {
     report_metrics(&out->teacher_metrics, &t->parent.size, &r->before, NULL);
     write_end(r);
     status = report_check(out, e);
-    if (!status) out->student = network_restore(&r->child);
-    return status;
+    return status ? status : network_restore(&out->student, &r->child, e);
 }
 
 static int morph_run_spec(struct outcome *out, const void *spec, const struct host *host, struct err *e) {

@@ -146,11 +146,16 @@ void network_forget(struct network *n) {
     n->graph = NULL;
 }
 
-struct graph *network_restore(struct network *n) {
+int network_restore(struct graph **out, struct network *n, struct err *e) {
     struct graph *g = n->graph;
-    if (g) g->outputs[0] = n->answer;
+    g->outputs[0] = n->answer;
     *n = (struct network){0};
-    return g;
+    int status = graph_unify_types(g, e);
+    if (status)
+        graph_free(g);
+    else
+        *out = g;
+    return status;
 }
 
 static bool same_input(const struct shape *a, const struct shape *b) {

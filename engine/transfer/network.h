@@ -29,8 +29,9 @@ void network_fini(struct network *n);
 /* Frees the graph and keeps what is known of it. */
 void network_forget(struct network *n);
 
-/* Moves the graph out, with its stored output. The network is empty afterwards. */
-struct graph *network_restore(struct network *n);
+/* Moves the graph out as it is to be published: with its stored output, and with element types that fit together
+ * (graph_unify_types). The network is empty afterwards, after a failure too. */
+int network_restore(struct graph **out, struct network *n, struct err *e);
 
 /* E_INVALID at `pointer` showing both shapes when the two do not answer with equally many classes or
  * do not take the same input. `what` names the first. */

@@ -221,8 +221,7 @@ static int learn(struct outcome *out, struct course *c, const struct train_metho
     if (status) return status;
     write_report(out, c, s, &kept, &result);
     status = report_check(out, e);
-    if (!status) out->student = network_restore(&c->net);
-    return status;
+    return status ? status : network_restore(&out->student, &c->net, e);
 }
 
 static int train_run_spec(struct outcome *out, const void *spec, const struct host *host, struct err *e) {

@@ -6,6 +6,7 @@
 #include "engine/formats/onnx.h"
 #include "tests/base/starve.h"
 #include "tests/engine/morph_kit.h"
+#include "tests/engine/small_net.h"
 
 static bool same_graph(const struct graph *a, const struct graph *b) {
     bool same = a->n_nodes == b->n_nodes && a->n_values == b->n_values;
@@ -296,6 +297,45 @@ TEST(starved_modules_leave_nothing) {
             "{\"op\":\"subnet\",\"layer\":\"conv1\",\"mode\":\"stacked\"}");
     starved(usual(41, window(1, 1, 1, 0), false, "Relu"), "{\"op\":\"module\",\"layer\":\"conv1\",\"recipe\":\"1c1\"}");
     starved(residual(), "{\"op\":\"module\",\"layer\":\"sum1\",\"recipe\":\"1c1\"}");
+}
+
+/* Two dense layers, [N,6] to [N,3], in an opset whose Gemm must have a bias. */
+static struct graph *old_dense(int opset) {
+    struct small s = small_new(6, 0, 0);
+    s.g->opset = opset;
+    int x = small_gemm(&s, s.x, 6, 8, true);
+    x = small_gemm(&s, small_act(&s, x, "Relu"), 8, 8, true);
+    x = small_gemm(&s, small_act(&s, x, "Relu"), 8, 3, true);
+    return small_finish(&s, x) ? s.g : NULL;
+}
+
+/* A file without the third input of a Gemm is none before opset 11. */
+TEST(new_dense_layers_have_a_bias_where_the_opset_wants_one) {
+    static const char *const steps[] = {
+        "{\"op\":\"deepen\"}",
+        "{\"op\":\"deepen\",\"mode\":\"netmorph\"}",
+        "{\"op\":\"subnet\"}",
+        "{\"op\":\"subnet\",\"mode\":\"stacked\"}",
+        "{\"op\":\"module\",\"recipe\":\"1c1\"}",
+        "{\"op\":\"skip\",\"from\":\"*\"}",
+        "{\"op\":\"skip\",\"from\":\"*\",\"mode\":\"concat\"}",
+        "{\"op\":\"factor\",\"rank\":2}",
+    };
+    int bare[2] = {0};
+    for (size_t i = 0; i < 2 * sizeof steps / sizeof *steps; i++) {
+        bool old = i % 2;
+        struct err e = {0};
+        struct morph_step s;
+        struct graph *parent = old_dense(old ? 10 : 11), *child = grown(parent, steps[i / 2], NULL, NULL, &e);
+        need(child != NULL, "%s: %s", steps[i / 2], e.text);
+        for (int k = 0; k < child->n_nodes; k++)
+            bare[old] += strcmp(child->nodes[k].op->name, "Gemm") == 0 && child->nodes[k].n_inputs < 3;
+        ok(!bare[true], "%s: dense layers without a bias", steps[i / 2]);
+        if (parse_step(&s, steps[i / 2]) && morph_is_exact(&s)) prove(parent, child, true, steps[i / 2]);
+        graph_free(child);
+        graph_free(parent);
+    }
+    ok(bare[false] > 0, "from opset 11 on nobody adds one");
 }
 
 TEST_MAIN

@@ -351,7 +351,8 @@ TEST(softmax_is_left_out_and_comes_back) {
     ok(n.classes == 7 && n.graph->outputs[0] != n.answer, "new head");
     real out[2 * 7];
     run_net(n.graph, 2, out, 7);
-    struct graph *back = network_restore(&n);
+    struct graph *back = NULL;
+    need(network_restore(&back, &n, &e) == 0, "%s", e.text);
     ok(!strcmp(back->values[back->outputs[0]].name, back->values[answer].name), "softmax");
     run_net(back, 2, out, 7);
     double sum = 0;

@@ -1,16 +1,16 @@
 #!/usr/bin/env node
 // opsets_test.js - every opset that retort reads, with the attributes and inputs that operators have in it, and
 // initializers of every element type, in retort and in ONNX Runtime. A network for each opset has every operator beside
-// the others, an output each.
+// the others, an output each. And what jobs make of old opsets and of half and double precision.
 'use strict';
 
 const child = require('child_process');
 const fs = require('fs');
 const path = require('path');
 const ort = require('onnxruntime-node');
-const { note, ok, same, test } = require('./tap');
+const { cleanup, note, ok, same, test } = require('./tap');
 const { npyWrite, npzRead } = require('./arrays');
-const { BINARY, scratch } = require('./retort');
+const { BINARY, Server, scratch } = require('./retort');
 const onnx = require('./onnx');
 const { fill, seed } = require('./zoo');
 
@@ -279,3 +279,64 @@ test('a network in float64 throughout (ONNX Runtime has no convolution for it)',
   const data = Float64Array.from(floats([3, 2, 5, 5], 'x').data);
   await compare(throughout(11, false), { x: { shape: [3, 2, 5, 5], type: 11, data } });
 });
+
+// ---- children ----
+
+// Three dense layers, everything in that type, which opset 7 can say.
+const layers = (opset, type) => onnx.model({ opset, ir: 7, inputs: [{ name: 'x', shape: ['N', 8], type }],
+  outputs: [{ name: 'y', shape: ['N', 5], type }],
+  tensors: [8, 8, 5].flatMap((n, i) => [{ name: `w${i}`, ...weights(type, [n, 8]) },
+    { name: `b${i}`, ...weights(type, [n]) }]),
+  nodes: [0, 1, 2].flatMap((i) => [
+    { op: 'Gemm', name: `fc${i}`, inputs: [i ? `a${i - 1}` : 'x', `w${i}`, `b${i}`], outputs: [i < 2 ? `h${i}` : 'y'],
+      attributes: { transB: 1 } },
+    ...(i < 2 ? [{ op: 'Relu', name: `relu${i}`, inputs: [`h${i}`], outputs: [`a${i}`] }] : [])]) });
+
+const STRAIGHT = [{ op: 'deepen' }, { op: 'skip', from: '*' }, { op: 'skip', from: '*', mode: 'concat' },
+  { op: 'factor', rank: 2 }, { op: 'widen', factor: 1.5 }];
+// With a PRelu, which ONNX Runtime does not have in float64.
+const STEPS = [...STRAIGHT, { op: 'deepen', mode: 'netmorph' }, { op: 'subnet', mode: 'stacked' },
+  { op: 'module', recipe: '1c1' }];
+const given = Float32Array.from(floats([4, 8], 'given').data, (v) => Math.round(v * 32) / 32);
+const feed = (type) => ({ x: { shape: [4, 8], type,
+  data: onnx.TYPES[type][1].from(given, type === 10 ? half : Number) } });
+const largest = (list) => list.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+const apart = (a, b) => largest(a.map((v, i) => v - b[i])) / largest(a);
+let server;
+
+async function student(spec) {
+  const id = await server.submit({ model: 'parent', output: 'child', ...spec });
+  const { result } = await server.finished(id);
+  return { exact: result.report.proof?.exact, child: await server.student(id) };
+}
+
+// A parent in one type has children in another. They are as close as the less precise of both.
+function children(words, opset, type, becomes, relative) {
+  test(`children of ${words}`, async () => {
+    const parent = layers(opset, type), truth = await judge(parent, feed(type));
+    await server.must(201, server.put('/v1/models/parent/onnx', parent));
+    for (const step of type === 11 ? STRAIGHT : STEPS) {
+      const { exact, child } = await student({ method: 'morph', steps: [step] });
+      const found = await judge(child, feed(becomes));
+      const off = apart(numbers(truth.y), numbers(found.y));
+      if (exact) ok(off < relative, `${step.op} ${step.mode || ''}: ${off} apart`);
+      same(found.y.type, onnx.TYPES[becomes][0], `${step.op}: what comes out`);
+    }
+    const { child } = await student({ method: 'train', dataset: 'data', train: { epochs: 1 } });
+    same((await judge(child, feed(becomes))).y.type, onnx.TYPES[becomes][0], 'trained');
+    await server.must(200, server.request('DELETE', '/v1/models/parent'));
+  });
+}
+
+test('a server for children', async () => {
+  server = await Server.start();
+  cleanup(() => server.stop());
+  await server.must(201, server.put('/v1/datasets/data/inputs', npyWrite([40, 8], floats([40, 8], 'data').data)));
+  const labels = Int32Array.from({ length: 40 }, (_, i) => i % 5);
+  await server.must(201, server.put('/v1/datasets/data/labels', npyWrite([40], labels)));
+  ok(true, 'ready');
+});
+
+for (const opset of [7, 8, 9, 10, 11]) children(`dense layers of opset ${opset}`, opset, 1, 1, 1e-4);
+children('a network in float16', 15, 10, 1, 1e-2);
+children('a network in float64', 15, 11, 11, 1e-12);
