@@ -195,11 +195,28 @@ static int note_step(struct transformation *t, const struct morph_step *step, in
     return graph_clone(&t->base, t->morphing.graph, e);
 }
 
+/* The value that the child gives out when it is stored; names outlive steps. VALUE_NONE without data. */
+static int find_answer(const struct transformation *t) {
+    return t->fed ? graph_find_value(t->morphing.graph, t->parent.graph->values[t->parent.answer].name) : VALUE_NONE;
+}
+
+/* A step may have put something between what were the logits and the final Softmax. */
+static int find_logits(struct transformation *t, struct err *e) {
+    struct graph *g = t->morphing.graph;
+    int answer = find_answer(t), logits;
+    if (answer < 0 || t->parent.answer == t->parent.graph->outputs[0]) return 0;
+    logits = network_logits(g, answer);
+    if (logits == g->outputs[0]) return 0;
+    g->outputs[0] = logits;
+    return morphing_finish(&t->morphing, e);
+}
+
 /* ends: the last of some exact steps in a row that has lossy ones before or behind it. */
 static int apply_one(struct transformation *t, const struct morph_step *step, bool ends, const char *at,
                      const struct host *host, struct json_writer *w, struct err *e) {
     if (w) json_open_object(w, NULL);
     int norms = morph_count_norms(t->morphing.graph), status = morph_apply(&t->morphing, step, w, e);
+    if (!status) status = find_logits(t, e);
     if (!status) status = check_size(t, host, e);
     if (!status) status = note_step(t, step, norms, e);
     if (status && e && !e->pointer[0]) text_copy(e->pointer, sizeof e->pointer, at);
@@ -356,17 +373,15 @@ static int train_on(struct morph_run *r, struct err *e) {
 /* The child as a network that data goes into. */
 static int take_child(struct morph_run *r, struct err *e) {
     struct graph *g = r->t.morphing.graph;
-    const char *answer = r->t.parent.graph->values[r->t.parent.answer].name;
+    int answer = find_answer(&r->t);
     r->t.morphing.graph = NULL;
     if (!r->t.fed) {
         r->child.graph = g;
         r->child.answer = g->outputs[0];
         return graph_measure(&r->child.size, g, e);
     }
-    int status = network_take(&r->child, g, e);
-    int index = status ? VALUE_NONE : graph_find_value(g, answer);
-    if (index >= 0) r->child.answer = index;
-    return status;
+    if (answer >= 0) g->outputs[0] = answer; /* of which network_take finds the logits */
+    return network_take(&r->child, g, e);
 }
 
 static void write_end(struct morph_run *r) {
