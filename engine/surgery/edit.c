@@ -307,9 +307,10 @@ int edit_afford(const struct morphing *m, double weights, struct err *e) {
         if (m->graph->values[v].constant) weights += (double)m->graph->values[v].constant->count;
     bool limited = m->memory && m->memory < ONNX_FILE;
     size_t most = limited ? m->memory : ONNX_FILE;
-    if (weights * sizeof(float) <= (double)most) return 0;
-    return err_set(e, E_TOO_LARGE, "the network would get %.3g parameters, more than the %zu bytes that %s hold",
-                   weights, most, limited ? "a job may take" : "an ONNX file can");
+    double bytes = weights * sizeof(float);
+    if (bytes <= (double)most) return 0;
+    return err_set(e, E_TOO_LARGE, "the network would take %.3g bytes, and %s %zu", bytes,
+                   limited ? "a job may take" : "an ONNX file can hold", most);
 }
 
 int edit_add_literal(int *out, struct graph *g, const char *stem, const char *part, double number, struct err *e) {

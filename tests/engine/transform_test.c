@@ -418,7 +418,7 @@ TEST(a_child_beyond_the_memory_is_refused) {
         bool measured = peak_forget() && PEAK_TRUE;
         size_t before = peak_now();
         int status = check(&spec, &method, &w, json, NULL, &e);
-        ok(status == E_TOO_LARGE && strstr(e.text, "parameters") && strcmp(e.pointer, "/steps/0") == 0,
+        ok(status == E_TOO_LARGE && strstr(e.text, "bytes, and a job may take") && strcmp(e.pointer, "/steps/0") == 0,
            "%s: %d, %s at '%s'", too_large[i], status, e.text, e.pointer);
         ok(!measured || peak_most() < before + AT_MOST, "%s took %zu bytes", too_large[i], peak_most() - before);
         free(spec);
