@@ -179,7 +179,10 @@ static int from_edges(struct plan *p, const struct morph_step *s, struct err *e)
         if (m->edges[k].to == MODULE_VERTICES) m->edges[k].to = m->n_vertices;
     text_copy(names[m->n_vertices], MORPH_WORD_SIZE, "t");
     m->channels[m->n_vertices++] = (int)(l->out / l->group);
-    for (int v = 0; v < m->n_vertices; v++) text_copy(p->parts[m->n_edges + v], PIECES_PART, names[v]);
+    for (int v = 0; v < m->n_vertices; v++) {
+        text_copy(p->parts[m->n_edges + v], PIECES_PART, names[v]);
+        m->names[v] = p->parts[m->n_edges + v];
+    }
     return module_check(m, e);
 }
 

@@ -444,7 +444,7 @@ TEST(every_other_shortcut) {
 
 TEST(modules_that_would_have_to_crop) {
     refuses(usual(27, window(3, 1, 1, 0), false, "Relu"), "{\"op\":\"module\",\"layer\":\"conv1\",\"recipe\":\"1c1\"}",
-            NULL, "crop");
+            NULL, "edge a->t would have to crop");
     proves(usual(27, window(3, 1, 1, 0), false, "Relu"), "{\"op\":\"module\",\"layer\":\"conv1\",\"recipe\":\"3c1\"}");
 }
 
@@ -459,6 +459,19 @@ TEST(irreducible_modules) { /* figure (D) */
         "{\"op\":\"module\",\"layer\":\"conv1\",\"edges\":[{\"from\":\"s\",\"to\":\"a\"},{\"from\":\"a\",\"to\":\"b\"},"
         "{\"from\":\"b\",\"to\":\"a\"},{\"from\":\"a\",\"to\":\"t\"}]}",
         NULL, "cycle");
+}
+
+#define EDGES(edges) "{\"op\":\"module\",\"layer\":\"conv1\",\"edges\":[" edges "]}"
+#define EDGE(from, to, kernel) "{\"from\":\"" from "\",\"to\":\"" to "\",\"kernel\":" #kernel "}"
+
+TEST(what_is_wrong_with_edges_is_told_in_their_own_names) {
+    static const char *const cases[][2] = {
+        {EDGES(EDGE("s", "mid", 3) "," EDGE("s", "t", 3)), "'mid' is on no path"},
+        {EDGES(EDGE("s", "mid", 3) "," EDGE("mid", "s", 3)), "edge mid->s: none leads into the source"},
+        {EDGES(EDGE("s", "mid", 4) "," EDGE("mid", "t", 3)), "edge s->mid has 4x4 taps"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        refuses(usual(28, window(3, 1, 1, 1), false, "Relu"), cases[i][0], NULL, cases[i][1]);
 }
 
 /* ---- what can learn ---- */

@@ -283,6 +283,8 @@ static const struct {
     {STEP("{\"op\":\"factor\"}"), "/steps/0/rank", "factor takes either 'rank' or 'energy'"},
     {STEP("{\"op\":\"kernel\"}"), "/steps/0/size", "kernel needs 'size'"},
     {STEP("{\"op\":\"module\"}"), "/steps/0/recipe", "module takes either 'recipe' or 'edges'"},
+    {STEP("{\"op\":\"module\",\"edges\":[{}]}"), "/steps/0/edges/0/from", "required"},
+    {STEP("{\"op\":\"module\",\"edges\":[{\"from\":\"s\"}]}"), "/steps/0/edges/0/to", "required"},
     {STEP("{\"op\":\"module\",\"recipe\":\"9c9\"}"), "/steps/0/recipe", "no module is called '9c9'"},
     {STEP("{\"op\":\"module\",\"to\":4,\"edges\":[{\"from\":\"s\",\"to\":\"t\"}]}"), "/steps/0/to", "is for recipes"},
     {"{\"model\":\"smooth\",\"steps\":[{\"op\":\"widen\",\"factor\":2,\"mode\":\"grad-max\"}]}", "/steps/0", "data"},
