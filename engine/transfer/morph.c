@@ -341,16 +341,48 @@ static int open_scored(struct net **net, struct morph_run *r, struct graph *g, s
     }
 }
 
-static int score(struct score *out, struct morph_run *r, struct graph *g, struct err *e) {
-    const struct selection *s = r->t.material.eval.n ? &r->t.material.eval : &r->t.material.train;
+/* What a network answers: *logits [s->n, classes] with mem_free. */
+static int answer(real **logits, struct morph_run *r, struct graph *g, const struct selection *s, struct err *e) {
     struct net *net = NULL;
     size_t classes = (size_t)r->t.parent.classes;
-    real *logits = mem_calloc(s->n, classes * sizeof *logits);
-    int status = logits ? open_scored(&net, r, g, s->n, e) : err_memory(e, s->n * classes * sizeof *logits);
+    *logits = mem_calloc(s->n, classes * sizeof **logits);
+    int status = *logits ? open_scored(&net, r, g, s->n, e) : err_memory(e, s->n * classes * sizeof **logits);
     struct tick tick = {keep_alive, (void *)(size_t)r->host};
-    if (!status) status = evaluate_logits(logits, net, s, false, tick, e);
-    if (!status) status = evaluate_score(out, r->crew, logits, s, &(struct targets){.n = 0}, classes, e);
+    if (!status) status = evaluate_logits(*logits, net, s, false, tick, e);
     net_free(net);
+    return status;
+}
+
+static int score(struct score *out, struct morph_run *r, struct graph *g, struct err *e) {
+    const struct selection *s = r->t.material.eval.n ? &r->t.material.eval : &r->t.material.train;
+    real *logits;
+    int status = answer(&logits, r, g, s, e);
+    if (!status)
+        status = evaluate_score(out, r->crew, logits, s, &(struct targets){.n = 0}, (size_t)r->t.parent.classes, e);
+    mem_free(logits);
+    return status;
+}
+
+static int not_finite(struct morph_run *r, size_t i, const char *what, struct err *e) {
+    return err_set_at(e, E_INVALID, "/dataset",
+                      "sample %u of data set %s %s: parent and child cannot be compared on it; repair the data, or say "
+                      "scale, mean and std that suit the network",
+                      selection_sample(&r->t.material.train, i), r->spec->dataset.ref, what);
+}
+
+/* What is not finite compares with nothing. */
+static int check_data(struct morph_run *r, struct err *e) {
+    const struct calibration *c = &r->t.calibration;
+    struct selection s = r->t.material.train;
+    size_t classes = (size_t)r->t.parent.classes;
+    real *logits = NULL;
+    int status = 0;
+    s.n = c->samples;
+    for (size_t i = 0; i < s.n * c->row; i++)
+        if (!isfinite(c->rows[i])) return not_finite(r, i / c->row, "has a value that is not finite", e);
+    if (s.n) status = answer(&logits, r, r->t.parent.graph, &s, e);
+    for (size_t i = 0; i < s.n * classes && !status; i++)
+        if (!isfinite(logits[i])) status = not_finite(r, i / classes, "makes the parent's answers infinite", e);
     mem_free(logits);
     return status;
 }
@@ -405,6 +437,7 @@ static int run_all(struct outcome *out, struct morph_run *r, struct err *e) {
     int status = crew_new(&r->crew, r->host->threads, e);
     if (!status && t->fed) status = calibration_open(&t->calibration, &t->material.train, r->host, e);
     if (!status && t->fed) t->morphing.data = &t->calibration.data;
+    if (!status && t->fed) status = check_data(r, e);
     if (!status && t->fed) status = score(&r->before, r, t->parent.graph, e);
     t->run = r;
     if (!status) status = apply_all(t, r->spec, r->host, &r->w, e);

@@ -1,5 +1,8 @@
-/* Method morph with a data set: networks that end in a Softmax, which training leaves out. */
+/* Method morph with a data set: networks that end in a Softmax, which training leaves out, and data that nothing can be
+ * compared on. */
 #define TEST_SECONDS 60
+#include <math.h>
+
 #include "tests/engine/small_net.h"
 #include "tests/engine/transform.h"
 
@@ -68,6 +71,32 @@ TEST(steps_go_on_in_front_of_a_final_softmax) {
         outcome_free(&o);
     }
     memory_host_close(&w.memory);
+}
+
+/* ---- data that cannot be compared on ---- */
+
+TEST(data_that_is_not_finite_is_refused_by_name) {
+    static const struct {
+        float number;
+        const char *words;
+    } cases[] = {{NAN, "sample 7 of data set data has a value that is not finite"},
+                 {INFINITY, "sample 7 of data set data has a value that is not finite"},
+                 {3e38f, "sample 7 of data set data makes the parent's answers infinite"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world w;
+        struct outcome o;
+        struct err e = {0};
+        if (!open_world(&w, 1)) return;
+        const struct shape *shape = &w.memory.arrays[0].data.shape;
+        size_t row = (size_t)(shape->dim[1] * shape->dim[2] * shape->dim[3]);
+        float *inputs = (float *)(size_t)w.memory.arrays[0].data.data;
+        for (size_t k = 0; k < row; k++) inputs[7 * row + k] = cases[i].number;
+        int status = run(
+            &o, &w, "{\"model\":\"net\",\"dataset\":\"data\",\"holdout\":0,\"steps\":[{\"op\":\"subnet\"}]}", NULL, &e);
+        ok(status == E_INVALID && !strcmp(e.pointer, "/dataset") && strstr(e.text, cases[i].words),
+           "%g: %d, %s at '%s'", (double)cases[i].number, status, e.text, e.pointer);
+        memory_host_close(&w.memory);
+    }
 }
 
 TEST_MAIN
