@@ -107,8 +107,8 @@ static int explain_slope(int *from, const struct graph *g, int node, struct err 
     } else {
         return err_set(
             e, E_UNSUPPORTED,
-            "a %s has no slope to anneal: the step activation makes a PRelu of it, whose slope training brings to 1",
-            n->op->name);
+            "%s %s has no slope to anneal: the step activation makes a PRelu of it, whose slope training brings to 1",
+            edit_article(n->op->name), n->op->name);
     }
     return err_set(e, E_UNSUPPORTED,
                    "its slope is %g to %g: train it to exactly 1 first (a PRelu of slope 1 is linear), then it goes "
@@ -130,7 +130,7 @@ static int passed_on(int *from, const struct graph *g, int node, const struct mo
         return pass_sum(from, g, node, e);
     struct err refused = {0};
     if (!affine_check(g, node, &refused)) return pass_affine(from, g, node, e);
-    return err_set(e, E_UNSUPPORTED, "a %s changes what it takes", n->op->name);
+    return err_set(e, E_UNSUPPORTED, "%s %s changes what it takes", edit_article(n->op->name), n->op->name);
 }
 
 static bool is_output(const struct graph *g, int value) {

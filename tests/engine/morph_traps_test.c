@@ -354,6 +354,10 @@ TEST(skips_go_forwards) {
             NULL, "backwards");
     refuses(usual(22, window(3, 1, 1, 1), false, "Relu"), "{\"op\":\"skip\",\"layer\":\"act2\",\"from\":\"conv1\"}",
             NULL, "already");
+    refuses(usual(22, window(3, 1, 1, 1), false, "Relu"), "{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"x\"}", NULL,
+            "'x' is an input of the network");
+    refuses(usual(22, window(3, 1, 1, 1), false, "Relu"), "{\"op\":\"remove\",\"layer\":\"act2\",\"mode\":\"anneal\"}",
+            NULL, "a Relu has no slope");
 }
 
 /* ---- shared weights, several readers ---- */
