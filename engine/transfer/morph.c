@@ -423,7 +423,7 @@ static void write_end(struct morph_run *r) {
     report_network(w, "student", r->spec->output, &r->child.size, 0, &r->after);
     if (r->spec->has_train) {
         json_open_object(w, "restart");
-        restart_report(w, &r->kept, &r->spec->train);
+        restart_report(w, &r->kept, &r->spec->train, r->result.steps);
         report_number(w, "accuracy_before", r->morphed.accuracy);
         report_number(w, "loss_before", r->morphed.loss);
         json_close_object(w);

@@ -563,6 +563,9 @@ TEST(training_goes_on_where_that_of_the_parent_stopped) {
            continuations[i].json, said(&o, "restart", "optimizer"), continuations[i].optimizer);
         ok(strcmp(said(&o, "restart", "learning_rate"), continuations[i].rate) == 0, "%s: the rate is %s, not %s",
            continuations[i].json, said(&o, "restart", "learning_rate"), continuations[i].rate);
+        const char *resting = strcmp(continuations[i].optimizer, "\"mapped\"") ? "" : "5"; /* all of them */
+        ok(strcmp(said(&o, "restart", "resting_steps"), resting) == 0, "%s: %s steps rest", continuations[i].json,
+           said(&o, "restart", "resting_steps"));
         ok(o.student->training.rule >= 0 && o.student->training.steps >= 5, "the result keeps the training");
         outcome_free(&o);
     }
