@@ -472,6 +472,8 @@ TEST(what_is_wrong_with_edges_is_told_in_their_own_names) {
     static const char *const cases[][2] = {
         {EDGES(EDGE("s", "mid", 3) "," EDGE("s", "t", 3)), "'mid' is on no path"},
         {EDGES(EDGE("s", "mid", 3) "," EDGE("mid", "s", 3)), "edge mid->s: none leads into the source"},
+        {EDGES(EDGE("s", "t", 3) "," EDGE("t", "mid", 3)),
+         "edge t->mid: none leads into the source and none out of the sink"},
         {EDGES(EDGE("s", "mid", 4) "," EDGE("mid", "t", 3)), "edge s->mid has 4x4 taps"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
