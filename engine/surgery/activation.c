@@ -92,7 +92,8 @@ static int insert(struct morphing *m, int node, struct err *e) {
 static int check_slopes(const struct graph *g, int node, double wish, struct err *e) {
     const struct node *n = &g->nodes[node];
     if (strcmp(n->op->name, "PRelu") != 0)
-        return err_set(e, E_UNSUPPORTED, "a %s has no slopes: this is for PRelu", n->op->name);
+        return err_set(e, E_UNSUPPORTED, "%s %s has no slopes: this is for PRelu", edit_article(n->op->name),
+                       n->op->name);
     const struct array *a = g->values[n->inputs[1]].constant;
     if (!a || g->values[n->inputs[0]].constant)
         return err_set(e, E_UNSUPPORTED, "its slopes are computed, or what it reads is not");

@@ -50,7 +50,8 @@ bool affine_is_per_channel(const struct shape *s, int rank, int64_t channels) {
 static int check_binary(const struct graph *g, const struct node *n, struct err *e) {
     bool div = is_op(n, "Div");
     if (!div && !is_op(n, "Add") && !is_op(n, "Sub") && !is_op(n, "Mul"))
-        return err_set(e, E_UNSUPPORTED, "a %s does not scale and shift channels", n->op->name);
+        return err_set(e, E_UNSUPPORTED, "%s %s does not scale and shift channels", edit_article(n->op->name),
+                       n->op->name);
     int k = constant_operand(g, n);
     const struct array *a = g->values[n->inputs[k]].constant;
     if (!a || !dtype_is_real(a->type) || g->values[n->inputs[1 - k]].constant)

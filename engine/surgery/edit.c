@@ -98,11 +98,17 @@ static void describe_dense(struct edit_layer *l, const struct node *n, const str
     l->in = l->fan_in = w->dim[l->transposed];
 }
 
+const char *edit_article(const char *op) {
+    return *op && strchr("AEIOU", *op) ? "an" : "a";
+}
+
 int edit_layer(struct edit_layer *out, const struct graph *g, int node, struct err *e) {
     const struct node *n = &g->nodes[node];
     bool conv = is(n, "Conv"), dense = is(n, "Gemm") || is(n, "MatMul");
     *out = (struct edit_layer){.node = node, .bias = VALUE_NONE, .group = 1, .kernel = {1, 1}};
-    if (!conv && !dense) return err_set(e, E_UNSUPPORTED, "a %s is no convolution and no dense layer", n->op->name);
+    if (!conv && !dense)
+        return err_set(e, E_UNSUPPORTED, "%s %s is no convolution and no dense layer", edit_article(n->op->name),
+                       n->op->name);
     out->weights = n->inputs[1];
     if (!is(n, "MatMul") && n->n_inputs > 2) out->bias = n->inputs[2];
     const struct value *w = &g->values[out->weights];
@@ -328,9 +334,10 @@ int edit_afford(const struct morphing *m, double weights, struct err *e) {
         if (m->graph->values[v].constant) weights += (double)m->graph->values[v].constant->count;
     bool limited = m->memory && m->memory < ONNX_FILE;
     size_t most = limited ? m->memory : ONNX_FILE;
-    if (weights * sizeof(float) <= (double)most) return 0;
-    return err_set(e, E_TOO_LARGE, "the network would get %.3g parameters, more than the %zu bytes that %s hold",
-                   weights, most, limited ? "a job may take" : "an ONNX file can");
+    double bytes = weights * sizeof(float);
+    if (bytes <= (double)most) return 0;
+    return err_set(e, E_TOO_LARGE, "the network would take %.3g bytes, and %s %zu", bytes,
+                   limited ? "a job may take" : "an ONNX file can hold", most);
 }
 
 int edit_afford_groups(const struct morphing *m, int64_t groups, size_t each, struct err *e) {
@@ -430,7 +437,8 @@ static int makes_none(const struct graph *g, int node, const char *kind, struct 
     struct err unused = {0};
     const char *op = g->nodes[node].op->name;
     if (edit_layer(&layer, g, node, &unused) && !is(&g->nodes[node], "ConvTranspose"))
-        return err_set(e, E_UNSUPPORTED, "a %s makes no channels of its own: %s the layers before it", op, kind);
+        return err_set(e, E_UNSUPPORTED, "%s %s makes no channels of its own: %s the layers before it",
+                       edit_article(op), op, kind);
     if (layer.group > 1)
         return err_set(e, E_UNSUPPORTED, "a depthwise %s makes no channels of its own: %s the layers before it", op,
                        kind);

@@ -47,6 +47,9 @@ int edit_layer(struct edit_layer *out, const struct graph *g, int node, struct e
 /* The same, refusing weights that something else reads as well. */
 int edit_own_layer(struct edit_layer *out, const struct graph *g, const struct uses *u, int node, struct err *e);
 
+/* "a" or "an", for the name of an operator. */
+const char *edit_article(const char *op);
+
 /* E_INVALID, with the name that is nearest to one that nothing has. */
 int edit_no_layer(const struct graph *g, const char *name, struct err *e);
 

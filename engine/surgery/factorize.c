@@ -39,8 +39,8 @@ static int check_shape(const struct linear *l, const struct graph *g, const stru
     if (is_mode(s, "dense") && !dense)
         return err_set(e, E_UNSUPPORTED, "a Conv is for channel, spatial, tucker or data");
     if ((is_mode(s, "spatial") || is_mode(s, "tucker")) && dense)
-        return err_set(e, E_UNSUPPORTED, "a %s has no pixels: it is for dense, channel or data",
-                       g->nodes[l->node].op->name);
+        return err_set(e, E_UNSUPPORTED, "%s %s has no pixels: it is for dense, channel or data",
+                       edit_article(g->nodes[l->node].op->name), g->nodes[l->node].op->name);
     if (is_mode(s, "spatial") && (l->kernel[0] == 1 || l->kernel[1] == 1))
         return err_set(e, E_UNSUPPORTED, "its kernel of %lld by %lld goes along one axis already",
                        (long long)l->kernel[0], (long long)l->kernel[1]);

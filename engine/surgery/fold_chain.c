@@ -41,10 +41,11 @@ static int find_chain(struct chain *c, const struct folding *f, int node, struct
     }
     status = fold_check_layer(f, c->first, e);
     if (status) return err_prefix(e, "before it, '%s'", g->nodes[c->first].name);
-    if (strcmp(g->nodes[node].op->name, "ConvTranspose") == 0 ||
-        strcmp(g->nodes[c->first].op->name, "ConvTranspose") == 0 || is_dense(g, node) != is_dense(g, c->first))
-        return err_set(e, E_UNSUPPORTED, "a %s and a %s do not become one layer", g->nodes[c->first].op->name,
-                       g->nodes[node].op->name);
+    const char *first = g->nodes[c->first].op->name, *second = g->nodes[node].op->name;
+    if (strcmp(second, "ConvTranspose") == 0 || strcmp(first, "ConvTranspose") == 0 ||
+        is_dense(g, node) != is_dense(g, c->first))
+        return err_set(e, E_UNSUPPORTED, "%s %s and %s %s do not become one layer", edit_article(first), first,
+                       edit_article(second), second);
     return 0;
 }
 
@@ -241,7 +242,8 @@ const struct fold_way fold_chain = {"chain", chain_can, chain_apply};
 static int nothing_can(struct folding *f, int node, struct err *e) {
     const struct graph *g = f->m->graph;
     const struct node *n = &g->nodes[node];
-    if (!linear_is_nothing(g, node)) return err_set(e, E_UNSUPPORTED, "a %s changes what it takes", n->op->name);
+    if (!linear_is_nothing(g, node))
+        return err_set(e, E_UNSUPPORTED, "%s %s changes what it takes", edit_article(n->op->name), n->op->name);
     int from = data_of(g, node);
     if (!shape_equal(&g->values[from].shape, &g->values[n->outputs[0]].shape) || g->values[from].constant)
         return err_set(e, E_UNSUPPORTED, "it spreads what it takes to another shape");

@@ -260,7 +260,9 @@ int fold_units_can(struct morphing *m, int node, struct err *e) {
     int status = morphing_channels(&c, m, e);
     if (status) return status;
     struct channel_list list = channels_made_by(c, m->graph, node);
-    if (!list.n) return err_set(e, E_UNSUPPORTED, "a %s makes none of its own", m->graph->nodes[node].op->name);
+    if (!list.n)
+        return err_set(e, E_UNSUPPORTED, "%s %s makes none of its own", edit_article(m->graph->nodes[node].op->name),
+                       m->graph->nodes[node].op->name);
     for (int i = 0; i < list.n; i++) {
         struct err refused = {0};
         int found = has_units(m, c, c->segments[list.first + i].group, &refused);

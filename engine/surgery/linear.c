@@ -63,7 +63,8 @@ static int check_ranks(const struct graph *g, const struct node *n, const struct
 int linear_check(const struct graph *g, int node, struct err *e) {
     const struct node *n = &g->nodes[node];
     if (kind_of(n) < 0)
-        return err_set(e, E_UNSUPPORTED, "a %s is no linear layer (Conv, ConvTranspose, Gemm, MatMul)", n->op->name);
+        return err_set(e, E_UNSUPPORTED, "%s %s is no linear layer (Conv, ConvTranspose, Gemm, MatMul)",
+                       edit_article(n->op->name), n->op->name);
     const struct array *w = constant_of(g, n->inputs[WEIGHTS]), *b = constant_of(g, input_of(n, BIAS));
     if (!w || !dtype_is_real(w->type) || constant_of(g, n->inputs[DATA]))
         return err_set(e, E_UNSUPPORTED, "it does not multiply computed data by constant weights");

@@ -178,7 +178,7 @@ static int from_edges(struct plan *p, const struct morph_step *s, struct err *e)
     for (int k = 0; k < s->n_edges; k++) {
         const struct morph_edge *from = &s->edges[k];
         struct module_edge *to = &m->edges[m->n_edges++];
-        to->from = vertex_of(p, names, from->from);
+        to->from = strcmp(from->from, "t") == 0 ? MODULE_VERTICES : vertex_of(p, names, from->from);
         to->to = strcmp(from->to, "t") == 0 ? MODULE_VERTICES : vertex_of(p, names, from->to);
         if (to->from < 0 || to->to < 0)
             return err_set(e, E_TOO_LARGE, "a module has at most %d blobs", MODULE_VERTICES);
@@ -189,11 +189,15 @@ static int from_edges(struct plan *p, const struct morph_step *s, struct err *e)
         if (status) return status;
         if (to->to < MODULE_VERTICES) m->channels[to->to] = (int)(channels / l->group);
     }
-    for (int k = 0; k < m->n_edges; k++)
+    for (int k = 0; k < m->n_edges; k++) {
+        if (m->edges[k].from == MODULE_VERTICES) m->edges[k].from = m->n_vertices;
         if (m->edges[k].to == MODULE_VERTICES) m->edges[k].to = m->n_vertices;
     text_copy(names[m->n_vertices], MORPH_WORD_SIZE, "t");
     m->channels[m->n_vertices++] = (int)(l->out / l->group);
-    for (int v = 0; v < m->n_vertices; v++) text_copy(p->parts[m->n_edges + v], PIECES_PART, names[v]);
+    for (int v = 0; v < m->n_vertices; v++) {
+        text_copy(p->parts[m->n_edges + v], PIECES_PART, names[v]);
+        m->names[v] = p->parts[m->n_edges + v];
+    }
     return module_check(m, e);
 }
 
@@ -220,6 +224,28 @@ static int check_windows(const struct plan *p, const struct graph *g, struct err
 }
 
 static int make_plan(struct plan *p, const struct graph *g, const struct edge *edge, const struct morph_step *s,
+/* The sum over the ways from source to sink is the layer's filter: none of its taps may be out of their reach. */
+static int check_reach(const struct plan *p, struct err *e) {
+    const struct module *m = &p->module;
+    int most[2] = {1, 1};
+    for (int axis = 0; axis < 2; axis++) {
+        int taps[MODULE_VERTICES] = {0}; /* of the longest way from the source, less one */
+        for (int round = 1; round < m->n_vertices; round++)
+            for (int k = 0; k < m->n_edges; k++) {
+                int there = taps[m->edges[k].from] + (axis ? m->edges[k].w : m->edges[k].h) - 1;
+                if (there > taps[m->edges[k].to]) taps[m->edges[k].to] = there;
+            }
+        most[axis] = taps[m->n_vertices - 1] + 1;
+    }
+    const int64_t *kernel = p->edge.layer.kernel;
+    if (most[0] >= kernel[0] && most[1] >= kernel[1]) return 0;
+    return err_set(
+        e, E_UNSUPPORTED,
+        "its kernel is %lldx%lld, and no way through the module reaches further than %dx%d: the recipes 1c1, 3c1 "
+        "and 3c3 have an edge as large as the layer, and edges may say their kernel",
+        (long long)kernel[0], (long long)kernel[1], most[0], most[1]);
+}
+
                      struct err *e) {
     *p = (struct plan){.edge = *edge};
     int status = s->recipe[0] ? from_recipe(p, s, e) : from_edges(p, s, e);

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/text.h"
+
 static int larger(int a, int b) {
     return a > b ? a : b;
 }
@@ -25,17 +27,33 @@ static bool sort_vertices(int order[MODULE_VERTICES], const struct module *m) {
     return n == m->n_vertices;
 }
 
+static void vertex_text(char *out, size_t room, const struct module *m, int v) {
+    if (v >= 0 && v < m->n_vertices && m->names[v])
+        text_print(out, room, "%s", m->names[v]);
+    else
+        text_print(out, room, "%d", v);
+}
+
+const char *module_edge_text(char out[MODULE_EDGE_TEXT], const struct module *m, const struct module_edge *edge) {
+    char from[MODULE_EDGE_TEXT / 2 - 2], to[MODULE_EDGE_TEXT / 2 - 2];
+    vertex_text(from, sizeof from, m, edge->from);
+    vertex_text(to, sizeof to, m, edge->to);
+    text_print(out, MODULE_EDGE_TEXT, "%s->%s", from, to);
+    return out;
+}
+
 static int check_edge(const struct module *m, int k, struct err *e) {
     const struct module_edge *edge = &m->edges[k];
+    char name[MODULE_EDGE_TEXT];
+    module_edge_text(name, m, edge);
     if (edge->from < 0 || edge->from >= m->n_vertices || edge->to < 0 || edge->to >= m->n_vertices)
         return err_set(e, E_INVALID, "edge %d goes from %d to %d, vertices are 0 to %d", k, edge->from, edge->to,
                        m->n_vertices - 1);
     if (edge->to == 0 || edge->from == m->n_vertices - 1)
-        return err_set(e, E_INVALID, "edge %d goes from %d to %d: into the source or out of the sink", k, edge->from,
-                       edge->to);
+        return err_set(e, E_INVALID, "edge %s: none leads into the source and none out of the sink", name);
     if (edge->h < 1 || edge->w < 1 || edge->h > MODULE_TAPS || edge->w > MODULE_TAPS || edge->h % 2 == 0 ||
         edge->w % 2 == 0)
-        return err_set(e, E_INVALID, "edge %d has %dx%d taps: only odd numbers up to %d have a middle", k, edge->h,
+        return err_set(e, E_INVALID, "edge %s has %dx%d taps: only odd numbers up to %d have a middle", name, edge->h,
                        edge->w, MODULE_TAPS);
     return 0;
 }
@@ -52,11 +70,13 @@ int module_check(const struct module *m, struct err *e) {
         in[m->edges[k].to]++;
     }
     for (int v = 0; v < m->n_vertices; v++) {
-        if (m->channels[v] < 1) return err_set(e, E_INVALID, "vertex %d has %d channels", v, m->channels[v]);
+        char name[MODULE_EDGE_TEXT];
+        vertex_text(name, sizeof name, m, v);
+        if (m->channels[v] < 1) return err_set(e, E_INVALID, "'%s' has %d channels", name, m->channels[v]);
         if ((v && !in[v]) || (v < m->n_vertices - 1 && !out[v]))
-            return err_set(e, E_INVALID, "vertex %d is on no path from the source to the sink", v);
+            return err_set(e, E_INVALID, "'%s' is on no path from the source s to the sink t", name);
     }
-    if (!sort_vertices(order, m)) return err_set(e, E_INVALID, "the graph has a cycle");
+    if (!sort_vertices(order, m)) return err_set(e, E_INVALID, "the edges make a cycle");
     return 0;
 }
 
@@ -70,14 +90,17 @@ int module_named(struct module *out, const char *name, int in, int inner, int ou
     for (size_t k = 0; k < sizeof recipes / sizeof *recipes; k++) {
         const struct recipe *r = &recipes[k];
         if (strcmp(r->name, name) != 0) continue;
+        static const char *const inner_names[] = {"a", "b"};
         int sink = 1 + r->chains;
-        *out = (struct module){.n_vertices = sink + 1, .channels = {in}};
+        *out = (struct module){.n_vertices = sink + 1, .channels = {in}, .names = {"s"}};
         for (int c = 1; c <= r->chains; c++) {
             out->channels[c] = inner;
+            out->names[c] = inner_names[c - 1];
             out->edges[out->n_edges++] = (struct module_edge){0, c, r->first, r->first};
             out->edges[out->n_edges++] = (struct module_edge){c, sink, r->second, r->second};
         }
         out->channels[sink] = out_channels;
+        out->names[sink] = "t";
         if (r->chains == 1) out->edges[out->n_edges++] = (struct module_edge){0, sink, h, w};
         return module_check(out, e);
     }
@@ -249,13 +272,14 @@ static int find_margins(struct margins *out, const struct module *m, const struc
         for (int k = 0; k < m->n_edges; k++) {
             const struct module_edge *edge = &m->edges[k];
             if (edge->from != order[n]) continue;
+            char name[MODULE_EDGE_TEXT];
             int least = out->margin[edge->from] - step * ((axis ? edge->w : edge->h) / 2);
             if (least <= out->margin[edge->to]) continue;
             if (edge->to == last)
-                return err_set(e, E_UNSUPPORTED,
-                               "edge %d from %d would have to crop %d pixels: its kernel of %dx%d is too "
-                               "small beside the others",
-                               k, edge->from, least - sink, edge->h, edge->w);
+                return err_set(
+                    e, E_UNSUPPORTED,
+                    "edge %s would have to crop %d pixels: its kernel of %dx%d is too small beside the others",
+                    module_edge_text(name, m, edge), least - sink, edge->h, edge->w);
             out->margin[edge->to] = least;
         }
     return 0;

@@ -16,7 +16,7 @@
 #include "base/random.h"
 #include "engine/surgery/filter.h"
 
-enum { MODULE_VERTICES = 32, MODULE_EDGES = 64, MODULE_TAPS = 63, MODULE_PATHS = 256 };
+enum { MODULE_VERTICES = 32, MODULE_EDGES = 64, MODULE_TAPS = 63, MODULE_PATHS = 256, MODULE_EDGE_TEXT = 64 };
 
 struct module_edge {
     int from, to, h, w;
@@ -24,9 +24,13 @@ struct module_edge {
 
 struct module {
     int n_vertices, channels[MODULE_VERTICES];
+    const char *names[MODULE_VERTICES]; /* of vertices, for errors; borrowed, NULL: its number */
     int n_edges;
     struct module_edge edges[MODULE_EDGES];
 };
+
+/* "a->t". Edges of a plan, too, go between vertices of the module. */
+const char *module_edge_text(char out[MODULE_EDGE_TEXT], const struct module *m, const struct module_edge *edge);
 
 /* E_INVALID says what is wrong with the graph: a cycle, a vertex on no path, an even kernel. */
 int module_check(const struct module *m, struct err *e);

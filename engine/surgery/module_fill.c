@@ -46,9 +46,10 @@ static int channels_at(const struct filling *f, int vertex) {
 static int place(struct filling *f, int edge, const struct filter *x, struct err *e) {
     const struct module_edge *there = &f->plan->edges[edge];
     struct filter placed;
+    char name[MODULE_EDGE_TEXT];
     if (x->h > there->h || x->w > there->w)
-        return err_set(e, E_UNSUPPORTED, "edge %d from %d to %d has %dx%d taps and would need %dx%d", edge, there->from,
-                       there->to, there->h, there->w, x->h, x->w);
+        return err_set(e, E_UNSUPPORTED, "edge %s has %dx%d taps and would need %dx%d",
+                       module_edge_text(name, f->m, there), there->h, there->w, x->h, x->w);
     int status = filter_embed(&placed, x, there->h, there->w, e);
     if (status) return status;
     filter_fini(&f->out->filters[edge]);
@@ -135,8 +136,10 @@ static int split_leaves(struct filling *f, const struct module_step *s, const st
                                .approximate = f->o->approximate,
                                .sketch = f->sketch};
     struct factor_pair pair;
+    char first[MODULE_EDGE_TEXT], second[MODULE_EDGE_TEXT];
     int status = factor_split(&pair, x, &o, f->random, e);
-    if (status) return status;
+    if (status)
+        return err_prefix(e, "edges %s and %s", module_edge_text(first, f->m, a), module_edge_text(second, f->m, b));
     status = place(f, s->first, &pair.first, e);
     if (!status) status = place(f, s->second, &pair.second, e);
     factor_pair_fini(&pair);
@@ -149,11 +152,13 @@ static int solve_beside_noise(struct filling *f, const struct module_step *s, bo
     int carrier = first ? s->first : s->second, other = first ? s->second : s->first;
     const struct module_edge *to = &f->plan->edges[carrier];
     struct filter noise = {0}, solved = {0};
+    char name[MODULE_EDGE_TEXT];
     double residual = 0;
+    module_edge_text(name, f->m, to);
     int status = draw(&noise, f, other, h, w, e);
     int wanted_h = larger(1, x->h - noise.h + 1), wanted_w = larger(1, x->w - noise.w + 1);
     if (!status && (to->h < wanted_h || to->w < wanted_w))
-        status = err_set(e, E_UNSUPPORTED, "edge %d has too few taps", carrier);
+        status = err_set(e, E_UNSUPPORTED, "edge %s has too few taps", name);
     /* One tap of noise leaves the taps as they are; of more, the solution takes all there are. */
     bool point = noise.h == 1 && noise.w == 1;
     int size[2] = {point ? wanted_h : to->h, point ? wanted_w : to->w};
@@ -161,12 +166,12 @@ static int solve_beside_noise(struct filling *f, const struct module_step *s, bo
     double unknowns = (double)f->m->channels[f->plan->edges[s->first].to] * size[0] * size[1];
     double equations = (double)(first ? x->out : x->in) * (size[0] + noise.h - 1) * (size[1] + noise.w - 1);
     if (!status && unknowns < equations)
-        status = err_set(e, E_UNSUPPORTED, "edge %d has %.0f unknowns for %.0f equations per channel", carrier,
-                         unknowns, equations);
+        status = err_set(e, E_UNSUPPORTED, "edge %s has %.0f unknowns for %.0f equations per channel", name, unknowns,
+                         equations);
     if (!status && f->sketch) factor_sketch(&solved, f->random);
     if (!status && !f->sketch) status = factor_solve(&solved, &residual, &noise, first, x, e);
     if (!status && residual > FACTOR_EXACT)
-        status = err_set(e, E_UNSUPPORTED, "edge %d leaves a residual of %.3g", carrier, residual);
+        status = err_set(e, E_UNSUPPORTED, "edge %s leaves a residual of %.3g", name, residual);
     if (!status) status = solve(f, carrier, &solved, e);
     filter_fini(&noise);
     filter_fini(&solved);
@@ -256,6 +261,7 @@ static void remainder_init(struct remainder *r, const struct filling *f) {
             used = used || f->plan->edges[f->plan->left[k]].from == v || f->plan->edges[f->plan->left[k]].to == v;
         if (!used) continue;
         number[v] = r->m.n_vertices;
+        r->m.names[number[v]] = f->m->names[v];
         r->m.channels[r->m.n_vertices++] = channels_at(f, v);
     }
     for (int k = 0; k < f->plan->n_left; k++) {
@@ -327,7 +333,9 @@ static int solve_edge(struct filter *out, double *residual, const struct remaind
     int h = wanted_taps(g->h, others.data ? others.h : 1, b[0], a[0], edge->h);
     int w = wanted_taps(g->w, others.data ? others.w : 1, b[1], a[1], edge->w);
     if (rest.h > h + a[0] + b[0] - 2 || rest.w > w + a[1] + b[1] - 2) {
-        status = err_set(e, E_UNSUPPORTED, "edge %d reaches fewer taps than the rest of the module", k);
+        char name[MODULE_EDGE_TEXT];
+        status = err_set(e, E_UNSUPPORTED, "edge %s reaches fewer taps than the rest of the module",
+                         module_edge_text(name, &r->m, edge));
         goto out;
     }
     if (from_source && to_sink) {

@@ -90,8 +90,16 @@ static const struct param rank_element[] = {
 };
 
 static const struct param edge_params[] = {
-    PARAM_STRING(struct morph_edge, from, NULL, "where it begins: s, the source, or a name"),
-    PARAM_STRING(struct morph_edge, to, NULL, "where it ends: t, the sink, or a name"),
+    {.name = "from",
+     .type = PARAM_TYPE_STRING,
+     PARAM_AT(struct morph_edge, from),
+     .required = true,
+     .help = "where it begins: s, the source, or a name"},
+    {.name = "to",
+     .type = PARAM_TYPE_STRING,
+     PARAM_AT(struct morph_edge, to),
+     .required = true,
+     .help = "where it ends: t, the sink, or a name"},
     PARAM_LIST(struct morph_edge, kernel, n_kernel, size_element, "height and width, or one number for both"),
     PARAM_INT(struct morph_edge, channels, NULL, 1, 1 << 24, "of what it leads to; those of the layer by default"),
     PARAM_END,

@@ -26,9 +26,10 @@
 #include "engine/nn/evaluate.h"
 #include "engine/nn/graph.h"
 
-#define PROOF_STEPS 3    /* of descent before a parameter counts as dead */
-#define PROOF_BORDER 2   /* width of the border of a map; less where the map is small */
-#define PROOF_SAMPLES 64 /* at most in one pass */
+#define PROOF_STEPS 3     /* of descent, with the gradients that are reported */
+#define PROOF_PATIENCE 60 /* and on a few samples, before a parameter that has had none counts as dead */
+#define PROOF_BORDER 2    /* width of the border of a map; less where the map is small */
+#define PROOF_SAMPLES 64  /* at most in one pass */
 
 /* What the inputs are. Inputs of whole numbers get zeros and ones instead. */
 enum proof_input {
@@ -81,9 +82,9 @@ struct proof_gradient {
     char *parameter;
     size_t elements;
     double norm;       /* of its gradient, at once */
-    double norm_later; /* the largest after the steps */
-    size_t idle;       /* elements that never had a gradient */
-    bool dead;         /* no element ever had */
+    double norm_later; /* the largest after the steps; of those on a few samples where there was none before */
+    size_t idle;       /* elements that never had a gradient beyond rounding */
+    bool dead; /* no element ever had: there is nothing that reads it, or a normalisation takes out what it adds */
 };
 
 /* Where the graphs part. */
@@ -107,7 +108,7 @@ struct proof_divergence {
 
 struct proof {
     bool exact;     /* the verdict, above */
-    bool trainable; /* no new parameter is dead */
+    bool trainable; /* no new parameter is dead, those aside whose gradient cancels: a normalisation stands for them */
     int samples;    /* in a batch */
     int layers;     /* Conv, Gemm, MatMul of the larger graph */
     bool training_expected;

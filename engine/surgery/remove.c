@@ -107,8 +107,8 @@ static int explain_slope(int *from, const struct graph *g, int node, struct err 
     } else {
         return err_set(
             e, E_UNSUPPORTED,
-            "a %s has no slope to anneal: the step activation makes a PRelu of it, whose slope training brings to 1",
-            n->op->name);
+            "%s %s has no slope to anneal: the step activation makes a PRelu of it, whose slope training brings to 1",
+            edit_article(n->op->name), n->op->name);
     }
     return err_set(e, E_UNSUPPORTED,
                    "its slope is %g to %g: train it to exactly 1 first (a PRelu of slope 1 is linear), then it goes "
@@ -130,7 +130,7 @@ static int passed_on(int *from, const struct graph *g, int node, const struct mo
         return pass_sum(from, g, node, e);
     struct err refused = {0};
     if (!affine_check(g, node, &refused)) return pass_affine(from, g, node, e);
-    return err_set(e, E_UNSUPPORTED, "a %s changes what it takes", n->op->name);
+    return err_set(e, E_UNSUPPORTED, "%s %s changes what it takes", edit_article(n->op->name), n->op->name);
 }
 
 static bool is_output(const struct graph *g, int value) {
@@ -180,15 +180,28 @@ static void bypass(struct graph *g, int node, int from) {
     rewire(g, from, made);
 }
 
-/* Marks what no output depends on; *drop with mem_free. */
-static int find_dead(bool **drop, const struct graph *g, int gone, struct err *e) {
+/* Nodes that nothing read before are kept: a final Softmax is one while the logits stand for the output. */
+static void need_ends(bool *needed, const struct graph *g, const struct uses *before) {
+    for (int i = 0; i < g->n_outputs; i++) needed[g->outputs[i]] = true;
+    for (int i = 0; i < g->n_nodes; i++) {
+        const struct node *n = &g->nodes[i];
+        bool read = false;
+        for (int k = 0; k < n->n_outputs; k++)
+            read = read || (n->outputs[k] != VALUE_NONE && before->readers[n->outputs[k]] > 0);
+        for (int k = 0; k < n->n_outputs && !read; k++)
+            if (n->outputs[k] != VALUE_NONE) needed[n->outputs[k]] = true;
+    }
+}
+
+/* Marks what no output and no end depends on; *drop with mem_free. before: who read what when `gone` was there. */
+static int find_dead(bool **drop, const struct graph *g, int gone, const struct uses *before, struct err *e) {
     bool *needed = mem_calloc((size_t)g->n_values + 1, sizeof *needed), changed = true;
     *drop = mem_calloc((size_t)g->n_nodes + 1, sizeof **drop);
     if (!needed || !*drop) {
         mem_free(needed);
         return err_memory(e, (unsigned long long)g->n_values);
     }
-    for (int i = 0; i < g->n_outputs; i++) needed[g->outputs[i]] = true;
+    need_ends(needed, g, before);
     for (int i = 0; i < g->n_nodes; i++) (*drop)[i] = true;
     while (changed) { /* once in the order of a finished graph, and once more for nothing */
         changed = false;
@@ -208,9 +221,11 @@ static int find_dead(bool **drop, const struct graph *g, int gone, struct err *e
 }
 
 static int take_out(struct morphing *m, int node, int from, struct err *e) {
+    const struct uses *before;
     bool *drop = NULL;
-    bypass(m->graph, node, from);
-    int status = find_dead(&drop, m->graph, node, e);
+    int status = morphing_uses(&before, m, e); /* which stay those before, until the graph is finished again */
+    if (!status) bypass(m->graph, node, from);
+    if (!status) status = find_dead(&drop, m->graph, node, before, e);
     if (!status) status = graph_drop_nodes(m->graph, drop, e);
     if (!status) status = linear_sweep(m->graph, e);
     mem_free(drop);

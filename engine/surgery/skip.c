@@ -62,6 +62,13 @@ static int fit(struct edge *edge, const struct graph *g, int source, int node, c
     return 0;
 }
 
+static int no_source(const struct graph *g, const char *name, struct err *e) {
+    for (int i = 0; i < g->n_inputs; i++)
+        if (strcmp(g->values[g->inputs[i]].name, name) == 0)
+            return err_set(e, E_INVALID, "'%s' is an input of the network, and edges begin at a layer", name);
+    return edit_no_layer(g, name, e);
+}
+
 /* The node that `from` names, or the nearest one in front that its pattern names and that fits. */
 static int find_edge(struct edge *edge, struct morphing *m, int node, const struct morph_step *s, struct err *e) {
     const struct graph *g = m->graph;
@@ -70,7 +77,7 @@ static int find_edge(struct edge *edge, struct morphing *m, int node, const stru
         return err_set(e, E_UNSUPPORTED, "it reads nothing that is computed");
     if (!strpbrk(s->from, "*?")) {
         int source = graph_find_node(g, s->from);
-        if (source < 0) return edit_no_layer(g, s->from, e);
+        if (source < 0) return no_source(g, s->from, e);
         if (source >= node)
             return err_set(e, E_INVALID, "'%s' does not come before it, and the edge would go backwards", s->from);
         return fit(edge, g, source, node, s, e);

@@ -195,11 +195,28 @@ static int note_step(struct transformation *t, const struct morph_step *step, in
     return graph_clone(&t->base, t->morphing.graph, e);
 }
 
+/* The value that the child gives out when it is stored; names outlive steps. VALUE_NONE without data. */
+static int find_answer(const struct transformation *t) {
+    return t->fed ? graph_find_value(t->morphing.graph, t->parent.graph->values[t->parent.answer].name) : VALUE_NONE;
+}
+
+/* A step may have put something between what were the logits and the final Softmax. */
+static int find_logits(struct transformation *t, struct err *e) {
+    struct graph *g = t->morphing.graph;
+    int answer = find_answer(t), logits;
+    if (answer < 0 || t->parent.answer == t->parent.graph->outputs[0]) return 0;
+    logits = network_logits(g, answer);
+    if (logits == g->outputs[0]) return 0;
+    g->outputs[0] = logits;
+    return morphing_finish(&t->morphing, e);
+}
+
 /* ends: the last of some exact steps in a row that has lossy ones before or behind it. */
 static int apply_one(struct transformation *t, const struct morph_step *step, bool ends, const char *at,
                      const struct host *host, struct json_writer *w, struct err *e) {
     if (w) json_open_object(w, NULL);
     int norms = morph_count_norms(t->morphing.graph), status = morph_apply(&t->morphing, step, w, e);
+    if (!status) status = find_logits(t, e);
     if (!status) status = check_size(t, host, e);
     if (!status) status = note_step(t, step, norms, e);
     if (status && e && !e->pointer[0]) text_copy(e->pointer, sizeof e->pointer, at);
@@ -324,16 +341,48 @@ static int open_scored(struct net **net, struct morph_run *r, struct graph *g, s
     }
 }
 
-static int score(struct score *out, struct morph_run *r, struct graph *g, struct err *e) {
-    const struct selection *s = r->t.material.eval.n ? &r->t.material.eval : &r->t.material.train;
+/* What a network answers: *logits [s->n, classes] with mem_free. */
+static int answer(real **logits, struct morph_run *r, struct graph *g, const struct selection *s, struct err *e) {
     struct net *net = NULL;
     size_t classes = (size_t)r->t.parent.classes;
-    real *logits = mem_calloc(s->n, classes * sizeof *logits);
-    int status = logits ? open_scored(&net, r, g, s->n, e) : err_memory(e, s->n * classes * sizeof *logits);
+    *logits = mem_calloc(s->n, classes * sizeof **logits);
+    int status = *logits ? open_scored(&net, r, g, s->n, e) : err_memory(e, s->n * classes * sizeof **logits);
     struct tick tick = {keep_alive, (void *)(size_t)r->host};
-    if (!status) status = evaluate_logits(logits, net, s, false, tick, e);
-    if (!status) status = evaluate_score(out, r->crew, logits, s, &(struct targets){.n = 0}, classes, e);
+    if (!status) status = evaluate_logits(*logits, net, s, false, tick, e);
     net_free(net);
+    return status;
+}
+
+static int score(struct score *out, struct morph_run *r, struct graph *g, struct err *e) {
+    const struct selection *s = r->t.material.eval.n ? &r->t.material.eval : &r->t.material.train;
+    real *logits;
+    int status = answer(&logits, r, g, s, e);
+    if (!status)
+        status = evaluate_score(out, r->crew, logits, s, &(struct targets){.n = 0}, (size_t)r->t.parent.classes, e);
+    mem_free(logits);
+    return status;
+}
+
+static int not_finite(struct morph_run *r, size_t i, const char *what, struct err *e) {
+    return err_set_at(e, E_INVALID, "/dataset",
+                      "sample %u of data set %s %s: parent and child cannot be compared on it; repair the data, or say "
+                      "scale, mean and std that suit the network",
+                      selection_sample(&r->t.material.train, i), r->spec->dataset.ref, what);
+}
+
+/* What is not finite compares with nothing. */
+static int check_data(struct morph_run *r, struct err *e) {
+    const struct calibration *c = &r->t.calibration;
+    struct selection s = r->t.material.train;
+    size_t classes = (size_t)r->t.parent.classes;
+    real *logits = NULL;
+    int status = 0;
+    s.n = c->samples;
+    for (size_t i = 0; i < s.n * c->row; i++)
+        if (!isfinite(c->rows[i])) return not_finite(r, i / c->row, "has a value that is not finite", e);
+    if (s.n) status = answer(&logits, r, r->t.parent.graph, &s, e);
+    for (size_t i = 0; i < s.n * classes && !status; i++)
+        if (!isfinite(logits[i])) status = not_finite(r, i / classes, "makes the parent's answers infinite", e);
     mem_free(logits);
     return status;
 }
@@ -356,17 +405,15 @@ static int train_on(struct morph_run *r, struct err *e) {
 /* The child as a network that data goes into. */
 static int take_child(struct morph_run *r, struct err *e) {
     struct graph *g = r->t.morphing.graph;
-    const char *answer = r->t.parent.graph->values[r->t.parent.answer].name;
+    int answer = find_answer(&r->t);
     r->t.morphing.graph = NULL;
     if (!r->t.fed) {
         r->child.graph = g;
         r->child.answer = g->outputs[0];
         return graph_measure(&r->child.size, g, e);
     }
-    int status = network_take(&r->child, g, e);
-    int index = status ? VALUE_NONE : graph_find_value(g, answer);
-    if (index >= 0) r->child.answer = index;
-    return status;
+    if (answer >= 0) g->outputs[0] = answer; /* of which network_take finds the logits */
+    return network_take(&r->child, g, e);
 }
 
 static void write_end(struct morph_run *r) {
@@ -376,7 +423,7 @@ static void write_end(struct morph_run *r) {
     report_network(w, "student", r->spec->output, &r->child.size, 0, &r->after);
     if (r->spec->has_train) {
         json_open_object(w, "restart");
-        restart_report(w, &r->kept, &r->spec->train);
+        restart_report(w, &r->kept, &r->spec->train, r->result.steps);
         report_number(w, "accuracy_before", r->morphed.accuracy);
         report_number(w, "loss_before", r->morphed.loss);
         json_close_object(w);
@@ -390,6 +437,7 @@ static int run_all(struct outcome *out, struct morph_run *r, struct err *e) {
     int status = crew_new(&r->crew, r->host->threads, e);
     if (!status && t->fed) status = calibration_open(&t->calibration, &t->material.train, r->host, e);
     if (!status && t->fed) t->morphing.data = &t->calibration.data;
+    if (!status && t->fed) status = check_data(r, e);
     if (!status && t->fed) status = score(&r->before, r, t->parent.graph, e);
     t->run = r;
     if (!status) status = apply_all(t, r->spec, r->host, &r->w, e);

@@ -42,15 +42,14 @@ static int free_batch(struct graph *g, struct err *e) {
     return 0;
 }
 
-/* Leaves a Softmax over the classes out. Logits go without it; LogSoftmax is as good as logits. */
-static void leave_softmax(struct network *n) {
-    struct graph *g = n->graph;
-    int producer = g->values[g->outputs[0]].producer;
-    if (producer < 0 || strcmp(g->nodes[producer].op->name, "Softmax") != 0) return;
+/* Logits go without a Softmax over the classes; LogSoftmax is as good as logits. */
+int network_logits(const struct graph *g, int answer) {
+    int producer = g->values[answer].producer;
+    if (producer < 0 || strcmp(g->nodes[producer].op->name, "Softmax") != 0) return answer;
     const struct node *node = &g->nodes[producer];
     int64_t axis = node_int(node, "axis", g->opset < 13 ? 1 : -1);
     int rank = g->values[node->inputs[0]].shape.rank;
-    if (rank == 2 && (axis == 1 || axis == -1)) g->outputs[0] = node->inputs[0];
+    return rank == 2 && (axis == 1 || axis == -1) ? node->inputs[0] : answer;
 }
 
 static int check_number_of_ends(const struct graph *g, struct err *e) {
@@ -112,7 +111,7 @@ int network_take(struct network *out, struct graph *g, struct err *e) {
     }
     out->input = g->values[g->inputs[0]].shape;
     out->answer = g->outputs[0];
-    leave_softmax(out);
+    g->outputs[0] = network_logits(g, out->answer);
     return 0;
 }
 

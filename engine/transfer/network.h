@@ -26,6 +26,10 @@ int network_load(struct network *out, const struct host *host, const char *refer
 int network_take(struct network *out, struct graph *g, struct err *e);
 void network_fini(struct network *n);
 
+/* The logits of a finished graph whose stored output is `answer`: what a final Softmax over the classes reads, else `answer`
+ * itself. */
+int network_logits(const struct graph *g, int answer);
+
 /* Frees the graph and keeps what is known of it. */
 void network_forget(struct network *n);
 

@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "engine/nn/optimizer.h"
+
 int restart_recall(struct graph *g, const struct host *host, const char *reference, struct err *e) {
     struct err why = {0};
     int status = host->load_memory(g, host->context, reference, &why);
@@ -53,7 +55,15 @@ void restart_plan(struct train_task *task, const struct graph *g) {
     task->schedule_from = begins_at(task->spec, g);
 }
 
-void restart_report(struct json_writer *w, const struct graph_training *kept, const struct train_spec *s) {
+/* How many of a run's steps what surgery has added stands still. */
+static int64_t resting(const struct graph_training *kept, int64_t steps) {
+    int64_t left = OPTIMIZER_REST - (int64_t)(kept->steps - kept->since);
+    return left < 0 ? 0 : left < steps ? left : steps;
+}
+
+void restart_report(struct json_writer *w, const struct graph_training *kept, const struct train_spec *s,
+                    int64_t steps) {
     json_put_string(w, "optimizer", !goes_on(kept, s) ? "fresh" : kept->changed ? "mapped" : "continued");
     json_put_number(w, "learning_rate", s->learning_rate);
+    if (goes_on(kept, s) && kept->changed) json_put_int(w, "resting_steps", resting(kept, steps));
 }

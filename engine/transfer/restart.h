@@ -33,7 +33,8 @@ int restart_check(const struct train_spec *s, const struct graph *g, size_t n, s
 void restart_plan(struct train_task *task, const struct graph *g);
 
 /* Members "optimizer", "continued", "mapped" (by surgery) or "fresh", as restart_plan decided for a graph that kept `kept`;
- * and "learning_rate". */
-void restart_report(struct json_writer *w, const struct graph_training *kept, const struct train_spec *s);
+ * "learning_rate"; and when mapped "resting_steps": of this run's `steps` those in which what is new stands still. */
+void restart_report(struct json_writer *w, const struct graph_training *kept, const struct train_spec *s,
+                    int64_t steps);
 
 #endif

@@ -195,7 +195,7 @@ static void write_report(struct outcome *out, const struct course *c, const stru
     json_put_int(&w, "evaluated_on", (int64_t)c->material.eval.n);
     json_put_string(&w, "evaluation", c->material.described);
     json_open_object(&w, "restart");
-    restart_report(&w, kept, &s->train);
+    restart_report(&w, kept, &s->train, result->steps);
     json_close_object(&w);
     report_training(&w, result, &c->plan);
     json_close_object(&w);

@@ -374,6 +374,10 @@ TEST(skips_go_forwards) {
             NULL, "backwards");
     refuses(usual(22, window(3, 1, 1, 1), false, "Relu"), "{\"op\":\"skip\",\"layer\":\"act2\",\"from\":\"conv1\"}",
             NULL, "already");
+    refuses(usual(22, window(3, 1, 1, 1), false, "Relu"), "{\"op\":\"skip\",\"layer\":\"conv3\",\"from\":\"x\"}", NULL,
+            "'x' is an input of the network");
+    refuses(usual(22, window(3, 1, 1, 1), false, "Relu"), "{\"op\":\"remove\",\"layer\":\"act2\",\"mode\":\"anneal\"}",
+            NULL, "a Relu has no slope");
 }
 
 /* ---- shared weights, several readers ---- */
@@ -464,7 +468,7 @@ TEST(every_other_shortcut) {
 
 TEST(modules_that_would_have_to_crop) {
     refuses(usual(27, window(3, 1, 1, 0), false, "Relu"), "{\"op\":\"module\",\"layer\":\"conv1\",\"recipe\":\"1c1\"}",
-            NULL, "crop");
+            NULL, "edge a->t would have to crop");
     proves(usual(27, window(3, 1, 1, 0), false, "Relu"), "{\"op\":\"module\",\"layer\":\"conv1\",\"recipe\":\"3c1\"}");
 }
 
@@ -479,6 +483,69 @@ TEST(irreducible_modules) { /* figure (D) */
         "{\"op\":\"module\",\"layer\":\"conv1\",\"edges\":[{\"from\":\"s\",\"to\":\"a\"},{\"from\":\"a\",\"to\":\"b\"},"
         "{\"from\":\"b\",\"to\":\"a\"},{\"from\":\"a\",\"to\":\"t\"}]}",
         NULL, "cycle");
+}
+
+#define EDGES(edges) "{\"op\":\"module\",\"layer\":\"conv1\",\"edges\":[" edges "]}"
+#define EDGE(from, to, kernel) "{\"from\":\"" from "\",\"to\":\"" to "\",\"kernel\":" #kernel "}"
+
+TEST(what_is_wrong_with_edges_is_told_in_their_own_names) {
+    static const char *const cases[][2] = {
+        {EDGES(EDGE("s", "mid", 3) "," EDGE("s", "t", 3)), "'mid' is on no path"},
+        {EDGES(EDGE("s", "mid", 3) "," EDGE("mid", "s", 3)), "edge mid->s: none leads into the source"},
+        {EDGES(EDGE("s", "t", 3) "," EDGE("t", "mid", 3)),
+         "edge t->mid: none leads into the source and none out of the sink"},
+        {EDGES(EDGE("s", "mid", 4) "," EDGE("mid", "t", 3)), "edge s->mid has 4x4 taps"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        refuses(usual(28, window(3, 1, 1, 1), false, "Relu"), cases[i][0], NULL, cases[i][1]);
+}
+
+/* ---- what can learn ---- */
+
+/* Two equal halves and a bias above 0: where one half is below 0, the Relu behind the sum lets nothing through. */
+TEST(a_gradient_that_comes_when_halves_have_parted) {
+    struct graph *parent = usual(32, window(3, 1, 1, 1), false, "Relu");
+    struct err e = {0};
+    const struct node *layer = node_named(parent, "conv1");
+    need(layer && layer->n_inputs == 3, "no bias");
+    struct array *bias = parent->values[layer->inputs[2]].constant;
+    for (size_t i = 0; i < bias->count; i++) ((float *)bias->data)[i] = 0.2f;
+    struct graph *parts = grown(parent, "{\"op\":\"module\",\"layer\":\"conv1\",\"recipe\":\"3c3\"}", NULL, NULL, &e);
+    need(parts != NULL, "%s", e.text);
+    struct graph *child = proved(parts, "{\"op\":\"activation\",\"layer\":\"conv1\"}");
+    int slope = child ? graph_find_value(child, "conv1_activation_slope") : -1;
+    struct proof_options o = {.seed = 3, .threads = 1, .parameters = &slope, .n_parameters = 1};
+    struct proof p;
+    need(slope >= 0 && !proof_run(&p, parts, child, &o, &e), "%s", e.text);
+    ok(!(p.gradients[0].norm > 0) && p.gradients[0].norm_later > 0 && p.trainable, "%g at once, %g later",
+       p.gradients[0].norm, p.gradients[0].norm_later);
+    proof_free(&p);
+    graph_free(child);
+    graph_free(parts);
+    graph_free(parent);
+}
+
+TEST(rounding_is_no_gradient) { /* the normalisation takes out what a bias adds */
+    struct rg_value x;
+    struct rg b = start(31, &x);
+    struct err e = {0};
+    struct proof p;
+    struct proof_options o = {.seed = 3, .threads = 1, .approximate = true};
+    struct graph *parent;
+    x = rg_norm(&b, conv(&b, x, window(3, 1, 1, 1), false));
+    struct graph *child = finish(&b, last(&b, x));
+    need(child && !graph_clone(&parent, child, &e), "%s", e.text);
+    struct node *layer = &parent->nodes[graph_find_node(parent, "conv1")];
+    struct value *bias = &parent->values[layer->inputs[2]];
+    layer->n_inputs = 2;
+    array_free(bias->constant);
+    bias->constant = NULL;
+    need(!graph_finish(parent, &e) && !proof_run(&p, parent, child, &o, &e), "%s", e.text);
+    ok(p.n_gradients == 1 && p.gradients[0].dead && p.gradients[0].idle == 5 && p.trainable, "a gradient of %g",
+       p.gradients[0].norm);
+    proof_free(&p);
+    graph_free(parent);
+    graph_free(child);
 }
 
 /* ---- GradMax ---- */

@@ -259,7 +259,7 @@ TEST(a_dry_run_says_what_the_job_says) {
         {"{\"op\":\"widen\",\"layer\":\"zzz*\",\"factor\":2}", 422, "no layer's name matches 'zzz*'"},
         {"{\"op\":\"widen\",\"layer\":\"/stage1/conv1/Conv\",\"to\":2}", 422, "that is for narrow"},
         {"{\"op\":\"deepen\",\"layer\":\"/stage1/conv1/Conv\",\"size\":2}", 422, "no centre"},
-        {"{\"op\":\"widen\",\"factor\":1e6}", 413, "more than the 2147483647 bytes that an ONNX file can hold"},
+        {"{\"op\":\"widen\",\"factor\":1e6}", 413, "bytes, and an ONNX file can hold 2147483647"},
         {"{\"op\":\"sideways\"}", 422, "widen"},
         {"{\"op\":\"widen\",\"factor\":1.1}", 200, ""},
     };
