@@ -192,6 +192,7 @@ static int from_edges(struct plan *p, const struct morph_step *s, struct err *e)
     for (int k = 0; k < m->n_edges; k++) {
         if (m->edges[k].from == MODULE_VERTICES) m->edges[k].from = m->n_vertices;
         if (m->edges[k].to == MODULE_VERTICES) m->edges[k].to = m->n_vertices;
+    }
     text_copy(names[m->n_vertices], MORPH_WORD_SIZE, "t");
     m->channels[m->n_vertices++] = (int)(l->out / l->group);
     for (int v = 0; v < m->n_vertices; v++) {
@@ -223,7 +224,6 @@ static int check_windows(const struct plan *p, const struct graph *g, struct err
     return status;
 }
 
-static int make_plan(struct plan *p, const struct graph *g, const struct edge *edge, const struct morph_step *s,
 /* The sum over the ways from source to sink is the layer's filter: none of its taps may be out of their reach. */
 static int check_reach(const struct plan *p, struct err *e) {
     const struct module *m = &p->module;
@@ -246,12 +246,14 @@ static int check_reach(const struct plan *p, struct err *e) {
         (long long)kernel[0], (long long)kernel[1], most[0], most[1]);
 }
 
+static int make_plan(struct plan *p, const struct graph *g, const struct edge *edge, const struct morph_step *s,
                      struct err *e) {
     *p = (struct plan){.edge = *edge};
     int status = s->recipe[0] ? from_recipe(p, s, e) : from_edges(p, s, e);
     for (int k = 0; k < p->module.n_edges && !status; k++)
         text_print(p->parts[k], PIECES_PART, "%s_%s", p->parts[p->module.n_edges + p->module.edges[k].from],
                    p->parts[p->module.n_edges + p->module.edges[k].to]);
+    if (!status) status = check_reach(p, e);
     return status ? status : check_windows(p, g, e);
 }
 
