@@ -160,7 +160,7 @@ static int from_edges(struct plan *p, const struct morph_step *s, struct err *e)
     for (int k = 0; k < s->n_edges; k++) {
         const struct morph_edge *from = &s->edges[k];
         struct module_edge *to = &m->edges[m->n_edges++];
-        to->from = vertex_of(p, names, from->from);
+        to->from = strcmp(from->from, "t") == 0 ? MODULE_VERTICES : vertex_of(p, names, from->from);
         to->to = strcmp(from->to, "t") == 0 ? MODULE_VERTICES : vertex_of(p, names, from->to);
         if (to->from < 0 || to->to < 0)
             return err_set(e, E_TOO_LARGE, "a module has at most %d blobs", MODULE_VERTICES);
@@ -175,8 +175,10 @@ static int from_edges(struct plan *p, const struct morph_step *s, struct err *e)
             return err_set(e, E_INVALID, "the sink has %lld channels, not %lld", (long long)l->out,
                            (long long)channels);
     }
-    for (int k = 0; k < m->n_edges; k++)
+    for (int k = 0; k < m->n_edges; k++) {
+        if (m->edges[k].from == MODULE_VERTICES) m->edges[k].from = m->n_vertices;
         if (m->edges[k].to == MODULE_VERTICES) m->edges[k].to = m->n_vertices;
+    }
     text_copy(names[m->n_vertices], MORPH_WORD_SIZE, "t");
     m->channels[m->n_vertices++] = (int)(l->out / l->group);
     for (int v = 0; v < m->n_vertices; v++) {
@@ -208,6 +210,28 @@ static int check_windows(const struct plan *p, const struct graph *g, struct err
     return status;
 }
 
+/* The sum over the ways from source to sink is the layer's filter: none of its taps may be out of their reach. */
+static int check_reach(const struct plan *p, struct err *e) {
+    const struct module *m = &p->module;
+    int most[2] = {1, 1};
+    for (int axis = 0; axis < 2; axis++) {
+        int taps[MODULE_VERTICES] = {0}; /* of the longest way from the source, less one */
+        for (int round = 1; round < m->n_vertices; round++)
+            for (int k = 0; k < m->n_edges; k++) {
+                int there = taps[m->edges[k].from] + (axis ? m->edges[k].w : m->edges[k].h) - 1;
+                if (there > taps[m->edges[k].to]) taps[m->edges[k].to] = there;
+            }
+        most[axis] = taps[m->n_vertices - 1] + 1;
+    }
+    const int64_t *kernel = p->edge.layer.kernel;
+    if (most[0] >= kernel[0] && most[1] >= kernel[1]) return 0;
+    return err_set(
+        e, E_UNSUPPORTED,
+        "its kernel is %lldx%lld, and no way through the module reaches further than %dx%d: the recipes 1c1, 3c1 "
+        "and 3c3 have an edge as large as the layer, and edges may say their kernel",
+        (long long)kernel[0], (long long)kernel[1], most[0], most[1]);
+}
+
 static int make_plan(struct plan *p, const struct graph *g, const struct edge *edge, const struct morph_step *s,
                      struct err *e) {
     *p = (struct plan){.edge = *edge};
@@ -215,6 +239,7 @@ static int make_plan(struct plan *p, const struct graph *g, const struct edge *e
     for (int k = 0; k < p->module.n_edges && !status; k++)
         text_print(p->parts[k], PIECES_PART, "%s_%s", p->parts[p->module.n_edges + p->module.edges[k].from],
                    p->parts[p->module.n_edges + p->module.edges[k].to]);
+    if (!status) status = check_reach(p, e);
     return status ? status : check_windows(p, g, e);
 }
 
@@ -344,7 +369,11 @@ static int module_apply(struct morphing *m, const int *nodes, int n, const struc
     for (int i = 0; i < n && !status; i++)
         status = find_edge(&edges[i], m, nodes[i], &first); /* while nodes are sorted */
     if (w) json_open_array(w, "modules");
-    for (int i = 0; i < n && !status; i += by_halves(s) ? 2 : 1) {
+    for (int i = 0; i < n && !status; i++) {
+        if (by_halves(s) && i % 2) {
+            morph_leave(m, i);
+            continue;
+        }
         struct random r = random_split(&m->random, (uint64_t)nodes[i]);
         struct err why = {0};
         bool possible;
@@ -353,6 +382,7 @@ static int module_apply(struct morphing *m, const int *nodes, int n, const struc
         if (status && !first.text[0]) first = why;
         if (status == E_UNSUPPORTED && !possible) { /* that one stays as it is */
             status = 0;
+            morph_leave(m, i);
             if (w) json_open_object(w, NULL);
             if (w) json_put_string(w, "layer", m->graph->nodes[nodes[i]].name);
             if (w) json_put_string(w, "unchanged", why.text);

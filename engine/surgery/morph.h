@@ -78,6 +78,7 @@ struct morphing {
     int steps;                     /* that were applied */
     struct channels *channels;     /* of the graph as it is; NULL until somebody asks, see morphing_channels */
     struct uses *uses;             /* likewise, see engine/surgery/edit.h */
+    bool *left;                    /* while a step is applied, of its nodes: see morph_leave */
 };
 
 /* Takes a finished graph. Free with morphing_fini. */
@@ -92,6 +93,9 @@ void morphing_replace(struct morphing *m, struct graph *g);
 
 /* After changes of m->graph in place: finishes it again. */
 int morphing_finish(struct morphing *m, struct err *e);
+
+/* For a kind's apply: the i-th of its nodes stays as it is after all, and is not told among "layers". */
+void morph_leave(struct morphing *m, int i);
 
 /* ---- the record ---- */
 
@@ -149,7 +153,7 @@ const char *morph_training(const struct morph_step *s, int norms, const struct g
 int morph_find(int **nodes, int *n, struct morphing *m, const struct morph_step *s, struct json_writer *w,
                struct err *e);
 
-/* Finds and applies. The report's members: op, mode, exact, layers, refused, and the kind's own. */
+/* Finds and applies. The report's members: op, mode, exact, refused, the kind's own, and layers: those that have changed. */
 int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writer *w, struct err *e);
 
 /* Surgery computes in double; what is stored and trained is float, but for what the parent has in double. The graph is
