@@ -347,7 +347,11 @@ static int factor_apply(struct morphing *m, const int *nodes, int n, const struc
     bool measures = m->data && m->data->sample;
     if (!status && measures && w) status = graph_clone(&before, m->graph, e);
     if (w) json_open_array(w, "factors");
-    for (int i = 0; i < n && !status; i++) status = factor_one(m, names[i], s, &made, &why, w, e);
+    for (int i = 0; i < n && !status; i++) {
+        int others = made;
+        status = factor_one(m, names[i], s, &made, &why, w, e);
+        if (made == others) morph_leave(m, i);
+    }
     if (w) json_close_array(w);
     /* of what earlier steps would solve, a sketch does not know the singular values */
     if (!status && !made && !(m->sketch && m->steps))

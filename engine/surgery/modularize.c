@@ -384,7 +384,11 @@ static int module_apply(struct morphing *m, const int *nodes, int n, const struc
     for (int i = 0; i < n && !status; i++)
         status = find_edge(&edges[i], m, nodes[i], &first); /* while nodes are sorted */
     if (w) json_open_array(w, "modules");
-    for (int i = 0; i < n && !status; i += by_halves(s) ? 2 : 1) {
+    for (int i = 0; i < n && !status; i++) {
+        if (by_halves(s) && i % 2) {
+            morph_leave(m, i);
+            continue;
+        }
         struct random r = random_split(&m->random, (uint64_t)nodes[i]);
         struct err why = {0};
         bool possible;
@@ -393,6 +397,7 @@ static int module_apply(struct morphing *m, const int *nodes, int n, const struc
         if (status && !first.text[0]) first = why;
         if (status == E_UNSUPPORTED && !possible) { /* that one stays as it is */
             status = 0;
+            morph_leave(m, i);
             if (w) json_open_object(w, NULL);
             if (w) json_put_string(w, "layer", m->graph->nodes[nodes[i]].name);
             if (w) json_put_string(w, "unchanged", why.text);

@@ -351,18 +351,46 @@ static int complete_dense(struct morphing *m, struct err *e) {
     return status || !changed ? status : morphing_finish(m, e);
 }
 
+void morph_leave(struct morphing *m, int i) {
+    if (m->left) m->left[i] = true;
+}
+
+static void free_names(char **names, int n) {
+    for (int i = 0; i < n && names; i++) mem_free(names[i]);
+    mem_free(names);
+}
+
+/* Applies, and tells which layers have changed: by the names that they had before. */
+static int apply_to(struct morphing *m, const int *nodes, int n, const struct morph_step *s, struct json_writer *w,
+                    struct err *e) {
+    char **names = mem_calloc((size_t)n + 1, sizeof *names);
+    bool *left = m->left = mem_calloc((size_t)n + 1, sizeof *left);
+    int status = names && left ? 0 : err_memory(e, (size_t)n * sizeof *names);
+    for (int i = 0; i < n && w && !status; i++) {
+        names[i] = mem_string(m->graph->nodes[nodes[i]].name);
+        if (!names[i]) status = err_memory(e, GRAPH_MAX_NAME);
+    }
+    if (!status) status = morph_table[s->op]->apply(m, nodes, n, s, w, e);
+    m->left = NULL;
+    if (w && !status) {
+        json_open_array(w, "layers");
+        for (int i = 0; i < n; i++)
+            if (!left[i]) json_put_string(w, NULL, names[i]);
+        json_close_array(w);
+    }
+    free_names(names, n);
+    mem_free(left);
+    return status;
+}
+
 int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writer *w, struct err *e) {
-    const struct morph_kind *k = morph_table[s->op];
     int *nodes = NULL, n;
-    if (w) json_put_string(w, "op", k->name);
+    if (w) json_put_string(w, "op", morph_table[s->op]->name);
     if (w && s->mode[0]) json_put_string(w, "mode", s->mode);
     if (w) json_put_bool(w, "exact", morph_is_exact(s));
     int status = morph_find(&nodes, &n, m, s, w, e);
     if (status) return status;
-    if (w) json_open_array(w, "layers");
-    for (int i = 0; i < n && w; i++) json_put_string(w, NULL, m->graph->nodes[nodes[i]].name);
-    if (w) json_close_array(w);
-    status = k->apply(m, nodes, n, s, w, e);
+    status = apply_to(m, nodes, n, s, w, e);
     if (!status) status = complete_dense(m, e);
     m->steps += !status;
     if (!status) graph_change_training(m->graph);

@@ -81,6 +81,7 @@ struct morphing {
     struct constancy *constancy;   /* likewise, see engine/surgery/constancy.h */
     unsigned char *units;          /* likewise, see engine/surgery/fold_units.c */
     int *clips;                    /* likewise, see engine/surgery/activation.c */
+    bool *left;                    /* while a step is applied, of its nodes: see morph_leave */
 };
 
 /* Takes a finished graph. Free with morphing_fini. */
@@ -95,6 +96,9 @@ void morphing_replace(struct morphing *m, struct graph *g);
 
 /* After changes of m->graph in place: finishes it again. */
 int morphing_finish(struct morphing *m, struct err *e);
+
+/* For a kind's apply: the i-th of its nodes stays as it is after all, and is not told among "layers". */
+void morph_leave(struct morphing *m, int i);
 
 /* ---- the record ---- */
 
@@ -152,7 +156,8 @@ const char *morph_training(const struct morph_step *s, int norms, const struct g
 int morph_find(int **nodes, int *n, struct morphing *m, const struct morph_step *s, struct json_writer *w,
                struct err *e);
 
-/* Finds and applies; what is new keeps to the graph's opset. The report's members: op, mode, exact, layers, refused, and the kind's own. */
+/* Finds and applies; what is new keeps to the graph's opset. The report's members: op, mode, exact, refused, the kind's own,
+ * and layers: those that have changed. */
 int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writer *w, struct err *e);
 
 /* Surgery computes in double; what is stored and trained is float, but for what the parent has in double, and for what

@@ -142,6 +142,47 @@ TEST(reports_are_json) {
     graph_free(parent);
 }
 
+static bool has_name(const struct json *list, const char *name) {
+    for (const struct json *at = list ? json_first(list) : NULL; at; at = json_next(at))
+        if (strcmp(json_string(at), name) == 0) return true;
+    return false;
+}
+
+/* "layers" of a report are those that have changed: for each entry of the kind's own list, whether it says so itself. */
+TEST(layers_that_stay_as_they_are_are_not_among_those_that_changed) {
+    static const struct {
+        const char *step, *list, *says; /* a member that is false for what stays */
+        int changed, others;
+    } cases[] = {
+        {"{\"op\":\"factor\",\"layer\":\"*\",\"energy\":0.9}", "factors", "factored", 1, 1},
+        {"{\"op\":\"module\",\"layer\":\"sum*\",\"recipe\":\"3c1-half\"}", "modules", "", 1, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct graph *parent = residual();
+        struct err e = {0};
+        struct text report;
+        struct json *json = NULL;
+        int changed = 0, others = 0, told = 0;
+        text_init(&report, 1 << 20);
+        struct graph *child = grown(parent, cases[i].step, &md_data, &report, &e);
+        need(child && !json_parse(&json, report.data, report.length, &e), "%s: %s", cases[i].step, e.text);
+        const struct json *layers = json_get(json, "layers"), *list = json_get(json, cases[i].list);
+        for (const struct json *at = json_first(list); at; at = json_next(at)) {
+            const struct json *says = json_get(at, cases[i].says);
+            bool is = !says || json_bool(says);
+            ok(has_name(layers, json_string(json_get(at, "layer"))) == is, "%s: %s", cases[i].step, report.data);
+            changed += is, others += !is;
+        }
+        for (const struct json *at = json_first(layers); at; at = json_next(at)) told++;
+        ok(told == changed && changed >= cases[i].changed && others >= cases[i].others, "%s: %d told, %d and %d: %s",
+           cases[i].step, told, changed, others, report.data);
+        json_free(json);
+        text_free(&report);
+        graph_free(child);
+        graph_free(parent);
+    }
+}
+
 /* Whether the report's list "refused" has that layer. */
 static bool is_told(const struct json *report, const char *layer) {
     const struct json *list = json_get(report, "refused");

@@ -495,9 +495,13 @@ TEST(what_is_wrong_with_edges_is_told_in_their_own_names) {
         {EDGES(EDGE("s", "t", 3) "," EDGE("t", "mid", 3)),
          "edge t->mid: none leads into the source and none out of the sink"},
         {EDGES(EDGE("s", "mid", 4) "," EDGE("mid", "t", 3)), "edge s->mid has 4x4 taps"},
+        {EDGES(EDGE("s", "mid", 1) "," EDGE("mid", "t", 1)), "no way through the module reaches further than 1x1"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         refuses(usual(28, window(3, 1, 1, 1), false, "Relu"), cases[i][0], NULL, cases[i][1]);
+    refuses(usual(28, window(3, 1, 1, 1), false, "Relu"),
+            "{\"op\":\"module\",\"layer\":\"conv1\",\"recipe\":\"1c1_2branch\"}", NULL,
+            "its kernel is 3x3, and no way through the module reaches further than 1x1");
 }
 
 /* ---- what can learn ---- */

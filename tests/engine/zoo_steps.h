@@ -47,7 +47,7 @@ static const struct zoo_row {
     {{NULL}, STEP({"op":"module","recipe":"1c1"}), EXACT, {7, 121, 58, 70, 54, 50, 25, 19, 6}, ""},
     {{NULL}, STEP({"op":"module","recipe":"3c1-half"}), EXACT, {7, 121, 58, 70, 54, 50, 26, 19, 6}, ""},
     {{NULL}, STEP({"op":"module","recipe":"3c3"}), EXACT, {7, 121, 58, 70, 54, 50, 26, 19, 7}, ""},
-    {{NULL}, STEP({"op":"module","recipe":"1c1_2branch"}), EXACT, {7, 121, 58, 70, 54, 50, 25, 19, 6}, ""},
+    {{NULL}, STEP({"op":"module","recipe":"1c1_2branch"}), EXACT, {3, 62, 38, 38, 37, 33, 17, 3, 3}, ""},
     {{NULL}, STEP({"op":"fold"}), EXACT, {0, 59, 0, 69, 53, 49, 0, 0, 0}, "none repeats another one"},
     {{NULL}, STEP({"op":"fold","mode":"norm"}), EXACT, {0, 59, 0, 69, 53, 49, 0, 0, 0}, "does not scale and shift"},
     {{STEP({"op":"fold"})}, STEP({"op":"fold"}), EXACT, {0}, "does not scale and shift"},
