@@ -17,6 +17,7 @@
 #include "engine/kernels/lapack.h"
 #include "engine/nn/op.h"
 #include "engine/surgery/edit.h"
+#include "engine/surgery/factor.h"
 #include "engine/surgery/linear.h"
 #include "engine/surgery/lossy.h"
 #include "engine/surgery/lowrank.h"
@@ -90,28 +91,28 @@ static int factor_can(struct morphing *m, int node, const struct morph_step *s, 
 
 /* ---- the chain ---- */
 
-/* Second moments of what the layer reads: *moments with mem_free. */
+/* Second moments of what the layer reads: *moments with mem_free. In a sketch none: *moments is NULL. */
 static int measure_moments(double **moments, struct morphing *m, const struct linear *l, struct err *e) {
     enum { CHUNK = 512 };
     size_t n = (size_t)linear_fan_in(l), budget = m->memory ? m->memory / 2 : BUDGET;
     struct patches p = {0};
     double *rows = NULL;
     *moments = NULL;
-    if (n * n * sizeof **moments > budget)
+    if (n * n > LAPACK_MOST || n * n * sizeof **moments > budget)
         return err_set(e, E_TOO_LARGE, "the covariance of its %zu inputs takes more than %zu bytes", n, budget);
     int status = patches_open(&p, l, m, budget / 2, e);
-    if (!status) {
+    if (!status && !m->sketch) {
         *moments = mem_calloc(n * n, sizeof **moments);
         rows = mem_alloc(CHUNK * n * sizeof *rows);
         if (!*moments || !rows) status = err_memory(e, n * n * sizeof **moments);
     }
-    size_t all = lossy_calibrate(p.samples) * p.pixels, wanted = patches_enough(n, all);
+    size_t all = m->sketch ? 0 : lossy_calibrate(p.samples) * p.pixels, wanted = patches_enough(n, all);
     for (size_t at = 0; at < wanted && !status; at += CHUNK) {
         size_t count = wanted - at < CHUNK ? wanted - at : CHUNK;
         for (size_t k = 0; k < count; k++) patches_row(rows + k * n, &p, patches_spread(at + k, wanted, all), 0);
         lapack_product(true, false, n, n, count, rows, n, rows, n, *moments, n, at > 0);
     }
-    for (size_t i = 0; i < n * n && !status; i++) (*moments)[i] /= (double)wanted;
+    for (size_t i = 0; i < n * n && !status && wanted; i++) (*moments)[i] /= (double)wanted;
     mem_free(rows);
     patches_close(&p);
     if (status) {
@@ -152,15 +153,25 @@ static int rank_most(const struct linear *l) {
     return most < 1 ? 1 : (int)most;
 }
 
+/* The form of mode data, with any numbers. */
+static int sketch_data(struct lowrank *out, const struct filter *f, int rank, struct random r, struct err *e) {
+    *out = (struct lowrank){.n_layers = 2, .rank = rank};
+    int status = filter_init(&out->layers[0], rank, f->in, f->h, f->w, e);
+    if (!status) status = filter_init(&out->layers[1], f->out, rank, 1, 1, e);
+    for (int k = 0; k < 2 && !status; k++) factor_sketch(&out->layers[k], &r);
+    return status;
+}
+
 static int make_chain(struct lowrank *out, struct morphing *m, const struct linear *l, const struct morph_step *s,
                       struct err *e) {
     struct filter f = {(int)l->out, (int)l->in, (int)l->kernel[0], (int)l->kernel[1], l->weights};
     double *moments = NULL, share = isnan(s->energy) ? 0 : sqrt(1 - s->energy);
+    bool sketch = m->sketch && is_mode(s, "data");
     int ranks[2] = {0, 0}, status = is_mode(s, "data") ? measure_moments(&moments, m, l, e) : 0;
     if (s->n_rank) {
         ranks[0] = (int)s->rank[0];
         ranks[1] = (int)s->rank[s->n_rank - 1];
-    } else if (!status && is_mode(s, "data") && m->sketch) {
+    } else if (!status && sketch) {
         ranks[1] = rank_most(l);
     } else if (!status && is_mode(s, "tucker")) {
         status = choose_tucker(ranks, &f, share, e);
@@ -172,7 +183,8 @@ static int make_chain(struct lowrank *out, struct morphing *m, const struct line
     }
     if (!status && ranks[1] < 1) ranks[1] = 1;
     if (!status && ranks[0] < 1) ranks[0] = 1;
-    if (!status) status = decompose(out, &f, moments, s, ranks[0], ranks[1], e);
+    if (!status && sketch) status = sketch_data(out, &f, ranks[1], random_split(&m->random, (uint64_t)l->node), e);
+    if (!status && !sketch) status = decompose(out, &f, moments, s, ranks[0], ranks[1], e);
     mem_free(moments);
     return status;
 }

@@ -158,7 +158,16 @@ static void add_sample(double *a, const double *gradient, const double *x, const
         }
 }
 
-static int fill_matrix(double *a, const struct pair *p, struct morphing *m, struct err *e) {
+/* Whatever the numbers are: the matrix is a sum over pixels of samples, each with as many directions as the second layer
+ * has taps. */
+static int check_directions(const struct pair *p, size_t pixels, int64_t fresh, struct err *e) {
+    int64_t taps = p->second.kernel[0] * p->second.kernel[1];
+    if (pixels >= (size_t)((fresh + taps - 1) / taps)) return 0;
+    return err_set(e, E_UNSUPPORTED, "the data's gradients have fewer than %lld directions", (long long)fresh);
+}
+
+/* In a sketch it stays zero. */
+static int fill_matrix(double *a, const struct pair *p, struct morphing *m, int64_t fresh, struct err *e) {
     const struct graph *g = m->graph;
     struct maps s;
     double *x = NULL, *gradient = NULL, *block = NULL, *seen = NULL;
@@ -176,7 +185,8 @@ static int fill_matrix(double *a, const struct pair *p, struct morphing *m, stru
     if (!status) block = mem_calloc(out * in + 1, sizeof *block);
     if (!status) seen = mem_calloc(in * pixels + 1, sizeof *seen);
     if (!status && (!block || !seen)) status = err_memory(e, (out + pixels) * in * sizeof *seen);
-    for (size_t i = 0; i < n && !status; i++)
+    if (!status) status = check_directions(p, n * pixels, fresh, e);
+    for (size_t i = 0; i < n && !status && !m->sketch; i++)
         add_sample(a, gradient + i * out * pixels, x + i * in * plane, p, &s, block, seen);
     mem_free(x);
     mem_free(gradient);
@@ -209,40 +219,51 @@ static double mean_norm(const struct graph *g, const struct edit_layer *l) {
     return sum / (double)l->in;
 }
 
-int gradmax_solve(struct gradmax *out, struct morphing *m, int node, int64_t fresh, struct err *e) {
-    struct pair p;
-    double *a = NULL, *u = NULL, *s = NULL, *vt = NULL;
-    *out = (struct gradmax){.fresh = fresh};
-    int status = find_pair(&p, m, node, e);
-    if (status) return status;
-    size_t rows = (size_t)p.rows, columns = (size_t)p.columns, least = rows < columns ? rows : columns;
-    a = mem_calloc(rows * columns, sizeof *a);
-    u = mem_calloc(rows * least, sizeof *u);
-    s = mem_calloc(least, sizeof *s);
-    vt = mem_calloc(least * columns, sizeof *vt);
-    out->rows = mem_calloc((size_t)fresh * rows, sizeof *out->rows);
-    if (!a || !u || !s || !vt || !out->rows) status = err_memory(e, (rows + least) * columns * sizeof *a);
-    if (!status) status = fill_matrix(a, &p, m, e);
+/* The first left singular vectors of a[rows][columns], times norm. */
+static int find_directions(struct gradmax *out, const double *a, const struct pair *p, double norm, struct err *e) {
+    size_t rows = (size_t)p->rows, columns = (size_t)p->columns, least = rows < columns ? rows : columns;
+    double *u = mem_calloc(rows * least, sizeof *u), *s = mem_calloc(least, sizeof *s);
+    double *vt = mem_calloc(least * columns, sizeof *vt);
+    int status = u && s && vt ? 0 : err_memory(e, (rows + columns) * least * sizeof *u);
+    size_t fresh = (size_t)out->fresh;
     if (!status) status = lapack_svd(u, s, vt, rows, columns, a, e);
-    if (!status && (size_t)fresh > least) status = err_set(e, E_INVALID, "only %zu channels can be added so", least);
+    if (!status && fresh > least) status = err_set(e, E_INVALID, "only %zu channels can be added so", least);
     if (!status && !(s[fresh - 1] > 1e-12 * s[0]))
-        status = err_set(e, E_UNSUPPORTED, "the data's gradients have fewer than %lld directions", (long long)fresh);
-    double norm = status ? 0 : GRADMAX_SCALE * mean_norm(m->graph, &p.second);
-    for (size_t k = 0; k < (size_t)fresh && !status; k++)
+        status = err_set(e, E_UNSUPPORTED, "the data's gradients have fewer than %zu directions", fresh);
+    for (size_t k = 0; k < fresh && !status; k++)
         for (size_t i = 0; i < rows; i++) out->rows[k * rows + i] = norm * u[i * least + k];
     if (!status) {
-        out->reader = p.second.node;
-        out->out = p.second.out;
-        out->taps = p.second.kernel[0] * p.second.kernel[1];
         out->largest = s[0];
         out->least = s[fresh - 1];
-    } else {
-        gradmax_fini(out);
     }
-    mem_free(a);
     mem_free(u);
     mem_free(s);
     mem_free(vt);
+    return status;
+}
+
+/* Any directions. */
+static void draw_directions(struct gradmax *out, const struct pair *p, struct random r) {
+    for (int64_t i = 0; i < out->fresh * p->rows; i++) out->rows[i] = random_normal(&r);
+}
+
+int gradmax_solve(struct gradmax *out, struct morphing *m, int node, int64_t fresh, struct err *e) {
+    struct pair p;
+    *out = (struct gradmax){.fresh = fresh};
+    int status = find_pair(&p, m, node, e);
+    if (status) return status;
+    size_t rows = (size_t)p.rows, columns = (size_t)p.columns;
+    double *a = mem_calloc(rows * columns, sizeof *a);
+    out->rows = mem_calloc((size_t)fresh * rows, sizeof *out->rows);
+    out->reader = p.second.node;
+    out->out = p.second.out;
+    out->taps = p.second.kernel[0] * p.second.kernel[1];
+    if (!a || !out->rows) status = err_memory(e, ((size_t)fresh + columns) * rows * sizeof *a);
+    if (!status) status = fill_matrix(a, &p, m, fresh, e);
+    if (!status && m->sketch) draw_directions(out, &p, random_split(&m->random, (uint64_t)node));
+    if (!status && !m->sketch) status = find_directions(out, a, &p, GRADMAX_SCALE * mean_norm(m->graph, &p.second), e);
+    if (status) gradmax_fini(out);
+    mem_free(a);
     return status;
 }
 

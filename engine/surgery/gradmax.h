@@ -24,6 +24,7 @@ struct gradmax {
     double largest; /* singular value of the first, and */
     double least;   /* of the last */
 };
+/* E_UNSUPPORTED when the data has too few directions. Free with gradmax_fini; after a failure there is nothing to free. */
 int gradmax_solve(struct gradmax *out, struct morphing *m, int node, int64_t fresh, struct err *e);
 void gradmax_fini(struct gradmax *x);
 

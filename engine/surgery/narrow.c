@@ -223,7 +223,8 @@ static bool has_cut(const struct cuts *all, const struct channels *c, struct cha
     return false;
 }
 
-/* Mean magnitudes of what one layer reads, added to the scores of those of its channels that are to be cut. */
+/* Mean magnitudes of what one layer reads, added to the scores of those of its channels that are to be cut. In a sketch it
+ * does not matter which go. */
 static int add_activations(struct cuts *all, struct morphing *m, const struct channels *c,
                            const struct channel_axis *axis, int node, struct err *e) {
     int value = m->graph->nodes[node].inputs[0];
@@ -233,7 +234,7 @@ static int add_activations(struct cuts *all, struct morphing *m, const struct ch
     for (int d = 2; d < s->rank; d++) pixels *= (size_t)s->dim[d];
     int status = m->data->sample(&x, &samples, m->data->context, m->graph, value, SAMPLES_MOST, e);
     if (status) return status;
-    for (int i = 0; i < axis->list.n; i++) {
+    for (int i = 0; i < axis->list.n && !m->sketch; i++) {
         const struct channel_segment *seg = &c->segments[axis->list.first + i];
         size_t each = (size_t)seg->inner, n = (size_t)c->groups[seg->group].size * each;
         const struct cut *cut = find_cut(all, seg->group);

@@ -352,36 +352,55 @@ static int write_layer(struct morphing *m, const struct linear *l, struct err *e
     return status ? status : morphing_finish(m, e);
 }
 
-static int try_layer(struct outcome *out, struct morphing *m, const struct graph *parent, const int32_t *origin,
-                     int node, struct err *e) {
-    const struct uses *uses;
-    struct linear l = {0};
-    struct rows rows = {0};
-    size_t budget = m->memory ? m->memory / 2 : BUDGET;
-    double bound;
-    int status = morphing_uses(&uses, m, e);
-    if (!status) status = linear_check_own(m->graph, uses, node, e);
-    if (!status) status = linear_read(&l, m->graph, node, e);
-    if (!status && room_of(&l) > (double)budget)
-        status = err_set(e, E_TOO_LARGE, "fitting it takes %.0f MiB; %zu MiB are allowed", room_of(&l) / (1 << 20),
-                         budget >> 20);
-    if (!status) status = open_rows(&rows, &l, m, parent, origin, budget, e);
-    if (!status) status = find_bound(&bound, &l, parent, m->graph->nodes[node].name, e);
-    if (!status) status = fit_layer(out, &l, &rows, bound, e);
-    /* a bias in any case: how many parameters there are must not depend on the data, which a dry run does not have */
-    bool fitted = out->ridge >= 0, biased = l.has_bias;
-    l.has_bias = true;
-    if (!status && fitted) status = write_layer(m, &l, e);
-    if (!status && !fitted && !biased) status = linear_write_bias(m->graph, &l, e);
-    if (!status && !fitted && !biased) status = morphing_finish(m, e);
-    rows_fini(&rows);
-    linear_fini(&l);
-    return status;
-}
-
 /* Whether a layer may stay as it was selected because of that. */
 static bool is_reason(int status) {
     return status == E_UNSUPPORTED || status == E_TOO_LARGE || status == E_INVALID;
+}
+
+/* Fits a layer that was read; in a sketch only sees whether it could be. */
+static int try_layer(struct outcome *out, struct linear *l, struct morphing *m, const struct graph *parent,
+                     const int32_t *origin, struct err *e) {
+    struct rows rows = {0};
+    size_t budget = m->memory ? m->memory / 2 : BUDGET;
+    double bound = 0;
+    if (room_of(l) > (double)budget)
+        return err_set(e, E_TOO_LARGE, "fitting it takes %.0f MiB; %zu MiB are allowed", room_of(l) / (1 << 20),
+                       budget >> 20);
+    int status = open_rows(&rows, l, m, parent, origin, budget, e);
+    if (!status && !m->sketch) status = find_bound(&bound, l, parent, m->graph->nodes[l->node].name, e);
+    if (!status && !m->sketch) status = fit_layer(out, l, &rows, bound, e);
+    rows_fini(&rows);
+    return status;
+}
+
+/* The layer as it was fitted, or as it was selected: with a bias in any case, since how many parameters there are must
+ * hang neither on the data nor on the memory that computing them takes, which a dry run does not know. */
+static int put_layer(struct morphing *m, struct linear *l, bool fitted, struct err *e) {
+    bool biased = l->has_bias;
+    l->has_bias = true;
+    if (fitted) return write_layer(m, l, e);
+    if (biased) return 0;
+    int status = linear_write_bias(m->graph, l, e);
+    return status ? status : morphing_finish(m, e);
+}
+
+/* One layer; *why is what keeps it from being fitted. */
+static int refit_layer(struct outcome *out, struct err *why, struct morphing *m, const struct graph *parent,
+                       const int32_t *origin, int node, struct err *e) {
+    const struct uses *uses;
+    struct linear l = {0};
+    int status = morphing_uses(&uses, m, e);
+    if (status) return status;
+    status = linear_check_own(m->graph, uses, node, why);
+    if (!status) status = linear_read(&l, m->graph, node, why);
+    bool read = !status;
+    if (!status) status = try_layer(out, &l, m, parent, origin, why);
+    if (status && !is_reason(status))
+        status = err_set(e, status, "%s", why->text);
+    else
+        status = read ? put_layer(m, &l, out->ridge >= 0, e) : 0;
+    linear_fini(&l);
+    return status;
 }
 
 static void report(struct json_writer *w, const char *layer, const struct outcome *o, const struct err *why) {
@@ -415,10 +434,8 @@ int narrow_refit(struct morphing *m, const struct graph *parent, int32_t *const 
         if (node->n_inputs < 2 || node->inputs[1] == VALUE_NONE || node->inputs[1] >= parent->n_values ||
             !origins[node->inputs[1]])
             continue;
-        status = try_layer(&outcome, m, parent, origins[node->inputs[1]], i, &why);
-        if (status && !is_reason(status)) return err_set(e, status, "%s", why.text);
-        report(w, m->graph->nodes[i].name, &outcome, status ? &why : NULL);
-        status = 0;
+        status = refit_layer(&outcome, &why, m, parent, origins[node->inputs[1]], i, e);
+        if (!status) report(w, m->graph->nodes[i].name, &outcome, why.code ? &why : NULL);
     }
     if (w) json_close_array(w);
     return status ? status : lossy_write(w, "output", m->data, parent, m->graph, m->graph->outputs[0], e);

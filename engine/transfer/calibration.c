@@ -9,7 +9,7 @@
 #include "engine/nn/net.h"
 #include "engine/nn/outputs.h"
 
-enum { PASS = 32, PROMISED = 8 }; /* samples computed together; made up */
+enum { PASS = 32 }; /* samples computed together */
 
 /* Elements of one sample of a value; an error when samples do not keep apart in it. */
 static int row_of(size_t *row, struct shape *shape, const struct graph *g, int value, struct err *e) {
@@ -202,8 +202,7 @@ static int calibration_gradient(double **out, size_t *samples, void *context, co
 
 /* ---- promises ---- */
 
-/* The same for every value: what is made of it is thrown away. There are as many samples as there will be: what is too
- * few later is too few now. */
+/* As many rows as there will be, of zeros: a page that nobody looks at costs nothing. */
 static int promised_sample(double **out, size_t *samples, void *context, const struct graph *g, int value, size_t most,
                            struct err *e) {
     struct shape shape;
@@ -211,11 +210,8 @@ static int promised_sample(double **out, size_t *samples, void *context, const s
     int status = count_samples(&n, context, most, e);
     if (!status) status = row_of(&row, &shape, g, value, e);
     if (status) return status;
-    n = most < PROMISED ? most : PROMISED;
     double *rows = mem_calloc(n + 1, row * sizeof *rows);
     if (!rows) return err_memory(e, n * row * sizeof *rows);
-    struct random r = random_seed(1);
-    for (size_t i = 0; i < n * row; i++) rows[i] = random_normal(&r);
     *out = rows;
     *samples = n;
     return 0;
@@ -228,7 +224,7 @@ static int promised_statistics(struct morph_statistics *out, void *context, cons
     int status = count_samples(&n, context, CALIBRATION_MOST, e);
     if (!status) status = row_of(&row, &shape, g, value, e);
     if (status) return status;
-    return moments_new(out, &shape, g->values[value].name, PROMISED, e);
+    return moments_new(out, &shape, g->values[value].name, n, e);
 }
 
 /* ---- opening ---- */

@@ -123,6 +123,35 @@ TEST(fitting_beats_plain_selection_on_held_out_data) {
     }
 }
 
+/* A dry run has no numbers to fit to, and too little memory leaves no room for it: then layers are the selected ones, with
+ * the biases that a fit gives them. */
+TEST(parameters_are_as_many_with_a_fit_and_without) {
+    struct small s = network();
+    struct morph_step step;
+    struct err e = {0};
+    struct graph *fitted = narrowed(s.g, HALF, &data, NULL), *selected = narrowed(s.g, HALF, NULL, NULL);
+    need(fitted && selected && parse_step(&step, HALF), "narrowed");
+    for (int sketch = 0; sketch < 2; sketch++) {
+        struct morphing m;
+        struct graph *copy;
+        need(!graph_clone(&copy, s.g, &e), "%s", e.text);
+        morphing_init(&m, copy, 1, &data);
+        m.sketch = sketch;
+        m.memory = sketch ? 0 : 1 << 10;
+        ok(morph_apply(&m, &step, NULL, &e) == 0, "%s", e.text);
+        ok(small_parameters(m.graph) == small_parameters(fitted) &&
+               small_parameters(fitted) > small_parameters(selected),
+           "%d: %lld parameters, %lld as fitted, %lld as selected", sketch, (long long)small_parameters(m.graph),
+           (long long)small_parameters(fitted), (long long)small_parameters(selected));
+        double off = small_apart(m.graph, selected);
+        ok(off <= SMALL_TOLERANCE, "%d: off by %g from what was selected", sketch, off);
+        morphing_fini(&m);
+    }
+    graph_free(fitted);
+    graph_free(selected);
+    graph_free(s.g);
+}
+
 /* The channel that goes is a hundred times the difference of those that stay: a fit without a loss, by weights that nobody
  * wants. */
 TEST(weights_do_not_grow_without_bound) {
