@@ -309,24 +309,25 @@ static int factor_one(struct morphing *m, const char *name, const struct morph_s
     struct linear l = {0};
     struct lowrank chain = {0};
     struct graph *before = NULL;
-    bool measures = w && m->data && m->data->sample;
+    bool measures = m->data && m->data->sample;
     int node = graph_find_node(m->graph, name);
     int status = linear_read(&l, m->graph, node, e);
     if (!status) status = make_chain(&chain, m, &l, s, e);
     bool done = !status && (s->n_rank || lowrank_weights(&chain) < (size_t)(l.out * linear_fan_in(&l)));
     *made += done;
     if (!status && !done && !why->text[0]) tell_unmade(why, name, &chain, &l);
-    if (done && measures) status = graph_clone(&before, m->graph, e);
+    if (done && measures && w) status = graph_clone(&before, m->graph, e);
     if (done && !status) status = put_chain(m->graph, &l, &chain, s, e);
     if (done && !status) status = morphing_finish(m, e);
     if (done && !status) graph_forget_training(m->graph); /* it was of weights that there are no more */
-    if (!status && w) {
+    bool told = !status && w;
+    if (told) {
         json_open_object(w, NULL);
         json_put_string(w, "layer", name);
         write_chain(w, &chain, &l, s, done);
-        if (done && measures) status = lossy_write(w, "output", m->data, before, m->graph, l.made, e);
-        json_close_object(w);
     }
+    if (!status && done && measures) status = lossy_write(w, "output", m, w ? before : m->graph, l.made, e);
+    if (told) json_close_object(w);
     graph_free(before);
     lowrank_fini(&chain);
     linear_fini(&l);
@@ -343,15 +344,15 @@ static int factor_apply(struct morphing *m, const int *nodes, int n, const struc
         names[i] = mem_string(m->graph->nodes[nodes[i]].name);
         if (!names[i]) status = err_memory(e, GRAPH_MAX_NAME);
     }
-    if (!status && w && m->data && m->data->sample) status = graph_clone(&before, m->graph, e);
+    bool measures = m->data && m->data->sample;
+    if (!status && measures && w) status = graph_clone(&before, m->graph, e);
     if (w) json_open_array(w, "factors");
     for (int i = 0; i < n && !status; i++) status = factor_one(m, names[i], s, &made, &why, w, e);
     if (w) json_close_array(w);
     /* of what earlier steps would solve, a sketch does not know the singular values */
     if (!status && !made && !(m->sketch && m->steps))
         status = err_set(e, E_INVALID, "an energy of %g makes no layer smaller: %s", s->energy, why.text);
-    if (!status && before) status = lossy_write(w, "output", m->data, before, m->graph, before->outputs[0], e);
-    if (!status && !w && m->data && m->data->sample) status = lossy_check(m->data, m->graph, m->graph->outputs[0], e);
+    if (!status && measures) status = lossy_write(w, "output", m, w ? before : m->graph, m->graph->outputs[0], e);
     for (int i = 0; i < n && names; i++) mem_free(names[i]);
     mem_free(names);
     graph_free(before);

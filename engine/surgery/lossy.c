@@ -41,23 +41,20 @@ static void write_part(struct json_writer *w, const char *name, const struct pai
     json_close_object(w);
 }
 
-int lossy_check(const struct morph_data *data, const struct graph *g, int value, struct err *e) {
-    double *x = NULL;
-    size_t n;
-    int status = patches_sample(&x, &n, data, g, value, 1, e);
-    mem_free(x);
-    return status;
+/* As many samples as an eighth of the memory has room for, of both networks. */
+static size_t affordable(const struct morphing *m, size_t each) {
+    size_t most = m->memory ? m->memory / 8 / (2 * sizeof(double) * each + 1) : SAMPLES;
+    return most < 1 ? 1 : most < SAMPLES ? most : SAMPLES;
 }
 
-int lossy_write(struct json_writer *w, const char *name, const struct morph_data *data, const struct graph *before,
-                const struct graph *after, int value, struct err *e) {
+int lossy_write(struct json_writer *w, const char *name, const struct morphing *m, const struct graph *before,
+                int value, struct err *e) {
     double *a = NULL, *b = NULL;
     size_t n = 0, other = 0;
-    struct pair p = {.each = 1, .rows = before->values[value].shape.rank == 2};
-    if (!w) return lossy_check(data, before, value, e);
-    p.each = patches_elements(before, value);
-    int status = patches_sample(&a, &n, data, before, value, SAMPLES, e);
-    if (!status) status = patches_sample(&b, &other, data, after, value, SAMPLES, e);
+    struct pair p = {.each = patches_elements(before, value), .rows = before->values[value].shape.rank == 2};
+    size_t most = affordable(m, p.each);
+    int status = patches_sample(&a, &n, m->data, before, value, most, e);
+    if (!status && w) status = patches_sample(&b, &other, m->data, m->graph, value, most, e);
     if (!status && n == other) {
         p.before = a, p.after = b;
         json_open_object(w, name);

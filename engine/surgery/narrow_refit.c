@@ -438,5 +438,5 @@ int narrow_refit(struct morphing *m, const struct graph *parent, int32_t *const 
         if (!status) report(w, m->graph->nodes[i].name, &outcome, why.code ? &why : NULL);
     }
     if (w) json_close_array(w);
-    return status ? status : lossy_write(w, "output", m->data, parent, m->graph, m->graph->outputs[0], e);
+    return status ? status : lossy_write(w, "output", m, parent, m->graph->outputs[0], e);
 }

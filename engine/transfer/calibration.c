@@ -11,6 +11,15 @@
 
 enum { PASS = 32 }; /* samples computed together */
 
+/* ---- values ---- */
+
+/* Rows of a value that are asked for. */
+struct wish {
+    size_t n, passes;   /* rows, and the passes that make them */
+    size_t row;         /* elements of one */
+    struct shape shape; /* of a pass */
+};
+
 /* Elements of one sample of a value; an error when samples do not keep apart in it. */
 static int row_of(size_t *row, struct shape *shape, const struct graph *g, int value, struct err *e) {
     struct inferred *known;
@@ -27,52 +36,80 @@ static int row_of(size_t *row, struct shape *shape, const struct graph *g, int v
     return 0;
 }
 
-/* Runs the network over the first n samples, a whole number of passes; rows of the value follow each other in out. */
-static int compute(double *out, const struct calibration *c, const struct graph *g, int value, size_t n, size_t row,
+/* Half of the memory, as what asks has a use for the rest. One more pass is counted in: the rows of the last are computed
+ * whole. */
+static int check_room(const struct wish *w, const struct calibration *c, const char *name, struct err *e) {
+    size_t bytes = SIZE_MAX;
+    if (!mem_mul(&bytes, w->row, (w->n + PASS) * sizeof(double)) || (c->memory && bytes > c->memory / 2))
+        return err_set(e, E_TOO_LARGE, "%zu samples of '%s' take %zu bytes, and %zu are allowed", w->n + PASS, name,
+                       bytes, c->memory / 2);
+    return 0;
+}
+
+/* What a check refuses and what the run refuses: everything about it but the numbers. */
+static int make_wish(struct wish *w, const struct calibration *c, const struct graph *g, int value, size_t most,
+                     struct err *e) {
+    size_t all = c->samples / PASS * PASS;
+    if (!all) return err_set(e, E_INVALID, "there are %zu samples to calibrate on; %d are needed", c->samples, PASS);
+    *w = (struct wish){.n = all < most ? all : most};
+    w->passes = (w->n + PASS - 1) / PASS;
+    int status = row_of(&w->row, &w->shape, g, value, e);
+    return status ? status : check_room(w, c, g->values[value].name, e);
+}
+
+/* Runs the network over the samples of one pass. */
+static int compute_pass(double *rows, const struct calibration *c, const struct graph *g, int value, size_t pass,
+                        struct err *e) {
+    const double *inputs[] = {c->inputs + pass * PASS * c->row};
+    struct outputs_task task = {.graph = g,
+                                .batch = PASS,
+                                .inputs = inputs,
+                                .threads = c->threads,
+                                .memory = c->memory,
+                                .values = &value,
+                                .n_values = 1,
+                                .out = &rows};
+    return outputs_single(&task, e);
+}
+
+/* All passes, the last one whole; *out with mem_free, NULL on failure. */
+static int compute(double **out, const struct wish *w, const struct calibration *c, const struct graph *g, int value,
                    struct err *e) {
     int status = 0;
-    for (size_t first = 0; first < n && !status; first += PASS) {
-        const double *inputs[] = {c->inputs + first * c->row};
-        double *rows[] = {out + first * row};
-        struct outputs_task task = {.graph = g,
-                                    .batch = PASS,
-                                    .inputs = inputs,
-                                    .threads = c->threads,
-                                    .memory = c->memory,
-                                    .values = &value,
-                                    .n_values = 1,
-                                    .out = rows};
-        status = outputs_single(&task, e);
-    }
+    *out = mem_calloc(w->passes * PASS + 1, w->row * sizeof **out);
+    if (!*out) return err_memory(e, w->passes * PASS * w->row * sizeof **out);
+    for (size_t pass = 0; pass < w->passes && !status; pass++)
+        status = compute_pass(*out + pass * PASS * w->row, c, g, value, pass, e);
+    if (!status) return 0;
+    mem_free(*out);
+    *out = NULL;
     return status;
 }
 
-/* Of those asked for, as many as fill passes. */
-static int count_samples(size_t *n, const struct calibration *c, size_t most, struct err *e) {
-    *n = (c->samples < most ? c->samples : most) / PASS * PASS;
-    if (*n == 0) *n = c->samples < PASS ? 0 : PASS;
-    if (*n) return 0;
-    return err_set(e, E_INVALID, "there are %zu samples to calibrate on; %d are needed", c->samples, PASS);
+/* Gives back what was computed beyond the wish. */
+static void trim(double **rows, const struct wish *w) {
+    double *less = mem_resize(*rows, w->n * w->row + 1, sizeof *less);
+    if (less) *rows = less;
 }
 
 static int calibration_sample(double **out, size_t *samples, void *context, const struct graph *g, int value,
                               size_t most, struct err *e) {
-    const struct calibration *c = context;
-    struct shape shape;
-    size_t row, n;
-    int status = count_samples(&n, c, most, e);
-    if (!status) status = row_of(&row, &shape, g, value, e);
+    struct wish w;
+    int status = make_wish(&w, context, g, value, most, e);
+    if (!status) status = compute(out, &w, context, g, value, e);
     if (status) return status;
-    double *rows = mem_calloc(n, row * sizeof *rows);
-    if (!rows) return err_memory(e, n * row * sizeof *rows);
-    status = compute(rows, c, g, value, n, row, e);
-    if (status) {
-        mem_free(rows);
-        return status;
-    }
-    *out = rows;
-    *samples = n;
+    trim(out, &w);
+    *samples = w.n;
     return 0;
+}
+
+/* ---- statistics ---- */
+
+/* Whatever came of it. */
+static void moments_free(struct morph_statistics *s) {
+    mem_free(s->mean);
+    mem_free(s->variance);
+    *s = (struct morph_statistics){0};
 }
 
 /* Zeros for every channel of a value. */
@@ -85,38 +122,46 @@ static int moments_new(struct morph_statistics *out, const struct shape *shape, 
                                      .channels = channels,
                                      .samples = samples};
     if (out->mean && out->variance) return 0;
-    mem_free(out->mean);
-    mem_free(out->variance);
-    *out = (struct morph_statistics){0}; /* the caller may free it, whatever came of it */
+    moments_free(out); /* the caller may do so again */
     return err_memory(e, channels * sizeof(double));
 }
 
-/* rows [n, channels, plane]: biased moments of each channel. */
-static void find_moments(struct morph_statistics *s, const double *rows, size_t n, size_t plane) {
-    double count = (double)(n * plane);
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < s->channels; k++)
-            for (size_t p = 0; p < plane; p++) s->mean[k] += rows[(i * s->channels + k) * plane + p] / count;
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < s->channels; k++)
+/* Pools the moments of `passes` passes with those of one more, rows [PASS, channels, plane]. */
+static void add_moments(struct morph_statistics *s, const double *rows, size_t plane, size_t passes) {
+    double count = (double)(PASS * plane), old = (double)passes / (double)(passes + 1), new = 1 - old;
+    for (size_t k = 0; k < s->channels; k++) {
+        double mean = 0, variance = 0;
+        for (size_t i = 0; i < PASS; i++)
+            for (size_t p = 0; p < plane; p++) mean += rows[(i * s->channels + k) * plane + p] / count;
+        for (size_t i = 0; i < PASS; i++)
             for (size_t p = 0; p < plane; p++) {
-                double d = rows[(i * s->channels + k) * plane + p] - s->mean[k];
-                s->variance[k] += d * d / count;
+                double d = rows[(i * s->channels + k) * plane + p] - mean;
+                variance += d * d / count;
             }
+        double apart = mean - s->mean[k];
+        s->mean[k] += new *apart;
+        s->variance[k] = old * s->variance[k] + new *variance + old *new *apart *apart;
+    }
 }
 
+/* Pass by pass, as nobody wants the rows. */
 static int calibration_statistics(struct morph_statistics *out, void *context, const struct graph *g, int value,
                                   struct err *e) {
-    double *rows;
-    struct shape shape;
-    size_t row, n;
-    int status = row_of(&row, &shape, g, value, e);
+    const struct calibration *c = context;
+    struct wish w;
+    size_t passes = c->samples / PASS;
+    *out = (struct morph_statistics){0};
+    int status = make_wish(&w, c, g, value, 0, e);
+    if (!status) status = moments_new(out, &w.shape, g->values[value].name, passes * PASS, e);
     if (status) return status;
-    status = calibration_sample(&rows, &n, context, g, value, CALIBRATION_MOST, e);
-    if (status) return status;
-    status = moments_new(out, &shape, g->values[value].name, n, e);
-    if (!status) find_moments(out, rows, n, row / out->channels);
+    double *rows = mem_calloc(PASS, w.row * sizeof *rows);
+    if (!rows) status = err_memory(e, PASS * w.row * sizeof *rows);
+    for (size_t pass = 0; pass < passes && !status; pass++) {
+        status = compute_pass(rows, c, g, value, pass, e);
+        if (!status) add_moments(out, rows, w.row / out->channels, pass);
+    }
     mem_free(rows);
+    if (status) moments_free(out);
     return status;
 }
 
@@ -158,8 +203,8 @@ static void backward(double *rows, size_t row, struct net *net, const struct los
     for (size_t i = 0; i < PASS * row; i++) rows[i] = (double)net_input_gradient(net, 1)[i];
 }
 
-/* Replaces n rows of a value by the gradients of the cross entropy by them. */
-static int differentiate(double *rows, size_t n, size_t row, const struct calibration *c, const struct graph *behind,
+/* Replaces the rows of whole passes of a value by the gradients of the cross entropy by them. */
+static int differentiate(double *rows, const struct wish *w, const struct calibration *c, const struct graph *behind,
                          struct err *e) {
     struct loss_spec ce = {.kind = LOSS_CE, .weight = 1, .temperature = 1};
     struct net_options options = {.batch = PASS, .training = true, .input_gradient = true, .memory = c->memory};
@@ -172,8 +217,8 @@ static int differentiate(double *rows, size_t n, size_t row, const struct calibr
     if (!status) status = net_new(&net, behind, crew, &options, e);
     if (!status && !(scratch = mem_calloc(loss_scratch(evaluate_width(net)), sizeof *scratch)))
         status = err_memory(e, evaluate_width(net) * sizeof *scratch);
-    for (size_t first = 0; first < n && !status; first += PASS)
-        backward(rows + first * row, row, net, &plan, c, first, scratch);
+    for (size_t first = 0; first < w->passes * PASS && !status; first += PASS)
+        backward(rows + first * w->row, w->row, net, &plan, c, first, scratch);
     mem_free(scratch);
     net_free(net);
     crew_free(crew);
@@ -183,21 +228,23 @@ static int differentiate(double *rows, size_t n, size_t row, const struct calibr
 static int calibration_gradient(double **out, size_t *samples, void *context, const struct graph *g, int value,
                                 size_t most, struct err *e) {
     struct graph *behind = NULL;
-    struct shape shape;
-    size_t row;
+    struct wish w;
+    *out = NULL;
     if (g->values[value].producer < 0)
         return err_set(e, E_UNSUPPORTED, "'%s' is made by no node", g->values[value].name);
-    int status = row_of(&row, &shape, g, value, e);
-    if (!status) status = calibration_sample(out, samples, context, g, value, most, e);
-    if (status) return status;
-    status = graph_behind(&behind, g, value, &shape, e);
-    if (!status) status = differentiate(*out, *samples, row, context, behind, e);
+    int status = make_wish(&w, context, g, value, most, e);
+    if (!status) status = compute(out, &w, context, g, value, e);
+    if (!status) status = graph_behind(&behind, g, value, &w.shape, e);
+    if (!status) status = differentiate(*out, &w, context, behind, e);
     graph_free(behind);
     if (status) {
         mem_free(*out);
         *out = NULL;
+        return status;
     }
-    return status;
+    trim(out, &w);
+    *samples = w.n;
+    return 0;
 }
 
 /* ---- promises ---- */
@@ -205,26 +252,21 @@ static int calibration_gradient(double **out, size_t *samples, void *context, co
 /* As many rows as there will be, of zeros: a page that nobody looks at costs nothing. */
 static int promised_sample(double **out, size_t *samples, void *context, const struct graph *g, int value, size_t most,
                            struct err *e) {
-    struct shape shape;
-    size_t row, n;
-    int status = count_samples(&n, context, most, e);
-    if (!status) status = row_of(&row, &shape, g, value, e);
+    struct wish w;
+    int status = make_wish(&w, context, g, value, most, e);
     if (status) return status;
-    double *rows = mem_calloc(n + 1, row * sizeof *rows);
-    if (!rows) return err_memory(e, n * row * sizeof *rows);
-    *out = rows;
-    *samples = n;
+    *out = mem_calloc(w.n + 1, w.row * sizeof **out);
+    if (!*out) return err_memory(e, w.n * w.row * sizeof **out);
+    *samples = w.n;
     return 0;
 }
 
 static int promised_statistics(struct morph_statistics *out, void *context, const struct graph *g, int value,
                                struct err *e) {
-    struct shape shape;
-    size_t row, n;
-    int status = count_samples(&n, context, CALIBRATION_MOST, e);
-    if (!status) status = row_of(&row, &shape, g, value, e);
-    if (status) return status;
-    return moments_new(out, &shape, g->values[value].name, n, e);
+    const struct calibration *c = context;
+    struct wish w;
+    int status = make_wish(&w, c, g, value, 0, e);
+    return status ? status : moments_new(out, &w.shape, g->values[value].name, c->samples / PASS * PASS, e);
 }
 
 /* ---- opening ---- */

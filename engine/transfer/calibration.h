@@ -21,8 +21,8 @@ struct calibration {
 /* The first samples of a selection, as many as CALIBRATION_MOST and a quarter of host->memory allow. */
 int calibration_open(struct calibration *c, const struct selection *s, const struct host *host, struct err *e);
 
-/* Made-up answers of the right shapes, for a check before anything is computed, and the refusals that calibration_open
- * of the same selection would lead to. */
+/* Zeros of the right shapes, for a check before anything is computed, and the refusals that calibration_open of the same
+ * selection would lead to: too few samples, no rows, and rows that take more than half of host->memory. */
 void calibration_promise(struct calibration *c, const struct selection *s, const struct host *host);
 
 void calibration_fini(struct calibration *c);
