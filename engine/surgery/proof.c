@@ -124,21 +124,20 @@ static struct answers outputs_of(const struct trial *t, enum proof_mode mode) {
     return a;
 }
 
-static void note_left_out(struct proof *out, enum proof_mode mode, enum proof_precision precision, const char *why) {
-    size_t used = strlen(out->left_out);
-    text_print(out->left_out + used, sizeof out->left_out - used, "%s%s%s: %.150s", used ? "; " : "",
-               precision == PROOF_DOUBLE ? "float64" : "float32", mode == PROOF_TRAINING ? " training" : "", why);
-}
+/* What may be left out, by name; without the one that has none nothing can be said. */
+static const char *const left_out_as[PROOF_MODES][PROOF_PRECISIONS] = {
+    [PROOF_INFERENCE] = {[PROOF_DOUBLE] = "float64"},
+    [PROOF_TRAINING] = {[PROOF_DOUBLE] = "float64 training", [PROOF_SINGLE] = "float32 training"},
+};
 
-/* What to do about an error of a pass: fewer samples are tried first, then the pass is left out, unless it is the
- * one without which nothing can be said. */
-static int forgive(struct proof *out, const struct trial *t, enum proof_mode mode, enum proof_precision precision,
-                   int status, const struct err *why, struct err *e) {
-    bool needed = mode == PROOF_INFERENCE && precision == PROOF_SINGLE;
+/* What to do about an error of a pass: fewer samples are tried first, then the pass is left out. */
+static int forgive(struct proof *out, const struct trial *t, enum proof_mode mode, const char *name, int status,
+                   const struct err *why, struct err *e) {
+    size_t used = strlen(out->left_out);
     bool smaller = status == E_TOO_LARGE && t->samples > 1 && !t->fixed;
     bool optional = status == E_TOO_LARGE || (status == E_UNSUPPORTED && mode == PROOF_TRAINING);
-    if (needed || smaller || !optional) return err_set(e, status, "%s", why->text);
-    note_left_out(out, mode, precision, why->text);
+    if (!name || smaller || !optional) return err_set(e, status, "%s", why->text);
+    text_print(out->left_out + used, sizeof out->left_out - used, "%s%s: %.150s", used ? "; " : "", name, why->text);
     return 0;
 }
 
@@ -170,7 +169,7 @@ static int try_mode(struct proof *out, struct trial *t, enum proof_mode mode, st
         status = proof_answers_init(&a[precision], t, &why);
         if (!status) status = proof_ask(&a[precision], t, mode, precision, &why);
         if (status) {
-            status = forgive(out, t, mode, precision, status, &why, e);
+            status = forgive(out, t, mode, left_out_as[mode][precision], status, &why, e);
             continue;
         }
         bool told = precision == PROOF_SINGLE && out->worst[mode][PROOF_DOUBLE].measured;
@@ -268,12 +267,13 @@ static int attempt(struct proof *out, struct trial *t, struct err *e) {
     if (!status) {
         struct err why = {0};
         status = proof_measure_divergence(out, t, &why);
-        if (status) status = forgive(out, t, PROOF_INFERENCE, PROOF_DOUBLE, status, &why, e);
+        if (status) status = forgive(out, t, PROOF_INFERENCE, "divergence", status, &why, e);
     }
     if (!status && !t->options->no_gradients) {
         struct err why = {0};
         status = proof_measure_gradients(out, t, &why);
-        if (status) status = forgive(out, t, PROOF_TRAINING, PROOF_DOUBLE, status, &why, e);
+        if (status)
+            status = forgive(out, t, PROOF_TRAINING, left_out_as[PROOF_TRAINING][PROOF_DOUBLE], status, &why, e);
     }
     if (!status) status = decide(out, t, e);
     trial_close(t);

@@ -100,6 +100,35 @@ TEST(large_logits_stay_finite) {
     graph_free(f), graph_free(to);
 }
 
+/* Single precision on one sample does with less memory. */
+TEST(a_divergence_that_does_not_fit_is_named) {
+    enum { WIDE = 400 };
+    static float wide[SAMPLES * WIDE];
+    int x = start(SHAPE(DIM_BATCH, WIDE));
+    struct graph *f = finish(NODE("Gemm", "head", x, constant("w", SHAPE(WIDE, CLASSES), 0, 1)));
+    const float *data[] = {wide};
+    int unmeasured = 0, measured = 0;
+    for (size_t memory = 500; memory < 100000; memory += memory / 50) {
+        struct proof_options o = {.threads = 1,
+                                  .approximate = true,
+                                  .data = data,
+                                  .data_samples = SAMPLES,
+                                  .logits = true,
+                                  .no_gradients = true,
+                                  .memory = memory};
+        struct proof p;
+        struct err e = {0};
+        if (proof_run(&p, f, f, &o, &e)) continue;
+        bool named = strstr(p.left_out, "divergence: ") != NULL;
+        ok(named == !p.divergence.measured, "%zu bytes: '%s'", memory, p.left_out);
+        unmeasured += !p.divergence.measured;
+        measured += p.divergence.measured;
+        proof_free(&p);
+    }
+    ok(unmeasured && measured, "%d without and %d with a divergence", unmeasured, measured);
+    graph_free(f);
+}
+
 static char *report(const struct proof *p) {
     struct text t;
     text_init(&t, 1 << 20);
