@@ -200,7 +200,8 @@ static size_t block_size(const struct optimizer *o, int unit) {
     return rest < OPTIMIZER_BLOCK ? rest : OPTIMIZER_BLOCK;
 }
 
-/* The same of the gradient that the network before would have had. */
+/* Sum of squares of the gradient that the network before surgery would have had: elements count by the inverse of their
+ * tilt, new ones not at all. With `grown`, from 0 to 1, it becomes that of the gradient as it is. */
 static double weighted_squares(const real *g, const real *pace, const real *tilt, double grown, size_t n) {
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
@@ -235,7 +236,7 @@ static int blocks_of(const struct step *s) {
     return (int)((s->optimizer->n + OPTIMIZER_BLOCK - 1) / OPTIMIZER_BLOCK);
 }
 
-/* Of the gradient. */
+/* Sum of squares of the whole gradient, as measure_block counts them. */
 static double squares(struct step *s, struct crew *crew) {
     crew_run(crew, measure_block, s, blocks_of(s));
     double sum = 0;

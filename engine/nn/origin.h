@@ -31,7 +31,7 @@ void origin_free(struct origin *o);
 int origin_clone(struct origin **out, const struct origin *o, struct err *e);
 
 /* Takes from a parameter whose numbers are about to change its origin, or makes itself one with what the optimizer keeps
- * of it. NULL when nothing is kept. */
+ * of it. NULL when nothing is kept. Free *out after a failure too. */
 int origin_begin(struct origin **out, struct graph *g, int value, struct err *e);
 
 /* Makes it the origin of `value`, by way of one more map along a dimension (NULL: none). Takes both, on failure too. Maps

@@ -2,8 +2,8 @@
  * approximate way back to smaller.
  *
  * A kind of step is one constant record in a file of its own and one row in engine/surgery/morphs.def. Parsing, validation,
- * the description, the checks before anything runs and the property tests walk the table. Steps work on a graph alone: what
- * data they may need (statistics, calibration) was computed before. */
+ * the description, the checks before anything runs and the property tests walk the table. Steps see no data set:
+ * what they need of one (values, statistics, gradients) they ask morph_data for, on the graph as it is then. */
 #ifndef ENGINE_SURGERY_MORPH_H
 #define ENGINE_SURGERY_MORPH_H
 
