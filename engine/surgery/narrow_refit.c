@@ -362,7 +362,7 @@ static int try_layer(struct outcome *out, struct linear *l, struct morphing *m, 
                      const int32_t *origin, struct err *e) {
     struct rows rows = {0};
     size_t budget = m->memory ? m->memory / 2 : BUDGET;
-    double bound;
+    double bound = 0;
     if (room_of(l) > (double)budget)
         return err_set(e, E_TOO_LARGE, "fitting it takes %.0f MiB; %zu MiB are allowed", room_of(l) / (1 << 20),
                        budget >> 20);
