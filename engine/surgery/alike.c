@@ -30,8 +30,10 @@ static bool is_homogeneous(const struct node *n) {
 }
 
 static bool is_claimed(const struct channels *c, int value, int group) {
-    for (int i = 0; i < c->n_axes; i++)
-        if (c->axes[i].value == value && channels_has(c, c->axes[i].list, group)) return true;
+    for (int dim = 0; dim < 2; dim++) {
+        const struct channel_axis *axis = channels_axis_at(c, value, dim);
+        if (axis && channels_has(c, axis->list, group)) return true;
+    }
     return false;
 }
 
@@ -47,31 +49,37 @@ static bool is_sum(const struct channels *c, const struct graph *g, const struct
 }
 
 /* A bias that is one number for all is no multiple of itself, and a constant with two uses may mean two things. */
-static bool has_plain_constants(const struct channels *c, const struct graph *g, const struct node *n, int group) {
+static bool has_plain_constants(const struct channels *c, const struct graph *g, const struct uses *u, int node,
+                                int group) {
+    const struct node *n = &g->nodes[node];
     if (n->n_inputs > 2 && n->inputs[2] != VALUE_NONE && channels_has(c, c->values[n->outputs[0]], group) &&
         (is_op(n, "Conv") || is_op(n, "Gemm")) && !is_claimed(c, n->inputs[2], group))
         return false;
     for (int k = 1; k < n->n_inputs; k++)
         if (n->inputs[k] != VALUE_NONE && g->values[n->inputs[k]].constant && is_claimed(c, n->inputs[k], group))
-            for (int i = 0; i < g->n_nodes; i++)
-                for (int j = 0; j < g->nodes[i].n_inputs; j++)
-                    if (g->nodes[i].inputs[j] == n->inputs[k] && &g->nodes[i] != n) return false;
+            for (int i = u->first[n->inputs[k]]; i < u->first[n->inputs[k] + 1]; i++)
+                if (u->nodes[i] != node) return false;
     return true;
 }
 
-static bool keeps_multiples(const struct channels *c, const struct graph *g, int group) {
-    for (int i = 0; i < g->n_nodes; i++) {
-        const struct node *n = &g->nodes[i];
-        bool touches = false;
-        for (int k = 0; k < n->n_inputs; k++)
-            touches = touches || (n->inputs[k] != VALUE_NONE && channels_has(c, c->values[n->inputs[k]], group));
-        for (int k = 0; k < n->n_outputs; k++)
-            touches = touches || (n->outputs[k] != VALUE_NONE && channels_has(c, c->values[n->outputs[k]], group));
-        if (!touches) continue;
-        if (!is_homogeneous(n) && !is_sum(c, g, n, group)) return false;
-        if (!has_plain_constants(c, g, n, group)) return false;
-        for (int k = 1; k < n->n_inputs && is_op(n, "PRelu"); k++)
-            if (!g->values[n->inputs[k]].constant) return false;
+static bool node_keeps_multiples(const struct channels *c, const struct graph *g, const struct uses *u, int node,
+                                 int group) {
+    const struct node *n = &g->nodes[node];
+    if (!is_homogeneous(n) && !is_sum(c, g, n, group)) return false;
+    if (!has_plain_constants(c, g, u, node, group)) return false;
+    for (int k = 1; k < n->n_inputs && is_op(n, "PRelu"); k++)
+        if (!g->values[n->inputs[k]].constant) return false;
+    return true;
+}
+
+/* Asks the nodes that make the group's values and those that read them. */
+static bool keeps_multiples(const struct channels *c, const struct graph *g, const struct uses *u, int group) {
+    const int *values = c->values_of.items + c->values_of.first[group];
+    for (int i = 0; i < c->values_of.n[group]; i++) {
+        int v = values[i], maker = g->values[v].producer;
+        if (maker >= 0 && !node_keeps_multiples(c, g, u, maker, group)) return false;
+        for (int k = u->first[v]; k < u->first[v + 1]; k++)
+            if (!node_keeps_multiples(c, g, u, u->nodes[k], group)) return false;
     }
     return true;
 }
@@ -130,18 +138,15 @@ static int fill_axis(struct table *t, size_t start, const struct channels *c, co
     return status;
 }
 
-static bool counts(const struct channels *c, const struct channel_axis *axis, int group) {
-    return axis->role != CHANNELS_READ && channels_has(c, axis->list, group);
-}
-
 static int make_table(struct table *t, const struct channels *c, const struct graph *g, int group, struct err *e) {
     size_t at[2] = {0, 0}, total;
     *t = (struct table){.channels = (size_t)c->groups[group].size,
                         .part = (size_t)(c->groups[group].size / c->groups[group].multiple)};
-    for (int i = 0; i < c->n_axes; i++) {
-        if (!counts(c, &c->axes[i], group)) continue;
-        t->width += slice_size(c, g, &c->axes[i], group);
-        if (is_scaled(g, &c->axes[i])) t->scaled += slice_size(c, g, &c->axes[i], group);
+    const struct channel_axis *axis;
+    for (int i = 0; (axis = channels_along(c, group, i)); i++) {
+        if (axis->role == CHANNELS_READ) continue;
+        t->width += slice_size(c, g, axis, group);
+        if (is_scaled(g, axis)) t->scaled += slice_size(c, g, axis, group);
     }
     if (!mem_mul(&total, t->width + 1, t->channels + 1) || total > SIZE_MOST)
         return err_set(e, E_TOO_LARGE, "its channels have too many weights to be compared");
@@ -150,11 +155,11 @@ static int make_table(struct table *t, const struct channels *c, const struct gr
     if (!t->rows || !t->scale) return err_memory(e, total * sizeof *t->rows);
     int status = 0;
     at[1] = t->scaled;
-    for (int i = 0; i < c->n_axes && !status; i++) {
-        if (!counts(c, &c->axes[i], group)) continue;
-        size_t *start = &at[!is_scaled(g, &c->axes[i])];
-        status = fill_axis(t, *start, c, g, &c->axes[i], group, e);
-        *start += slice_size(c, g, &c->axes[i], group);
+    for (int i = 0; !status && (axis = channels_along(c, group, i)); i++) {
+        if (axis->role == CHANNELS_READ) continue;
+        size_t *start = &at[!is_scaled(g, axis)];
+        status = fill_axis(t, *start, c, g, axis, group, e);
+        *start += slice_size(c, g, axis, group);
     }
     return status;
 }
@@ -235,9 +240,10 @@ void alike_fini(struct alike *a) {
     *a = (struct alike){0};
 }
 
-int alike_find(struct alike *out, const struct channels *c, const struct graph *g, int group, struct err *e) {
+int alike_find(struct alike *out, const struct channels *c, const struct graph *g, const struct uses *u, int group,
+               struct err *e) {
     struct table t = {0};
-    bool multiples = keeps_multiples(c, g, group);
+    bool multiples = keeps_multiples(c, g, u, group);
     size_t n = (size_t)c->groups[group].size;
     *out = (struct alike){.size = c->groups[group].size};
     out->like = mem_calloc(n + 1, sizeof *out->like);
@@ -365,9 +371,10 @@ static int find_shares(double *share, const struct channels *c, const struct gra
     size_t n = (size_t)c->groups[group].size;
     double(*sums)[2] = mem_calloc(n + 1, sizeof *sums);
     int status = sums ? 0 : err_memory(e, n * sizeof *sums);
-    for (int i = 0; i < c->n_axes && !status && c->groups[group].multiple == 1; i++)
-        if (c->axes[i].role == CHANNELS_READ && channels_has(c, c->axes[i].list, group))
-            status = measure_shares(sums, c, g, &c->axes[i], group, keep, ratio, e);
+    const struct channel_axis *axis;
+    bool whole = c->groups[group].multiple == 1;
+    for (int i = 0; whole && !status && (axis = channels_along(c, group, i)); i++)
+        if (axis->role == CHANNELS_READ) status = measure_shares(sums, c, g, axis, group, keep, ratio, e);
     for (size_t k = 0; k < n && !status; k++) {
         double found = sums[k][1] / sums[k][0];
         share[k] = isfinite(found) && found > 0 ? found : 1;
@@ -379,19 +386,20 @@ static int find_shares(double *share, const struct channels *c, const struct gra
 int alike_join(double *share, struct graph *g, const struct channels *c, int group, const int32_t *keep,
                const double *ratio, struct err *e) {
     int status = find_shares(share, c, g, group, keep, ratio, e);
-    for (int i = 0; i < c->n_axes && !status; i++)
-        if (c->axes[i].role == CHANNELS_READ && channels_has(c, c->axes[i].list, group))
-            status = (c->axes[i].parts > 1 ? join_parts : join_axis)(g, c, &c->axes[i], group, keep, ratio, e);
+    const struct channel_axis *axis;
+    for (int i = 0; !status && (axis = channels_along(c, group, i)); i++)
+        if (axis->role == CHANNELS_READ)
+            status = (axis->parts > 1 ? join_parts : join_axis)(g, c, axis, group, keep, ratio, e);
     return status;
 }
 
 int alike_unread(bool *unread, const struct channels *c, const struct graph *g, int group, struct err *e) {
     int status = 0, readers = 0;
+    const struct channel_axis *axis;
     memset(unread, 1, (size_t)c->groups[group].size);
-    for (int i = 0; i < c->n_axes && !status; i++) {
-        const struct channel_axis *axis = &c->axes[i];
+    for (int i = 0; !status && (axis = channels_along(c, group, i)); i++) {
         struct joining j = {0};
-        if (axis->role != CHANNELS_READ || !channels_has(c, axis->list, group)) continue;
+        if (axis->role != CHANNELS_READ) continue;
         readers++;
         if (axis->parts > 1) memset(unread, 0, (size_t)c->groups[group].size); /* not looked at */
         status = note_axis(&j, c, g, axis, group, e);
@@ -410,14 +418,14 @@ int alike_unread(bool *unread, const struct channels *c, const struct graph *g, 
 /* ---- what nothing depends on ---- */
 
 /* The channel, counted over all groups, of each position of a list; *out with mem_free. */
-static int spell(int64_t **out, const struct channels *c, struct channel_list list, const int64_t *first,
-                 struct err *e) {
+static int spell(int64_t **out, const struct channels *c, struct channel_list list, struct err *e) {
     int64_t n = channels_count(c, list), at = 0;
     *out = mem_calloc((size_t)n + 1, sizeof **out);
     if (!*out) return err_memory(e, (size_t)n * sizeof **out);
     for (int i = 0; i < list.n; i++) {
         const struct channel_segment *s = &c->segments[list.first + i];
-        for (int64_t p = 0; p < c->groups[s->group].size * s->inner; p++) (*out)[at++] = first[s->group] + p / s->inner;
+        for (int64_t p = 0; p < c->groups[s->group].size * s->inner; p++)
+            (*out)[at++] = c->groups[s->group].first + p / s->inner;
     }
     return 0;
 }
@@ -445,13 +453,11 @@ static bool revive(bool *dead, const struct array *w, const struct channel_axis 
 }
 
 static int revive_readers(bool *changed, bool *dead, const struct channels *c, const struct graph *g,
-                          const int64_t *first, const struct channel_axis *read, struct err *e) {
-    const struct channel_axis *made = NULL;
+                          const struct channel_axis *read, struct err *e) {
+    const struct channel_axis *made = channels_axis(c, read->value, CHANNELS_MADE);
     int64_t *from = NULL, *to = NULL;
-    for (int i = 0; i < c->n_axes; i++)
-        if (c->axes[i].value == read->value && c->axes[i].role == CHANNELS_MADE) made = &c->axes[i];
-    int status = spell(&from, c, read->list, first, e);
-    if (!status && made) status = spell(&to, c, made->list, first, e);
+    int status = spell(&from, c, read->list, e);
+    if (!status && made) status = spell(&to, c, made->list, e);
     if (!status && made && revive(dead, g->values[read->value].constant, read, from, made, to)) *changed = true;
     for (int64_t p = 0; !status && !made && p < channels_count(c, read->list); p++) dead[from[p]] = false;
     mem_free(from);
@@ -460,21 +466,18 @@ static int revive_readers(bool *changed, bool *dead, const struct channels *c, c
 }
 
 int alike_dead(bool **dead, const struct channels *c, const struct graph *g, struct err *e) {
-    int64_t *first = mem_calloc((size_t)c->n_groups + 2, sizeof *first);
-    *dead = NULL;
-    if (!first) return err_memory(e, (size_t)c->n_groups * sizeof *first);
-    for (int i = 0; i < c->n_groups; i++) first[i + 1] = first[i] + c->groups[i].size;
+    size_t n = 0;
     bool changed = true;
-    *dead = mem_calloc((size_t)first[c->n_groups] + 1, 1);
-    int status = *dead ? 0 : err_memory(e, (unsigned long long)first[c->n_groups]);
+    for (int i = 0; i < c->n_groups; i++) n += (size_t)c->groups[i].size;
+    *dead = mem_calloc(n + 1, 1);
+    int status = *dead ? 0 : err_memory(e, n);
     for (int i = 0; i < c->n_groups && !status; i++)
-        memset(*dead + first[i], c->groups[i].fixed_by == CHANNELS_FREE, (size_t)c->groups[i].size);
+        memset(*dead + c->groups[i].first, c->groups[i].fixed_by == CHANNELS_FREE, (size_t)c->groups[i].size);
     while (changed && !status) {
         changed = false;
         for (int i = c->n_axes - 1; i >= 0 && !status; i--) /* from the outputs to the inputs */
-            if (c->axes[i].role == CHANNELS_READ) status = revive_readers(&changed, *dead, c, g, first, &c->axes[i], e);
+            if (c->axes[i].role == CHANNELS_READ) status = revive_readers(&changed, *dead, c, g, &c->axes[i], e);
     }
-    mem_free(first);
     if (status) {
         mem_free(*dead);
         *dead = NULL;

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "engine/surgery/channels.h"
+#include "engine/surgery/edit.h"
 
 struct alike {
     int32_t *like; /* [size]: the first channel that this one is a multiple of; itself when there is none before it */
@@ -16,7 +17,8 @@ struct alike {
 
 /* Multiples are found where nothing between the layers that make the channels and those that read them does more to a
  * positive multiple than to multiply the result (Relu, pools; not Tanh, not a normalisation). */
-int alike_find(struct alike *out, const struct channels *c, const struct graph *g, int group, struct err *e);
+int alike_find(struct alike *out, const struct channels *c, const struct graph *g, const struct uses *u, int group,
+               struct err *e);
 void alike_fini(struct alike *a);
 
 /* Adds to the weights that read channel keep[j] those that read channel j, times ratio[j], for every j of the group

@@ -254,6 +254,36 @@ static int number_groups(struct channels *c, struct finder *f, struct err *e) {
     return status;
 }
 
+static const struct channel_list *list_at(const struct channels *c, bool axes, int i) {
+    return axes ? &c->axes[i].list : &c->values[i];
+}
+
+/* Which lists every group is in. What comes twice in one list is counted twice, for the room, but listed once. */
+static int index_lists(struct channel_index *out, const struct channels *c, bool axes, struct err *e) {
+    int n = axes ? c->n_axes : c->n_values;
+    out->first = mem_calloc((size_t)c->n_groups + 1, sizeof *out->first);
+    out->n = mem_calloc((size_t)c->n_groups + 1, sizeof *out->n);
+    if (!out->first || !out->n) return err_memory(e, (size_t)c->n_groups * sizeof *out->n);
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < list_at(c, axes, i)->n; k++)
+            out->first[c->segments[list_at(c, axes, i)->first + k].group + 1]++;
+    for (int group = 0; group < c->n_groups; group++) out->first[group + 1] += out->first[group];
+    out->items = mem_calloc((size_t)out->first[c->n_groups] + 1, sizeof *out->items);
+    if (!out->items) return err_memory(e, (size_t)out->first[c->n_groups] * sizeof *out->items);
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < list_at(c, axes, i)->n; k++) {
+            int group = c->segments[list_at(c, axes, i)->first + k].group, *items = out->items + out->first[group];
+            if (!out->n[group] || items[out->n[group] - 1] != i) items[out->n[group]++] = i;
+        }
+    return 0;
+}
+
+static int index_groups(struct channels *c, struct err *e) {
+    for (int i = 1; i < c->n_groups; i++) c->groups[i].first = c->groups[i - 1].first + c->groups[i - 1].size;
+    int status = index_lists(&c->axes_of, c, true, e);
+    return status ? status : index_lists(&c->values_of, c, false, e);
+}
+
 int channels_find(struct channels **out, const struct graph *g, struct err *e) {
     struct finder f = {.graph = g};
     struct channels *c = mem_calloc(1, sizeof *c);
@@ -263,20 +293,29 @@ int channels_find(struct channels **out, const struct graph *g, struct err *e) {
     if (!status) status = find_all(&f, e);
     if (!status) status = number_groups(c, &f, e);
     mem_free(f.units);
-    mem_free(f.claims);
     if (!c) {
         mem_free(f.values);
+        mem_free(f.claims);
         return status;
     }
     c->segments = f.segments;
     c->values = f.values;
     c->axes = f.axes;
     c->n_axes = f.n_axes;
+    c->claims = f.claims;
+    c->n_values = g->n_values;
+    if (!status) status = index_groups(c, e);
     if (status)
         channels_free(c);
     else
         *out = c;
     return status;
+}
+
+static void index_fini(struct channel_index *x) {
+    mem_free(x->first);
+    mem_free(x->n);
+    mem_free(x->items);
 }
 
 void channels_free(struct channels *c) {
@@ -285,15 +324,37 @@ void channels_free(struct channels *c) {
     mem_free(c->segments);
     mem_free(c->values);
     mem_free(c->axes);
+    mem_free(c->claims);
+    index_fini(&c->axes_of);
+    index_fini(&c->values_of);
     mem_free(c);
+}
+
+const struct channel_axis *channels_axis_at(const struct channels *c, int value, int dim) {
+    int claim = value >= 0 && value < c->n_values ? c->claims[2 * value + dim] : 0;
+    return claim ? &c->axes[claim - 1] : NULL;
+}
+
+const struct channel_axis *channels_axis(const struct channels *c, int value, enum channel_role role) {
+    const struct channel_axis *a = channels_axis_at(c, value, 0), *b = channels_axis_at(c, value, 1);
+    if (a && a->role != role) a = NULL;
+    if (b && b->role != role) b = NULL;
+    return a && b ? (a < b ? a : b) : a ? a : b;
+}
+
+const struct channel_axis *channels_read_by(const struct channels *c, const struct graph *g, int node) {
+    const struct node *n = &g->nodes[node];
+    return n->n_inputs > 1 ? channels_axis(c, n->inputs[1], CHANNELS_READ) : NULL;
+}
+
+const struct channel_axis *channels_along(const struct channels *c, int group, int i) {
+    return i < c->axes_of.n[group] ? &c->axes[c->axes_of.items[c->axes_of.first[group] + i]] : NULL;
 }
 
 struct channel_list channels_made_by(const struct channels *c, const struct graph *g, int node) {
     const struct node *n = &g->nodes[node];
-    for (int i = 0; i < c->n_axes; i++)
-        if (c->axes[i].role == CHANNELS_MADE && n->n_inputs > 1 && c->axes[i].value == n->inputs[1])
-            return c->axes[i].list;
-    return (struct channel_list){0};
+    const struct channel_axis *axis = n->n_inputs > 1 ? channels_axis(c, n->inputs[1], CHANNELS_MADE) : NULL;
+    return axis ? axis->list : (struct channel_list){0};
 }
 
 int64_t channels_count(const struct channels *c, struct channel_list list) {
@@ -309,17 +370,6 @@ bool channels_has(const struct channels *c, struct channel_list list, int group)
     for (int i = 0; i < list.n; i++)
         if (c->segments[list.first + i].group == group) return true;
     return false;
-}
-
-int64_t channels_first(const struct channels *c, int group) {
-    int64_t first = 0;
-    for (int i = 0; i < group; i++) first += c->groups[i].size;
-    return first;
-}
-
-bool channels_reads(const struct graph *g, int node, const struct channel_axis *axis) {
-    const struct node *n = &g->nodes[node];
-    return axis->role == CHANNELS_READ && n->n_inputs > 1 && n->inputs[1] == axis->value;
 }
 
 /* Position p of the axis belongs to channel (p - start) / inner of the group's segment. */

@@ -25,6 +25,7 @@ struct channel_group {
     int64_t multiple; /* other sizes must be multiples of it (grouped convolutions) */
     int fixed_by;     /* node that needs the size as it is, or one of the above */
     int maker;        /* first node whose weights make these channels, -1: a graph input or a constant */
+    int64_t first;    /* the number of its first channel when those of all groups are counted, one after another */
 };
 
 struct channel_segment {
@@ -52,18 +53,37 @@ struct channel_axis {
     struct channel_list list;
 };
 
+/* Items of each group: items[first[group]], n[group] of them, rising. */
+struct channel_index {
+    int *first, *n, *items;
+};
+
 struct channels {
     struct channel_group *groups;
     int n_groups;
     struct channel_segment *segments;
     struct channel_list *values; /* per value of the graph: its dimension 1 */
     struct channel_axis *axes;
-    int n_axes;
+    int n_axes, n_values;
+    int *claims;                             /* private: per value and dimension (0 or 1) its axis + 1, or 0 */
+    struct channel_index axes_of, values_of; /* the axes and the values that go along a group */
 };
 
 /* Finds the groups of a finished graph. */
 int channels_find(struct channels **out, const struct graph *g, struct err *e);
 void channels_free(struct channels *c);
+
+/* The axis that is dimension 0 or 1 of a constant; NULL: none. */
+const struct channel_axis *channels_axis_at(const struct channels *c, int value, int dim);
+
+/* The first axis of a constant that has the role; NULL: none. */
+const struct channel_axis *channels_axis(const struct channels *c, int value, enum channel_role role);
+
+/* The axis along which the node's weights read channels; NULL: none. */
+const struct channel_axis *channels_read_by(const struct channels *c, const struct graph *g, int node);
+
+/* Axis number i of those that go along a group, NULL behind the last one. */
+const struct channel_axis *channels_along(const struct channels *c, int group, int i);
 
 /* The channels that a layer's weights make; none when the node makes none of its own. */
 struct channel_list channels_made_by(const struct channels *c, const struct graph *g, int node);
@@ -72,12 +92,6 @@ struct channel_list channels_made_by(const struct channels *c, const struct grap
 int64_t channels_count(const struct channels *c, struct channel_list list);
 
 bool channels_has(const struct channels *c, struct channel_list list, int group);
-
-/* The number of a group's first channel when those of all groups are counted, one group after another. */
-int64_t channels_first(const struct channels *c, int group);
-
-/* Whether the node's weights read channels along the axis. */
-bool channels_reads(const struct graph *g, int node, const struct channel_axis *axis);
 
 /* Visits what belongs to a group along an axis of a constant: every element, with its channel. */
 typedef void channels_visitor(void *context, size_t element, int64_t channel);

@@ -227,3 +227,22 @@ int constancy_find(struct constancy *out, const struct graph *g, struct err *e) 
     if (status) constancy_fini(out);
     return status;
 }
+
+void constancy_free(struct constancy *c) {
+    if (c) constancy_fini(c);
+    mem_free(c);
+}
+
+int morphing_constancy(const struct constancy **out, struct morphing *m, struct err *e) {
+    if (!m->constancy) {
+        struct constancy *c = mem_calloc(1, sizeof *c);
+        int status = c ? constancy_find(c, m->graph, e) : err_memory(e, sizeof *c);
+        if (status) {
+            mem_free(c);
+            return status;
+        }
+        m->constancy = c;
+    }
+    *out = m->constancy;
+    return 0;
+}

@@ -3,6 +3,7 @@
 #define ENGINE_SURGERY_CONSTANCY_H
 
 #include "engine/nn/graph.h"
+#include "engine/surgery/morph.h"
 
 struct constancy {
     double **values; /* per value of the graph: one number per channel (dimension 1), NaN where it is none; NULL: none
@@ -13,5 +14,9 @@ struct constancy {
 /* Follows constants through the operators that it knows; what goes through another one counts as unknown. */
 int constancy_find(struct constancy *out, const struct graph *g, struct err *e);
 void constancy_fini(struct constancy *c);
+
+/* Of the graph as it is; borrowed until the next change. */
+int morphing_constancy(const struct constancy **out, struct morphing *m, struct err *e);
+void constancy_free(struct constancy *c);
 
 #endif

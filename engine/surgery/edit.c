@@ -15,6 +15,8 @@ void uses_free(struct uses *u) {
     if (!u) return;
     mem_free(u->readers);
     mem_free(u->reader);
+    mem_free(u->first);
+    mem_free(u->nodes);
     mem_free(u);
 }
 
@@ -27,24 +29,43 @@ static void count_uses(struct uses *u, const struct graph *g) {
             u->readers[v]++;
             u->reader[v] = i;
         }
+    for (int v = 0; v < g->n_values; v++) u->first[v + 1] = u->first[v] + u->readers[v];
     for (int i = 0; i < g->n_outputs; i++) {
         u->readers[g->outputs[i]]++;
         u->reader[g->outputs[i]] = -1;
     }
 }
 
+/* Each list begins where the one before it ends, which is where it has grown to when all are filled. */
+static void list_uses(struct uses *u, const struct graph *g) {
+    for (int i = 0; i < g->n_nodes; i++)
+        for (int k = 0; k < g->nodes[i].n_inputs; k++)
+            if (g->nodes[i].inputs[k] != VALUE_NONE) u->nodes[u->first[g->nodes[i].inputs[k]]++] = i;
+    memmove(u->first + 1, u->first, (size_t)g->n_values * sizeof *u->first);
+    u->first[0] = 0;
+}
+
+static int find_uses(struct uses *u, const struct graph *g, struct err *e) {
+    size_t n = (size_t)g->n_values + 1;
+    u->readers = mem_calloc(n, sizeof *u->readers);
+    u->reader = mem_calloc(n, sizeof *u->reader);
+    u->first = mem_calloc(n, sizeof *u->first);
+    if (!u->readers || !u->reader || !u->first) return err_memory(e, n * sizeof *u->reader);
+    count_uses(u, g);
+    u->nodes = mem_calloc((size_t)u->first[g->n_values] + 1, sizeof *u->nodes);
+    if (!u->nodes) return err_memory(e, (size_t)u->first[g->n_values] * sizeof *u->nodes);
+    list_uses(u, g);
+    return 0;
+}
+
 int morphing_uses(const struct uses **out, struct morphing *m, struct err *e) {
-    size_t n = (size_t)m->graph->n_values + 1;
     if (!m->uses) {
         struct uses *u = mem_calloc(1, sizeof *u);
-        if (!u) return err_memory(e, sizeof *u);
-        u->readers = mem_calloc(n, sizeof *u->readers);
-        u->reader = mem_calloc(n, sizeof *u->reader);
-        if (!u->readers || !u->reader) {
+        int status = u ? find_uses(u, m->graph, e) : err_memory(e, sizeof *u);
+        if (status) {
             uses_free(u);
-            return err_memory(e, n * sizeof *u->reader);
+            return status;
         }
-        count_uses(u, m->graph);
         m->uses = u;
     }
     *out = m->uses;

@@ -18,6 +18,8 @@
 struct uses {
     int *readers; /* per value: inputs of nodes that read it, and outputs of the network that it is */
     int *reader;  /* per value: the last node that reads it, -1 */
+    int *first;   /* per value, and one more: where its nodes begin in `nodes` */
+    int *nodes;   /* those that read a value, rising; one that reads it twice is there twice */
 };
 
 /* Of the graph as it is; borrowed until the next change. */

@@ -257,9 +257,9 @@ static int nothing_apply(struct folding *f, int node, struct err *e) {
     bool is_output = false, busy = f->busy[node] || (maker >= 0 && f->busy[maker]);
     (void)e;
     for (int i = 0; i < g->n_outputs; i++) is_output = is_output || g->outputs[i] == to;
-    for (int i = 0; i < g->n_nodes; i++)
-        for (int k = 0; k < g->nodes[i].n_inputs; k++) busy = busy || (g->nodes[i].inputs[k] == to && f->busy[i]);
-    if (busy) return 0;
+    const int *reader = f->uses->nodes + f->uses->first[to], *end = f->uses->nodes + f->uses->first[to + 1];
+    for (const int *r = reader; r < end; r++) busy = busy || f->busy[*r];
+    if (busy) return 0; /* and else its readers are those that were counted */
     fold_done(f, node, maker < 0 ? node : maker, "did nothing");
     fold_drop(f, node);
     if (is_output) {
@@ -269,9 +269,9 @@ static int nothing_apply(struct folding *f, int node, struct err *e) {
         g->values[from].producer = -1;
         return 0;
     }
-    for (int i = 0; i < g->n_nodes; i++)
-        for (int k = 0; k < g->nodes[i].n_inputs; k++)
-            if (g->nodes[i].inputs[k] == to) g->nodes[i].inputs[k] = from, f->busy[i] = true;
+    for (; reader < end; reader++)
+        for (int k = 0; k < g->nodes[*reader].n_inputs; k++)
+            if (g->nodes[*reader].inputs[k] == to) g->nodes[*reader].inputs[k] = from, f->busy[*reader] = true;
     return 0;
 }
 

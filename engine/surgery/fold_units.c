@@ -43,28 +43,24 @@ static bool takes_constants(const struct graph *g, const struct uses *uses, int 
     return !linear_window(&w, g, node, size, &refused) && !linear_is_padded(&w);
 }
 
-/* Takes out of `constant` the channels that one layer cannot have in its bias. False: it does not read the group. */
-static bool ask_reader(bool *constant, const struct channels *c, const struct channel_axis *axis, int group,
+/* Takes out of `constant` the channels that one layer cannot have in its bias. */
+static void ask_reader(bool *constant, const struct channels *c, const struct channel_axis *axis, int group,
                        const double *x, bool takes) {
-    bool reads = false;
     int64_t at = 0;
     for (int s = 0; s < axis->list.n; s++) {
         const struct channel_segment *seg = &c->segments[axis->list.first + s];
         int64_t n = c->groups[seg->group].size * seg->inner;
-        for (int64_t p = 0; p < n && seg->group == group; p++) {
-            reads = true;
+        for (int64_t p = 0; p < n && seg->group == group; p++)
             if (!x || isnan(x[at + p]) || (x[at + p] != 0 && !takes)) constant[p / seg->inner] = false;
-        }
         at += n;
     }
-    return reads;
 }
 
 /* Whether some row of the weights that make the group is zero: without one, nothing is constant. */
 static bool has_zero_row(const struct channels *c, const struct graph *g, int group) {
-    for (int i = 0; i < c->n_axes; i++) {
-        const struct channel_axis *axis = &c->axes[i];
-        if (axis->role != CHANNELS_MADE || axis->list.n != 1 || c->segments[axis->list.first].group != group) continue;
+    const struct channel_axis *axis;
+    for (int i = 0; (axis = channels_along(c, group, i)); i++) {
+        if (axis->role != CHANNELS_MADE || axis->list.n != 1) continue;
         const struct array *w = g->values[axis->value].constant;
         size_t rows = (size_t)w->shape.dim[axis->dim], inner = 1;
         for (int d = axis->dim + 1; d < w->shape.rank; d++) inner *= (size_t)w->shape.dim[d];
@@ -81,26 +77,35 @@ static bool has_zero_row(const struct channels *c, const struct graph *g, int gr
     return false;
 }
 
+/* Takes out of `constant` the channels that some layer which reads along the axis cannot have in its bias. */
+static void ask_readers(bool *constant, const struct channels *c, const struct graph *g, const struct uses *uses,
+                        const struct constancy *k, const struct channel_axis *axis, int group) {
+    for (int i = uses->first[axis->value]; i < uses->first[axis->value + 1]; i++) {
+        int node = uses->nodes[i];
+        if (channels_read_by(c, g, node) == axis)
+            ask_reader(constant, c, axis, group, k->values[g->nodes[node].inputs[0]], takes_constants(g, uses, node));
+    }
+}
+
 /* Which channels of the group can go as constants: constant[size]. */
 static int find_constants(bool *constant, struct morphing *m, const struct channels *c, int group, struct err *e) {
     const struct graph *g = m->graph;
     const struct uses *uses;
-    struct constancy k;
+    const struct constancy *k;
+    const struct channel_axis *axis;
     bool read = false;
     memset(constant, 0, (size_t)c->groups[group].size);
     if (!has_zero_row(c, g, group)) return 0;
     int status = morphing_uses(&uses, m, e);
-    if (!status) status = constancy_find(&k, g, e);
+    if (!status) status = morphing_constancy(&k, m, e);
     if (status) return status;
     memset(constant, 1, (size_t)c->groups[group].size);
-    for (int i = 0; i < g->n_nodes; i++)
-        for (int a = 0; a < c->n_axes; a++)
-            if (channels_reads(g, i, &c->axes[a]))
-                read = ask_reader(constant, c, &c->axes[a], group, k.values[g->nodes[i].inputs[0]],
-                                  takes_constants(g, uses, i)) ||
-                       read;
+    for (int i = 0; (axis = channels_along(c, group, i)); i++) {
+        if (axis->role != CHANNELS_READ) continue;
+        read = true;
+        ask_readers(constant, c, g, uses, k, axis, group);
+    }
     if (!read) memset(constant, 0, (size_t)c->groups[group].size);
-    constancy_fini(&k);
     return 0;
 }
 
@@ -132,16 +137,18 @@ static int add_constants(struct graph *g, const struct channels *c, const struct
 
 static int move_constants(struct morphing *m, const struct channels *c, const struct units *u, const bool *goes,
                           struct err *e) {
-    struct constancy k;
-    int status = constancy_find(&k, m->graph, e), n_nodes = m->graph->n_nodes;
-    if (status) return status;
-    for (int i = 0; i < n_nodes && !status; i++)
-        for (int a = 0; a < c->n_axes && !status; a++) {
-            const double *x = k.values[m->graph->nodes[i].inputs[0]];
-            if (!x || !channels_reads(m->graph, i, &c->axes[a])) continue;
-            status = add_constants(m->graph, c, &c->axes[a], i, u, x, goes, e);
+    const struct constancy *k;
+    const struct uses *uses;
+    const struct channel_axis *axis;
+    int status = morphing_constancy(&k, m, e);
+    if (!status) status = morphing_uses(&uses, m, e);
+    for (int i = 0; !status && (axis = channels_along(c, u->group, i)); i++)
+        for (int r = uses->first[axis->value]; r < uses->first[axis->value + 1] && !status; r++) {
+            int node = uses->nodes[r];
+            const double *x = k->values[m->graph->nodes[node].inputs[0]];
+            if (x && channels_read_by(c, m->graph, node) == axis)
+                status = add_constants(m->graph, c, axis, node, u, x, goes, e);
         }
-    constancy_fini(&k);
     return status;
 }
 
@@ -169,7 +176,9 @@ static void leave_one(struct units *u) {
 static int mark(struct units *u, struct morphing *m, const struct channels *c, const bool *dead, bool *unread,
                 bool *constant, struct err *e) {
     struct alike alike;
-    int status = alike_find(&alike, c, m->graph, u->group, e);
+    const struct uses *uses;
+    int status = morphing_uses(&uses, m, e);
+    if (!status) status = alike_find(&alike, c, m->graph, uses, u->group, e);
     if (status) return status;
     memcpy(u->keep, alike.like, (size_t)u->size * sizeof *u->keep);
     memcpy(u->ratio, alike.ratio, (size_t)u->size * sizeof *u->ratio);
@@ -203,6 +212,10 @@ static void follow(struct units *u) {
         if (u->keep[j] >= 0 && u->keep[j] != j && u->keep[u->keep[j]] < 0) u->keep[j] = u->keep[u->keep[j]];
 }
 
+static int refuse_none(struct err *e) {
+    return err_set(e, E_UNSUPPORTED, "none repeats another one, is constant or is read by nobody");
+}
+
 static int find_units(struct units *u, struct morphing *m, const struct channels *c, const bool *dead, int group,
                       struct err *e) {
     *u = (struct units){.group = group, .size = c->groups[group].size};
@@ -217,12 +230,28 @@ static int find_units(struct units *u, struct morphing *m, const struct channels
     else
         status = mark(u, m, c, dead, unread, constant, e);
     if (!status) follow(u);
-    if (!status && !count(u))
-        status = err_set(e, E_UNSUPPORTED, "none repeats another one, is constant or is read by nobody");
+    if (!status && !count(u)) status = refuse_none(e);
     mem_free(unread);
     mem_free(constant);
     if (status) units_fini(u);
     return status;
+}
+
+/* Whether the group has units, which is found once for all layers that make it. */
+static int has_units(struct morphing *m, const struct channels *c, int group, struct err *e) {
+    enum { WITHOUT = 1, WITH };
+    struct units u;
+    int status = check_group(c, m->graph, group, e);
+    if (status) return status;
+    if (!m->units) m->units = mem_calloc((size_t)c->n_groups + 1, 1);
+    if (!m->units) return err_memory(e, (unsigned long long)c->n_groups);
+    if (!m->units[group]) {
+        status = find_units(&u, m, c, NULL, group, e);
+        units_fini(&u);
+        if (status && status != E_UNSUPPORTED) return status;
+        m->units[group] = status ? WITHOUT : WITH;
+    }
+    return m->units[group] == WITH ? 0 : refuse_none(e);
 }
 
 int fold_units_can(struct morphing *m, int node, struct err *e) {
@@ -233,10 +262,8 @@ int fold_units_can(struct morphing *m, int node, struct err *e) {
     struct channel_list list = channels_made_by(c, m->graph, node);
     if (!list.n) return err_set(e, E_UNSUPPORTED, "a %s makes none of its own", m->graph->nodes[node].op->name);
     for (int i = 0; i < list.n; i++) {
-        struct units u;
         struct err refused = {0};
-        int found = find_units(&u, m, c, NULL, c->segments[list.first + i].group, &refused);
-        units_fini(&u);
+        int found = has_units(m, c, c->segments[list.first + i].group, &refused);
         if (!found || found == E_NOMEM) return found ? err_set(e, found, "%s", refused.text) : 0;
         why = refused;
     }
@@ -256,99 +283,122 @@ static void report(struct json_writer *w, const struct channels *c, const struct
     json_close_object(w);
 }
 
-/* `all`: the share of every channel, where the others have been joined. */
-static int cut(struct morphing *m, const struct channels *c, const struct units *u, const double *all, struct err *e) {
-    struct channel_map *maps = mem_calloc((size_t)c->n_groups + 1, sizeof *maps);
+/* What one group becomes; `share` is that of every channel, where the others have been joined. */
+static int make_map(struct channel_map *map, const struct units *u, const double *share, struct err *e) {
     int32_t *from = mem_calloc((size_t)u->size + 1, sizeof *from);
-    double *share = mem_calloc((size_t)u->size + 1, sizeof *share);
-    struct graph *fresh = NULL;
-    int64_t n = 0;
-    int status = maps && from && share ? 0 : err_memory(e, (size_t)c->n_groups * sizeof *maps);
-    if (!status) {
-        for (int64_t j = 0; j < u->size; j++) {
-            if (u->keep[j] != j) continue;
-            share[n] = all[j];
-            from[n++] = (int32_t)j;
-        }
-        maps[u->group] = (struct channel_map){.size = n, .from = from, .share = share};
-        status = channels_resize(&fresh, c, m->graph, maps, e);
+    double *shares = mem_calloc((size_t)u->size + 1, sizeof *shares);
+    *map = (struct channel_map){.from = from, .share = shares};
+    if (!from || !shares) return err_memory(e, (size_t)u->size * sizeof *shares);
+    for (int64_t j = 0; j < u->size; j++) {
+        if (u->keep[j] != j) continue;
+        shares[map->size] = share[j];
+        from[map->size++] = (int32_t)j;
     }
-    if (!status) morphing_replace(m, fresh);
-    mem_free(maps);
-    mem_free(from);
+    return 0;
+}
+
+static int join(struct channel_map *map, struct morphing *m, const struct channels *c, const struct units *u,
+                struct err *e) {
+    int32_t *keep = mem_calloc((size_t)u->size + 1, sizeof *keep);
+    double *share = mem_calloc((size_t)u->size + 1, sizeof *share);
+    int status = keep && share ? 0 : err_memory(e, (size_t)u->size * sizeof *share);
+    for (int64_t j = 0; j < u->size && !status; j++) {
+        share[j] = 1;
+        keep[j] = u->keep[j] < 0 ? (int32_t)j : u->keep[j];
+    }
+    if (!status && u->alike) status = alike_join(share, m->graph, c, u->group, keep, u->ratio, e);
+    if (!status) status = make_map(map, u, share, e);
+    mem_free(keep);
     mem_free(share);
     return status;
 }
 
-/* Constants into biases; some may be new, so the groups are found again: the same ones, in the same order. */
-static int take_constants(const struct channels **c, struct morphing *m, const struct units *u, struct err *e) {
-    int before = (*c)->n_groups;
+/* What reads the channels that stay reads for the others too, and those are cut out of all groups in one go. */
+static int cut(struct morphing *m, const struct channels *c, const struct units *all, int n, struct err *e) {
+    struct channel_map *maps = mem_calloc((size_t)c->n_groups + 1, sizeof *maps);
+    struct graph *fresh = NULL;
+    int status = maps ? 0 : err_memory(e, (size_t)c->n_groups * sizeof *maps), n_groups = c->n_groups;
+    for (int i = 0; i < n && !status; i++) status = join(&maps[all[i].group], m, c, &all[i], e);
+    if (!status) status = channels_resize(&fresh, c, m->graph, maps, e);
+    if (!status) morphing_replace(m, fresh);
+    for (int i = 0; i < n_groups && maps; i++) {
+        mem_free((void *)(size_t)maps[i].from);
+        mem_free((void *)(size_t)maps[i].share);
+    }
+    mem_free(maps);
+    return status;
+}
+
+static int take_constants(struct morphing *m, const struct channels *c, const struct units *u, struct err *e) {
     bool *goes = mem_calloc((size_t)u->size + 1, sizeof *goes);
     if (!goes) return err_memory(e, (unsigned long long)u->size);
     for (int64_t j = 0; j < u->size; j++) goes[j] = u->keep[j] == CONSTANT;
-    int status = move_constants(m, *c, u, goes, e);
+    int status = move_constants(m, c, u, goes, e);
     mem_free(goes);
-    if (!status) status = morphing_finish(m, e);
-    if (!status) status = morphing_channels(c, m, e);
-    if (!status && ((*c)->n_groups != before || (*c)->groups[u->group].size != u->size))
-        status = err_set(e, E_INTERNAL, "groups changed although only biases did");
     return status;
 }
 
-static int join(double *share, struct morphing *m, const struct channels *c, const struct units *u, struct err *e) {
-    int32_t *keep = mem_calloc((size_t)u->size + 1, sizeof *keep);
-    if (!keep) return err_memory(e, (size_t)u->size * sizeof *keep);
-    for (int64_t j = 0; j < u->size; j++) keep[j] = u->keep[j] < 0 ? (int32_t)j : u->keep[j];
-    int status = alike_join(share, m->graph, c, u->group, keep, u->ratio, e);
-    mem_free(keep);
-    return status;
-}
-
-static int take_out(struct morphing *m, const struct channels *c, struct units *u, struct err *e) {
-    double *share = mem_calloc((size_t)u->size + 1, sizeof *share);
-    if (!share) return err_memory(e, (size_t)u->size * sizeof *share);
-    for (int64_t j = 0; j < u->size; j++) share[j] = 1;
-    int status = u->constant ? take_constants(&c, m, u, e) : 0;
-    if (!status && u->alike) status = join(share, m, c, u, e);
-    if (!status) status = cut(m, c, u, share, e);
-    mem_free(share);
-    return status;
-}
-
-/* One group of those layers from number *at on; *n: channels that went. */
-static int take_one(int *n, int *at, struct morphing *m, const int *nodes, int n_nodes, struct json_writer *w,
-                    struct err *e) {
-    const struct channels *c;
-    bool *dead = NULL;
-    int status = morphing_channels(&c, m, e);
-    if (!status) status = alike_dead(&dead, c, m->graph, e);
-    *n = 0;
-    for (; *at < n_nodes && !status; (*at)++) {
-        struct channel_list list = channels_made_by(c, m->graph, nodes[*at]);
-        for (int s = 0; s < list.n && !status && !*n; s++) {
-            int group = c->segments[list.first + s].group;
-            struct units u;
-            struct err refused = {0};
-            int found = find_units(&u, m, c, dead + channels_first(c, group), group, &refused);
-            if (found == E_NOMEM) status = err_set(e, found, "%s", refused.text);
-            if (found) continue;
-            *n = (int)count(&u);
-            report(w, c, m->graph, &u);
-            status = take_out(m, c, &u, e);
-            units_fini(&u);
-        }
-        if (*n) break;
+/* First constants into biases; some may be new, so the groups are found again: the same ones, in the same order. */
+static int take_out(struct morphing *m, const struct channels *c, const struct units *all, int n, struct err *e) {
+    int before = c->n_groups, status = 0;
+    bool constants = false;
+    for (int i = 0; i < n && !status; i++) {
+        if (!all[i].constant) continue;
+        constants = true;
+        status = take_constants(m, c, &all[i], e);
     }
+    if (constants && !status) status = morphing_finish(m, e);
+    if (constants && !status) status = morphing_channels(&c, m, e);
+    for (int i = 0; i < n && !status; i++)
+        if (c->n_groups != before || c->groups[all[i].group].size != all[i].size)
+            status = err_set(e, E_INTERNAL, "groups changed although only biases did");
+    return status ? status : cut(m, c, all, n, e);
+}
+
+/* The groups of those layers that have channels to take out: all[n]. What is true of one stays true when the others
+ * lose theirs: a channel that stays carries the numbers that it carried. */
+static int find_all(struct units *all, int *n, struct morphing *m, const struct channels *c, const int *nodes,
+                    int n_nodes, struct json_writer *w, struct err *e) {
+    bool *dead = NULL, *asked = mem_calloc((size_t)c->n_groups + 1, sizeof *asked);
+    int status = asked ? alike_dead(&dead, c, m->graph, e) : err_memory(e, (unsigned long long)c->n_groups);
+    for (int i = 0; i < n_nodes && !status; i++) {
+        struct channel_list list = channels_made_by(c, m->graph, nodes[i]);
+        for (int s = 0; s < list.n && !status; s++) {
+            int group = c->segments[list.first + s].group;
+            struct err refused = {0};
+            if (asked[group]) continue;
+            asked[group] = true;
+            int found = find_units(&all[*n], m, c, dead + c->groups[group].first, group, &refused);
+            if (found == E_NOMEM) status = err_set(e, found, "%s", refused.text);
+            if (!found) report(w, c, m->graph, &all[(*n)++]);
+        }
+    }
+    mem_free(asked);
     mem_free(dead);
     return status;
 }
 
-int fold_units(int *n, struct morphing *m, const int *nodes, int n_nodes, struct json_writer *w, struct err *e) {
-    int taken, before, status = 0;
+/* *n: channels that went. */
+static int take_all(int *n, struct morphing *m, const int *nodes, int n_nodes, struct json_writer *w, struct err *e) {
+    const struct channels *c;
+    int n_all = 0, status = morphing_channels(&c, m, e);
     *n = 0;
-    do { /* what goes may leave others dead or alike */
-        before = *n;
-        for (int at = 0; at < n_nodes && !status; *n += taken) status = take_one(&taken, &at, m, nodes, n_nodes, w, e);
-    } while (*n > before && !status);
+    if (status) return status;
+    struct units *all = mem_calloc((size_t)c->n_groups + 1, sizeof *all);
+    status = all ? find_all(all, &n_all, m, c, nodes, n_nodes, w, e) : err_memory(e, (size_t)c->n_groups * sizeof *all);
+    for (int i = 0; i < n_all; i++) *n += (int)count(&all[i]);
+    if (!status && n_all) status = take_out(m, c, all, n_all, e);
+    for (int i = 0; i < n_all; i++) units_fini(&all[i]);
+    mem_free(all);
+    return status;
+}
+
+int fold_units(int *n, struct morphing *m, const int *nodes, int n_nodes, struct json_writer *w, struct err *e) {
+    int taken = 1, status = 0;
+    *n = 0;
+    while (taken && !status) { /* what goes may leave others dead or alike */
+        status = take_all(&taken, m, nodes, n_nodes, w, e);
+        *n += taken;
+    }
     return status;
 }

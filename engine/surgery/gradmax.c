@@ -46,11 +46,12 @@ static int check_channels(struct morphing *m, const struct pair *p, struct err *
     int made = 0, read = 0, status = morphing_channels(&c, m, e);
     if (status) return status;
     struct channel_list list = c->values[m->graph->nodes[p->first.node].outputs[0]];
-    for (int i = 0; i < c->n_axes && list.n == 1; i++)
-        for (int k = 0; k < c->axes[i].list.n; k++) {
-            if (c->segments[c->axes[i].list.first + k].group != c->segments[list.first].group) continue;
-            made += c->axes[i].role == CHANNELS_MADE;
-            read += c->axes[i].role == CHANNELS_READ;
+    const struct channel_axis *axis;
+    for (int i = 0; list.n == 1 && (axis = channels_along(c, c->segments[list.first].group, i)); i++)
+        for (int k = 0; k < axis->list.n; k++) {
+            if (c->segments[axis->list.first + k].group != c->segments[list.first].group) continue;
+            made += axis->role == CHANNELS_MADE;
+            read += axis->role == CHANNELS_READ;
         }
     if (made != 1 || read != 1)
         return err_set(e, E_UNSUPPORTED, "its channels belong to %d layers and are read by %d; one of each is needed",

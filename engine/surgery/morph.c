@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "engine/nn/op.h"
 #include "engine/surgery/channels.h"
+#include "engine/surgery/constancy.h"
 #include "engine/surgery/edit.h"
 
 #define MORPH(name) extern const struct morph_kind morph_##name;
@@ -30,9 +31,13 @@ void morphing_init(struct morphing *m, struct graph *g, uint64_t seed, const str
 static void forget(struct morphing *m) {
     channels_free(m->channels);
     uses_free(m->uses);
+    constancy_free(m->constancy);
+    mem_free(m->units);
     mem_free(m->clips);
     m->channels = NULL;
     m->uses = NULL;
+    m->constancy = NULL;
+    m->units = NULL;
     m->clips = NULL;
 }
 

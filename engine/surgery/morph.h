@@ -78,6 +78,8 @@ struct morphing {
     int steps;                     /* that were applied */
     struct channels *channels;     /* of the graph as it is; NULL until somebody asks, see morphing_channels */
     struct uses *uses;             /* likewise, see engine/surgery/edit.h */
+    struct constancy *constancy;   /* likewise, see engine/surgery/constancy.h */
+    unsigned char *units;          /* likewise, see engine/surgery/fold_units.c */
     int *clips;                    /* likewise, see engine/surgery/activation.c */
 };
 

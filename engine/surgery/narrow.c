@@ -34,8 +34,9 @@ static bool is_norm_scale(const struct graph *g, const struct channel_axis *axis
 }
 
 static bool has_norm(const struct channels *c, const struct graph *g, int group) {
-    for (int i = 0; i < c->n_axes; i++)
-        if (is_norm_scale(g, &c->axes[i]) && channels_has(c, c->axes[i].list, group)) return true;
+    const struct channel_axis *axis;
+    for (int i = 0; (axis = channels_along(c, group, i)); i++)
+        if (is_norm_scale(g, axis)) return true;
     return false;
 }
 
@@ -115,12 +116,10 @@ static int score_weights(struct cut *cut, const struct channels *c, const struct
                          struct err *e) {
     bool norm = strcmp(mode, "norm-scale") == 0;
     int power = strcmp(mode, "l2") == 0 ? 2 : 1, status = 0;
-    for (int i = 0; i < c->n_axes && !status; i++) {
-        const struct channel_axis *axis = &c->axes[i];
-        bool counts = norm ? is_norm_scale(g, axis) : axis->role == CHANNELS_MADE;
-        if (counts && channels_has(c, axis->list, cut->group))
+    const struct channel_axis *axis;
+    for (int i = 0; !status && (axis = channels_along(c, cut->group, i)); i++)
+        if (norm ? is_norm_scale(g, axis) : axis->role == CHANNELS_MADE)
             status = add_weights(cut->score, c, g, axis, cut->group, power, e);
-    }
     for (int64_t j = 0; j < cut->size && power == 2; j++) cut->score[j] = sqrt(cut->score[j]);
     return status;
 }
@@ -183,15 +182,17 @@ static int choose(struct cut *cut, struct err *e) {
     return 0;
 }
 
-/* Without the choice, and with no scores yet when activations are to tell. */
+/* Without the choice, and with no scores yet when activations are to tell. `dead`: of all groups. */
 static int make_cut(struct cut *cut, struct morphing *m, const struct channels *c, const bool *dead, int group,
                     const struct morph_step *s, struct err *e) {
     const struct channel_group *of = &c->groups[group];
     *cut = (struct cut){.group = group, .size = of->size, .parts = of->multiple, .left = edit_width(of, s)};
     cut->score = mem_calloc((size_t)cut->size + 1, sizeof *cut->score);
-    cut->dead = mem_copy(dead, (size_t)cut->size);
+    cut->dead = mem_copy(dead + of->first, (size_t)cut->size);
+    const struct uses *uses;
     int status = cut->score && cut->dead ? 0 : err_memory(e, (size_t)cut->size * sizeof *cut->score);
-    if (!status) status = alike_find(&cut->alike, c, m->graph, group, e);
+    if (!status) status = morphing_uses(&uses, m, e);
+    if (!status) status = alike_find(&cut->alike, c, m->graph, uses, group, e);
     if (!status && !by_activation(s)) status = score_weights(cut, c, m->graph, s->mode, e);
     return status;
 }
@@ -200,6 +201,7 @@ static int make_cut(struct cut *cut, struct morphing *m, const struct channels *
 
 struct cuts {
     struct cut *cuts;
+    int *cut_of;              /* [groups]: its cut + 1; 0: it stays as it is */
     struct channel_map *maps; /* [groups] */
     int n, n_groups;
 };
@@ -207,14 +209,13 @@ struct cuts {
 static void cuts_fini(struct cuts *all) {
     for (int i = 0; i < all->n; i++) cut_fini(&all->cuts[i]);
     mem_free(all->cuts);
+    mem_free(all->cut_of);
     mem_free(all->maps);
 }
 
 /* NULL when the group stays as it is. */
 static struct cut *find_cut(const struct cuts *all, int group) {
-    for (int i = 0; i < all->n; i++)
-        if (all->cuts[i].group == group) return &all->cuts[i];
-    return NULL;
+    return all->cut_of[group] ? &all->cuts[all->cut_of[group] - 1] : NULL;
 }
 
 static bool has_cut(const struct cuts *all, const struct channels *c, struct channel_list list) {
@@ -251,11 +252,10 @@ static int add_activations(struct cuts *all, struct morphing *m, const struct ch
 /* Of all groups in one go: in a network of dense blocks, one layer reads many. */
 static int score_activations(struct cuts *all, struct morphing *m, const struct channels *c, struct err *e) {
     int status = 0;
-    for (int i = 0; i < m->graph->n_nodes && !status; i++)
-        for (int a = 0; a < c->n_axes && !status; a++)
-            if (c->axes[a].role == CHANNELS_READ && m->graph->nodes[i].n_inputs > 1 &&
-                m->graph->nodes[i].inputs[1] == c->axes[a].value && has_cut(all, c, c->axes[a].list))
-                status = add_activations(all, m, c, &c->axes[a], i, e);
+    for (int i = 0; i < m->graph->n_nodes && !status; i++) {
+        const struct channel_axis *axis = channels_read_by(c, m->graph, i);
+        if (axis && has_cut(all, c, axis->list)) status = add_activations(all, m, c, axis, i, e);
+    }
     return status;
 }
 
@@ -265,14 +265,16 @@ static int make_cuts(struct cuts *all, struct morphing *m, const struct channels
     all->n_groups = c->n_groups;
     all->cuts = mem_calloc((size_t)c->n_groups + 1, sizeof *all->cuts);
     all->maps = mem_calloc((size_t)c->n_groups + 1, sizeof *all->maps);
-    int status = all->cuts && all->maps ? 0 : err_memory(e, (size_t)c->n_groups * sizeof *all->cuts);
+    all->cut_of = mem_calloc((size_t)c->n_groups + 1, sizeof *all->cut_of);
+    int status = all->cuts && all->maps && all->cut_of ? 0 : err_memory(e, (size_t)c->n_groups * sizeof *all->cuts);
     if (!status) status = alike_dead(&dead, c, m->graph, e);
     for (int i = 0; i < n && !status; i++) {
         struct channel_list list = channels_made_by(c, m->graph, nodes[i]);
         for (int k = 0; k < list.n && !status; k++) {
             int group = c->segments[list.first + k].group;
             if (find_cut(all, group)) continue;
-            status = make_cut(&all->cuts[all->n++], m, c, dead + channels_first(c, group), group, s, e);
+            all->cut_of[group] = all->n + 1;
+            status = make_cut(&all->cuts[all->n++], m, c, dead, group, s, e);
         }
     }
     mem_free(dead);
@@ -338,16 +340,15 @@ static int trace(int32_t **out, const struct channels *c, struct channel_list li
 static int find_origins(int32_t ***origins, bool *lossy, const struct morphing *m, const struct channels *c,
                         const struct cuts *all, struct err *e) {
     int status = 0;
+    const struct channel_axis *axis, *made;
     *origins = mem_calloc((size_t)m->graph->n_values + 1, sizeof **origins);
     if (!*origins) return err_memory(e, (size_t)m->graph->n_values * sizeof **origins);
     for (int k = 0; k < all->n; k++)
-        for (int i = 0; i < c->n_axes && !status && is_lossy(&all->cuts[k]); i++) {
-            const struct channel_axis *axis = &c->axes[i];
-            if (axis->role != CHANNELS_READ || !channels_has(c, axis->list, all->cuts[k].group)) continue;
+        for (int i = 0; !status && is_lossy(&all->cuts[k]) && (axis = channels_along(c, all->cuts[k].group, i)); i++) {
+            if (axis->role != CHANNELS_READ) continue;
             *lossy = true;
-            for (int a = 0; a < c->n_axes && !status; a++)
-                if (c->axes[a].role == CHANNELS_MADE && c->axes[a].value == axis->value && !(*origins)[axis->value])
-                    status = trace(&(*origins)[axis->value], c, c->axes[a].list, all, e);
+            made = channels_axis(c, axis->value, CHANNELS_MADE);
+            if (made && !(*origins)[axis->value]) status = trace(&(*origins)[axis->value], c, made->list, all, e);
         }
     return status;
 }

@@ -448,6 +448,34 @@ TEST(constant_units_go_into_a_bias_but_not_through_padding) {
     }
 }
 
+/* Each of three groups in a row has a constant, a multiple and a channel that nobody reads, and all go at once. */
+TEST(units_of_all_groups_go_together) {
+    struct small s = small_new(3, 0, 0);
+    struct graph *h;
+    struct err e = {0};
+    int y = s.x;
+    for (int layer = 0; layer < 4; layer++) {
+        y = small_gemm(&s, y, layer ? 6 : 3, layer < 3 ? 6 : 2, true);
+        float *w = s.g->values[s.g->nodes[small_last(&s)].inputs[1]].constant->data;
+        for (int o = 0; o < 6 && layer; o++)
+            if (layer < 3 || o < 2) w[6 * o + 4] = 0;
+        if (layer == 3) break;
+        make_constant(s.g, small_last(&s), 0.7);
+        make_multiple(s.g, small_last(&s), 4);
+        y = small_act(&s, y, "Relu");
+    }
+    need(small_finish(&s, y), "no graph");
+    need(small_apply(&h, s.g, IDENTICAL, NULL, NULL, &e) == 0, "%s", e.text);
+    ok(small_apart(s.g, h) <= SMALL_TOLERANCE, "off by %g", small_apart(s.g, h));
+    for (int i = 1; i <= 5; i += 2) {
+        char name[16];
+        snprintf(name, sizeof name, "gemm%d", i);
+        ok(small_dim(h, name, 0) == 3, "%s makes %d", name, (int)small_dim(h, name, 0));
+    }
+    graph_free(h);
+    graph_free(s.g);
+}
+
 /* What reads constants through padding is not constant itself, even beside a unit that is. */
 TEST(constants_behind_padding_are_none) {
     struct small s = small_new(2, 7, 6);

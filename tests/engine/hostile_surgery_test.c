@@ -6,7 +6,7 @@
 
 #include "tests/engine/small_net.h"
 
-enum { LAYERS = 40000 };
+enum { LAYERS = 40000, MORE = 200000 };
 
 /* Which nodes the step can change, as whoever is shown a step before it runs asks. */
 static void asks(struct graph *g, const char *text, int wanted, const char *words) {
@@ -44,9 +44,75 @@ TEST(a_relu_behind_more_ways_than_can_be_walked) {
 TEST(a_relu_far_behind) {
     struct small s = small_new(3, 0, 0);
     int y = small_gemm(&s, s.x, 3, 4, true);
-    while (s.g->n_nodes < 5 * LAYERS) y = small_act(&s, y, "Identity");
+    while (s.g->n_nodes < MORE) y = small_act(&s, y, "Identity");
     need(small_finish(&s, small_act(&s, y, "Relu")), "no graph");
     asks(s.g, "{\"op\":\"activation\",\"layer\":\"gemm1\"}", 0, "never learn");
+}
+
+/* ---- channels ---- */
+
+/* Layers of two channels; with `zero`, the first of each is constant. */
+static struct graph *layers(int n, bool zero, const char *activation) {
+    struct small s = small_new(2, 0, 0);
+    int y = s.x;
+    for (int i = 0; i < n && !s.status; i++) {
+        int w = small_constant(&s, (struct shape){2, {2, 2}}, 0, 1);
+        float *weights = s.g->values[w].constant->data;
+        if (zero) weights[0] = weights[2] = 0;
+        y = small_node(&s, "MatMul", (int[]){y, w}, 2);
+        if (activation) y = small_act(&s, y, activation);
+    }
+    return small_finish(&s, small_gemm(&s, y, 2, 2, true)) ? s.g : NULL;
+}
+
+TEST(many_layers_are_asked_whether_they_fold) {
+    asks(layers(LAYERS, false, "Tanh"), "{\"op\":\"fold\",\"layer\":\"*\"}", 0, "");
+    asks(layers(LAYERS, true, "Tanh"), "{\"op\":\"fold\",\"layer\":\"*\"}", LAYERS, "");
+}
+
+TEST(many_layers_are_asked_whether_they_widen) {
+    asks(layers(MORE, false, "Tanh"), "{\"op\":\"widen\",\"layer\":\"*\",\"factor\":2}", MORE, "");
+}
+
+TEST(many_layers_are_asked_whether_they_narrow) {
+    asks(layers(MORE, false, "Tanh"), "{\"op\":\"narrow\",\"layer\":\"*\",\"factor\":0.5}", MORE, "");
+}
+
+static void applies(struct graph *g, const char *text) {
+    struct graph *child = NULL;
+    struct err e = {0};
+    ok(small_apply(&child, g, text, NULL, NULL, &e) == 0, "%s: %s", text, e.text);
+    graph_free(child);
+    graph_free(g);
+}
+
+TEST(many_layers_are_narrowed) {
+    applies(layers(LAYERS, false, "Tanh"), "{\"op\":\"narrow\",\"layer\":\"*\",\"factor\":0.5}");
+}
+
+TEST(many_layers_get_slopes) {
+    applies(layers(MORE, false, NULL), "{\"op\":\"activation\",\"layer\":\"*\"}");
+}
+
+TEST(many_nodes_that_do_nothing_go) {
+    struct small s = small_new(3, 0, 0);
+    int y = small_gemm(&s, s.x, 3, 4, true);
+    while (s.g->n_nodes < MORE) y = small_act(&s, y, "Identity");
+    need(small_finish(&s, y), "no graph");
+    applies(s.g, "{\"op\":\"fold\",\"layer\":\"*\"}");
+}
+
+TEST(many_layers_are_folded) {
+    applies(layers(LAYERS, true, "Tanh"), "{\"op\":\"fold\",\"layer\":\"*\"}");
+}
+
+/* All of one group, which must not be looked through for each of them. */
+TEST(many_layers_of_one_group) {
+    struct small s = small_new(2, 0, 0);
+    int y = small_gemm(&s, s.x, 2, 2, true);
+    while (s.g->n_nodes < LAYERS) y = small_add(&s, y, small_gemm(&s, small_act(&s, y, "Tanh"), 2, 2, true));
+    need(small_finish(&s, small_gemm(&s, y, 2, 2, true)), "no graph");
+    asks(s.g, "{\"op\":\"fold\",\"layer\":\"*\",\"mode\":\"identical\"}", 0, "");
 }
 
 TEST_MAIN

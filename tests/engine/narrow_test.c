@@ -334,17 +334,21 @@ TEST(equal_weights_in_different_parts_are_not_the_same_channel) {
     struct array *w = s.g->values[s.g->nodes[0].inputs[1]].constant;
     memcpy((float *)w->data + 36, w->data, 36 * sizeof(float));
     need(small_finish(&s, small_conv(&s, y, 4, 3, 1, 1, 0, 1, true)), "no graph");
-    struct channels *c;
+    const struct channels *c;
+    const struct uses *uses;
     struct alike alike;
+    struct morphing m;
     struct err e = {0};
-    need(channels_find(&c, s.g, &e) == 0, "%s", e.text);
+    morphing_init(&m, s.g, 1, NULL);
+    need(morphing_channels(&c, &m, &e) == 0 && morphing_uses(&uses, &m, &e) == 0, "%s", e.text);
     for (int i = 0; i < c->n_groups; i++) {
         if (c->groups[i].fixed_by != CHANNELS_FREE) continue;
-        need(alike_find(&alike, c, s.g, i, &e) == 0, "%s", e.text);
+        need(alike_find(&alike, c, s.g, uses, i, &e) == 0, "%s", e.text);
         ok(alike.n == 0, "%lld channels are like others", (long long)alike.n);
         alike_fini(&alike);
     }
-    channels_free(c);
+    m.graph = NULL;
+    morphing_fini(&m);
     struct text report;
     struct graph *h = narrowed(s.g, HALF, NULL, &report);
     ok(SMALL_NUMBER(report, "groups", "#0", "without_loss") == 0, "%s", report.data);
