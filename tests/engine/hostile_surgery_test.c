@@ -70,8 +70,11 @@ TEST(many_layers_are_asked_whether_they_fold) {
     asks(layers(LAYERS, true, "Tanh"), "{\"op\":\"fold\",\"layer\":\"*\"}", LAYERS, "");
 }
 
-TEST(many_layers_are_asked_whether_they_widen_or_narrow) {
+TEST(many_layers_are_asked_whether_they_widen) {
     asks(layers(MORE, false, "Tanh"), "{\"op\":\"widen\",\"layer\":\"*\",\"factor\":2}", MORE, "");
+}
+
+TEST(many_layers_are_asked_whether_they_narrow) {
     asks(layers(MORE, false, "Tanh"), "{\"op\":\"narrow\",\"layer\":\"*\",\"factor\":0.5}", MORE, "");
 }
 
