@@ -297,7 +297,7 @@ static int factor_one(struct morphing *m, const char *name, const struct morph_s
     struct linear l = {0};
     struct lowrank chain = {0};
     struct graph *before = NULL;
-    bool measures = w && m->data && m->data->sample;
+    bool measures = w && m->data && m->data->sample, computes = m->data != NULL;
     int node = graph_find_node(m->graph, name);
     int status = linear_read(&l, m->graph, node, e);
     if (!status) status = make_chain(&chain, m, &l, s, e);
@@ -306,8 +306,8 @@ static int factor_one(struct morphing *m, const char *name, const struct morph_s
     if (!status && !done && !why->text[0]) tell_unmade(why, name, &chain, &l);
     if (done && measures) status = graph_clone(&before, m->graph, e);
     if (done && !status) status = put_chain(m->graph, &l, &chain, s, e);
-    if (done && !status) status = morphing_finish(m, e);
-    if (done && !status) graph_forget_training(m->graph); /* it was of weights that there are no more */
+    if (done && !status && computes) status = morphing_finish(m, e); /* else once for all layers */
+    if (done && !status) graph_forget_training(m->graph);            /* it was of weights that there are no more */
     if (!status && w) {
         json_open_object(w, NULL);
         json_put_string(w, "layer", name);
@@ -335,6 +335,7 @@ static int factor_apply(struct morphing *m, const int *nodes, int n, const struc
     if (w) json_open_array(w, "factors");
     for (int i = 0; i < n && !status; i++) status = factor_one(m, names[i], s, &made, &why, w, e);
     if (w) json_close_array(w);
+    if (!status) status = morphing_finish(m, e);
     /* of what earlier steps would solve, a sketch does not know the singular values */
     if (!status && !made && !(m->sketch && m->steps))
         status = err_set(e, E_INVALID, "an energy of %g makes no layer smaller: %s", s->energy, why.text);

@@ -329,6 +329,8 @@ static int take_one(int *n, int *at, struct morphing *m, const int *nodes, int n
             int group = c->segments[list.first + s].group;
             struct units u;
             struct err refused = {0};
+            status = morphing_tick(m, e);
+            if (status) break;
             int found = find_units(&u, m, c, dead + channels_first(c, group), group, &refused);
             if (found == E_NOMEM) status = err_set(e, found, "%s", refused.text);
             if (found) continue;

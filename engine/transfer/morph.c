@@ -140,6 +140,11 @@ static int check_steps(struct morph_spec *s, struct err *e) {
     return status;
 }
 
+static int keep_alive(void *context, struct err *e) {
+    const struct host *host = context;
+    return host->progress ? host->progress(host->context, 0, 0, e) : 0;
+}
+
 static int prepare(struct transformation *t, struct morph_spec *s, const struct host *host, struct err *e) {
     struct graph *child;
     *t = (struct transformation){.exact = true};
@@ -153,6 +158,7 @@ static int prepare(struct transformation *t, struct morph_spec *s, const struct 
     report_output(s->output, sizeof s->output, s->model, "-morph");
     morphing_init(&t->morphing, child, (uint64_t)s->seed, NULL);
     t->morphing.memory = host->memory;
+    t->morphing.tick = (struct tick){keep_alive, (void *)(size_t)host};
     return 0;
 }
 
@@ -268,11 +274,6 @@ struct morph_run {
     struct train_result result;
     struct json_writer w; /* of the report */
 };
-
-static int keep_alive(void *context, struct err *e) {
-    const struct host *host = context;
-    return host->progress(host->context, 0, 0, e);
-}
 
 /* The network as it is now against an earlier one: the same function if every step between claims to keep it. */
 static int prove(struct proof *out, struct morph_run *r, const struct graph *from, bool exact, const char *training,
