@@ -206,8 +206,10 @@ static int find_split(struct place *p, struct split *split, struct morphing *m, 
     if (!status) status = pieces_check(m->graph, &p->layer, e);
     if (status) return status;
     edit_tail(&p->tail, m->graph, u, node);
-    *split =
-        (struct split){.inner = s->to == PARAM_ABSENT ? p->layer.out : s->to, .part = "deeper", .sketch = m->sketch};
+    *split = (struct split){.inner = s->to == PARAM_ABSENT ? p->layer.out : s->to,
+                            .part = "deeper",
+                            .sketch = m->sketch,
+                            .memory = m->memory};
     for (int d = 0; d < 2; d++) {
         bool axis = d >= 2 - p->layer.axes;
         split->second[d] = !axis ? 1 : s->n_size ? s->size[d] : p->layer.kernel[d] > 1 ? 3 : 1;

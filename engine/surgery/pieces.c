@@ -363,7 +363,8 @@ static int split_groups(struct factors *f, struct graph *g, const struct edit_la
                                .first = {(int)l->kernel[0], (int)l->kernel[1]},
                                .second = {(int)s->second[0], (int)s->second[1]},
                                .way = way,
-                               .sketch = s->sketch};
+                               .sketch = s->sketch,
+                               .memory = s->memory};
     int status = 0;
     *f = (struct factors){.filters = mem_calloc((size_t)l->group, sizeof *f->filters), .alike = true};
     if (!f->filters) return err_memory(e, (size_t)l->group * sizeof *f->filters);

@@ -55,6 +55,7 @@ struct split {
     int64_t second[2]; /* taps of the second layer; the first keeps its own */
     const char *part;  /* of the new layer's name */
     bool sketch;       /* see struct morphing */
+    size_t memory;     /* likewise */
 };
 
 /* Whether a split is always possible. */
