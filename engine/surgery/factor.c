@@ -477,14 +477,21 @@ static int try_noise_of(struct search *s, const int noise[2], const int solved[2
     return status;
 }
 
+/* Exact, with factors that are small enough. */
+static bool is_good(const struct search *s) {
+    double gain = s->o->gain;
+    if (!s->pair->exact || !(gain > 0) || s->o->sketch) return s->pair->exact;
+    return filter_norm(&s->pair->first) * filter_norm(&s->pair->second) <= gain * filter_norm(s->g);
+}
+
 /* Algorithm 2, with both factors in the role of the noise. */
 static int try_practical(struct search *s, struct err *e) {
     const struct factor_options *o = s->o;
     int second[2] = {o->second[0], o->second[1]}, first[2] = {o->first[0], o->first[1]};
     for (;;) {
         int status = try_noise_of(s, second, o->first, true, e);
-        if (!status && !s->pair->exact) status = try_noise_of(s, first, o->second, false, e);
-        if (status || s->pair->exact) return status;
+        if (!status && !is_good(s)) status = try_noise_of(s, first, o->second, false, e);
+        if (status || is_good(s)) return status;
         if (second[0] * second[1] == 1 && first[0] * first[1] == 1) return 0;
         for (int a = 0; a < 2; a++) {
             second[a] = shrunk(second[a]);

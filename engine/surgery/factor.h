@@ -32,8 +32,10 @@ struct factor_options {
     enum factor_way way;     /* FACTOR_ANY: general where it is exact, else practical */
     int sweeps;              /* of the alternation, when one solution is not exact; 0: FACTOR_SWEEPS, negative: none */
     bool approximate;        /* the best there is instead of a refusal */
-    bool sketch;             /* factors of the right shapes, which nobody wants to compose */
-    size_t memory;           /* bytes that a solution may take, also in a sketch; 0: no limit */
+    double gain;   /* FACTOR_PRACTICAL: norms of both factors / norm of the filter above which the noise shrinks on
+                              * although the split is exact; 0: none */
+    bool sketch;   /* factors of the right shapes, which nobody wants to compose */
+    size_t memory; /* bytes that a solution may take, also in a sketch; 0: no limit */
 };
 enum { FACTOR_SWEEPS = 60 };
 

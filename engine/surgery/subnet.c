@@ -39,6 +39,7 @@ static int make_plan(struct plan *p, struct morphing *m, int node, const struct 
         p->split.second[d] = !axis ? 1 : s->n_size ? s->size[d] : p->layer.kernel[d] > 1 ? 3 : 1;
     }
     if (is_stacked(s)) return pieces_can_split(&p->layer, &p->split, e);
+    p->split.chain = p->parts - 1;
     struct edit_layer again = p->layer; /* as the first of two: its outputs are those inside */
     status = pieces_can_split(&p->layer, &p->split, e);
     again.out = p->split.inner;

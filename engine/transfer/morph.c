@@ -275,6 +275,17 @@ struct morph_run {
     struct json_writer w; /* of the report */
 };
 
+/* What may help a proof that only rounding spoils: steps whose factors are the smaller the more channels are in between. */
+static const char *advise(const struct morph_spec *s) {
+    for (int i = 0; i < s->n_steps; i++) {
+        const char *kind = morph_table[s->steps[i].op]->name;
+        bool split = strcmp(kind, "deepen") == 0 && strcmp(s->steps[i].mode, "netmorph") == 0;
+        if (split || strcmp(kind, "subnet") == 0 || strcmp(kind, "module") == 0)
+            return "; a larger 'to' makes the factors of deepen, subnet and module smaller, so that less cancels";
+    }
+    return "";
+}
+
 /* The network as it is now against an earlier one: the same function if every step between claims to keep it. */
 static int prove(struct proof *out, struct morph_run *r, const struct graph *from, bool exact, const char *training,
                  struct err *e) {
@@ -301,9 +312,9 @@ static int prove(struct proof *out, struct morph_run *r, const struct graph *fro
     report_log(r->host, "%s%s", from == t->parent.graph ? "" : "since the last lossy step: ", line);
     if (!exact || out->exact) return 0;
     const struct proof_difference *d = &out->first;
-    return err_set(e, E_INTERNAL, "the child does not compute the parent's function: %s; they part at node '%s'%s%s",
+    return err_set(e, E_INTERNAL, "the child does not compute the parent's function: %s; they part at node '%s'%s%s%s",
                    line, d->node ? d->node : "?", d->last_equal ? ", equal up to " : "",
-                   d->last_equal ? d->last_equal : "");
+                   d->last_equal ? d->last_equal : "", advise(r->spec));
 }
 
 static int prove_since(struct transformation *t, struct json_writer *w, struct err *e) {

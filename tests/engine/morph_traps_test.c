@@ -540,6 +540,19 @@ TEST(gradmax_has_the_largest_gradient) {
     graph_free(parent);
 }
 
+/* Nine channels have 81 unknowns for 75 equations: dense factors multiply what cancels six times over, in every split. */
+TEST(long_chains_of_hardly_determined_factors) {
+    static const int channels[] = {2, 9, 10, 16};
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct rg_value x;
+        struct rg b = start(seed, &x);
+        x = rg_conv(&b, x, window(3, 1, seed % 2 + 1, 2), channels[seed % 4], 1, VALUE_NONE);
+        x = rg_simple(&b, x, "Relu", "relu", 1);
+        proves(finish(&b, last(&b, x)), seed % 3 ? "{\"op\":\"subnet\",\"layer\":\"conv1\",\"parts\":8}"
+                                                 : "{\"op\":\"subnet\",\"layer\":\"conv1\",\"parts\":5}");
+    }
+}
+
 /* Solves take far more than the network that they make: also in the sketch of a dry run. */
 TEST(solves_beyond_the_memory) {
     static const char *const steps[] = {
