@@ -140,19 +140,30 @@ static void wait_for_exchanges(struct front *f, int64_t grace_ms) {
     if (left > 0) log_warn("%lld requests are cut off", left);
 }
 
+/* Writing a model may take a moment, a check may take for ever. */
+static bool wait_for_desks(struct front *f) {
+    int64_t until = clock_monotonic_ns() + FRONT_DESK_GRACE_MS * INT64_C(1000000);
+    while (atomic_load(&f->at_desks) > 0) {
+        if (clock_monotonic_ns() >= until) return false;
+        clock_sleep_ms(1);
+    }
+    return true;
+}
+
 /* No connection may be suspended when the daemon stops. The watch wakes those who wait; then nothing
- * new goes to the desks, and what is there is finished, however long it takes. The desks outlive the
+ * new goes to the desks, and what is there is finished, if it ever is. The desks outlive the
  * daemon: the uploads it cuts off are aborted there. */
-void front_stop(struct front *f, int64_t grace_ms) {
-    if (!f) return;
+bool front_stop(struct front *f, int64_t grace_ms) {
+    if (!f) return true;
     if (f->daemon) f->socket = MHD_quiesce_daemon(f->daemon);
     if (f->socket >= 0) close(f->socket);
     if (f->watch) watch_close(f->watch);
     if (f->daemon) wait_for_exchanges(f, grace_ms);
     atomic_store(&f->ending, true);
-    while (atomic_load(&f->at_desks) > 0) clock_sleep_ms(1);
+    if (!wait_for_desks(f)) return false;
     if (f->daemon) MHD_stop_daemon(f->daemon);
     desks_stop(f->desks);
     watch_stop(f->watch);
     mem_free(f);
+    return true;
 }

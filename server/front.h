@@ -7,6 +7,8 @@
 #ifndef SERVER_FRONT_H
 #define SERVER_FRONT_H
 
+#include <stdbool.h>
+
 #include "server/http.h"
 
 struct front;
@@ -27,7 +29,9 @@ int front_start(struct front **out, const struct front_options *options, struct 
 const char *front_address(const struct front *f);
 
 /* Stops accepting, lets those who wait go at once and gives the others `grace_ms` to end; then ends
- * everything. NULL is fine. */
-void front_stop(struct front *f, int64_t grace_ms);
+ * everything. NULL is fine. False when work at the desks did not end even FRONT_DESK_GRACE_MS later: nothing was taken
+ * down, threads still run, and the process can only be left with _exit. */
+#define FRONT_DESK_GRACE_MS 2000
+bool front_stop(struct front *f, int64_t grace_ms);
 
 #endif

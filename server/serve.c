@@ -182,12 +182,16 @@ static void watch_over(struct server *s, const sigset_t *signals) {
     }
 }
 
+/* What a desk is still at is left as by a kill, which the store survives: its threads cannot be ended otherwise. */
 static void stop(struct server *s) {
     log_info("stopping");
     supervise_ask(&s->workers);
-    front_stop(s->front, s->settings->drain * 1000);
+    bool ended = front_stop(s->front, s->settings->drain * 1000);
     supervise_end(&s->workers, WORKER_GRACE_MS);
     stores_close_mine();
+    if (ended) return;
+    log_warn("requests that do not end are left where they are");
+    _exit(0);
 }
 
 int serve_main(const struct settings *settings, const char *program) {

@@ -147,10 +147,9 @@ static int measure(struct place *p, struct morphing *m, struct err *e) {
     return status;
 }
 
-/* Adds what the identity weighs. */
-static int afford(double *weights, const struct place *p, const struct morphing *m, struct err *e) {
-    *weights += (double)(p->layer.out * p->layer.out / p->layer.group) * (double)(p->kernel[0] * p->kernel[1]);
-    return edit_afford(m, *weights, e);
+/* What the identity weighs. */
+static double weights_of(const struct place *p) {
+    return (double)(p->layer.out * p->layer.out / p->layer.group) * (double)(p->kernel[0] * p->kernel[1]);
 }
 
 static int insert(struct morphing *m, const struct place *p, const struct morph_step *s, struct json_writer *w,
@@ -184,9 +183,10 @@ static int insert_all(struct morphing *m, const int *nodes, int n, const struct 
     double weights = 0;
     for (int i = 0; i < n && !status; i++) { /* measured in the graph as it was */
         status = find_place(&places[i], m, nodes[i], s, e);
-        if (!status) status = afford(&weights, &places[i], m, e);
         if (!status) status = measure(&places[i], m, e);
+        weights += weights_of(&places[i]);
     }
+    if (!status) status = edit_afford(m, weights, e);
     if (w) json_open_array(w, "inserted");
     for (int i = 0; i < n && !status; i++) status = insert(m, &places[i], s, w, e);
     if (w) json_close_array(w);
@@ -206,8 +206,10 @@ static int find_split(struct place *p, struct split *split, struct morphing *m, 
     if (!status) status = pieces_check(m->graph, &p->layer, e);
     if (status) return status;
     edit_tail(&p->tail, m->graph, u, node);
-    *split =
-        (struct split){.inner = s->to == PARAM_ABSENT ? p->layer.out : s->to, .part = "deeper", .sketch = m->sketch};
+    *split = (struct split){.inner = s->to == PARAM_ABSENT ? p->layer.out : s->to,
+                            .part = "deeper",
+                            .sketch = m->sketch,
+                            .memory = m->memory};
     for (int d = 0; d < 2; d++) {
         bool axis = d >= 2 - p->layer.axes;
         split->second[d] = !axis ? 1 : s->n_size ? s->size[d] : p->layer.kernel[d] > 1 ? 3 : 1;

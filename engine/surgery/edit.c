@@ -315,6 +315,9 @@ int edit_add_constant_take(int *out, struct graph *g, const char *stem, const ch
 int edit_add_node(int *out, struct graph *g, const char *op, const char *stem, const char *part, const int *inputs,
                   int n_inputs, int output, struct err *e) {
     char name[GRAPH_MAX_NAME + 1];
+    if (g->n_nodes >= MORPH_MAX_NODES)
+        return err_set(e, E_TOO_LARGE, "the network would have more than the %d nodes that steps may make it of",
+                       MORPH_MAX_NODES);
     return graph_add_node(out, g, op, compound(name, stem, part), inputs, n_inputs, &output, 1, e);
 }
 
@@ -329,12 +332,20 @@ int edit_add_filled(int *out, struct graph *g, const char *stem, const char *par
 
 enum { ONNX_FILE = INT32_MAX }; /* bytes at most: what is larger could not be stored */
 
-int edit_afford(const struct morphing *m, double weights, struct err *e) {
-    for (int v = 0; v < m->graph->n_values; v++)
-        if (m->graph->values[v].constant) weights += (double)m->graph->values[v].constant->count;
-    bool limited = m->memory && m->memory < ONNX_FILE;
+static double count_weights(const struct graph *g) {
+    double n = 0;
+    for (int v = 0; v < g->n_values; v++)
+        if (g->values[v].constant) n += (double)g->values[v].constant->count;
+    return n;
+}
+
+/* A step asks for every layer, so all is counted again only where what was granted might be too much. */
+int edit_afford(struct morphing *m, double weights, struct err *e) {
+    bool limited = m->memory && m->memory < ONNX_FILE, fresh = m->weights <= 0;
     size_t most = limited ? m->memory : ONNX_FILE;
-    double bytes = weights * sizeof(float);
+    if (fresh || (m->weights + weights) * sizeof(float) > (double)most) m->weights = count_weights(m->graph);
+    m->weights += weights;
+    double bytes = m->weights * sizeof(float);
     if (bytes <= (double)most) return 0;
     return err_set(e, E_TOO_LARGE, "the network would take %.3g bytes, and %s %zu", bytes,
                    limited ? "a job may take" : "an ONNX file can hold", most);

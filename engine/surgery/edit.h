@@ -90,7 +90,7 @@ int edit_set_window(struct graph *g, int node, int axes, const int64_t kernel[2]
 
 /* ---- adding ---- */
 
-/* Names are "<stem>_<part>", made unique. */
+/* Names are "<stem>_<part>", made unique. E_TOO_LARGE beyond MORPH_MAX_NODES. */
 int edit_add_value(int *out, struct graph *g, const char *stem, const char *part, struct err *e);
 int edit_add_constant_take(int *out, struct graph *g, const char *stem, const char *part, struct array *a,
                            struct err *e);
@@ -103,7 +103,7 @@ int edit_add_filled(int *out, struct graph *g, const char *stem, const char *par
 
 /* E_TOO_LARGE when the network with so many weights more takes more than m->memory, or than a file can
  * hold: to be asked before they are made. */
-int edit_afford(const struct morphing *m, double weights, struct err *e);
+int edit_afford(struct morphing *m, double weights, struct err *e);
 
 /* E_TOO_LARGE when what a solve holds for each of so many groups, beside the weights, is more than m->memory. */
 int edit_afford_groups(const struct morphing *m, int64_t groups, size_t each, struct err *e);

@@ -261,6 +261,46 @@ void factor_sketch(struct filter *f, struct random *random) {
     for (size_t i = 0; i < filter_count(f); i++) f->data[i] = (double)((float)random_unit(random) - 0.5f);
 }
 
+/* ---- what a solution takes ---- */
+
+/* Bytes of a system of m equations with n unknowns, which LAPACK copies, and of so many numbers beside it: the factors, each
+ * in three shapes. */
+static double solution_bytes(double m, double n, double others) {
+    return (2 * m * n + 3 * others) * sizeof(double);
+}
+
+static double task_bytes(const struct task *t) {
+    double noise = (double)t->inner * t->g->in * t->noise[0] * t->noise[1];
+    double solved = (double)t->g->out * t->inner * t->solved[0] * t->solved[1];
+    double others = noise + solved + (double)filter_count(t->g);
+    if (t->noise[0] * t->noise[1] == 1) return solution_bytes(t->g->in, t->inner, others);
+    struct parts p = choose_parts(t);
+    double m = 0, n = 0;
+    for (int k = 0; k < p.n; k++) {
+        m = fmax(m, (double)inputs_of(&p, t, k) * (double)taps(t->g));
+        n = fmax(n, (double)(p.n > 1 ? inner_of(&p, t, k) : t->inner) * t->solved[0] * t->solved[1]);
+    }
+    return solution_bytes(m, n, others + (p.n > 1 ? (double)t->inner * t->inner : 0));
+}
+
+static int afford(double bytes, size_t memory, struct err *e) {
+    if (!memory || bytes <= (double)memory) return 0;
+    return err_set(e, E_TOO_LARGE,
+                   "the system that its parts are solved from takes %.0f bytes, and a job may take %zu: fewer channels "
+                   "in between take less",
+                   bytes, memory);
+}
+
+int factor_afford(const struct filter *solved, const struct filter *given, bool first, const struct filter *g,
+                  size_t memory, struct err *e) {
+    double inner = first ? given->in : given->out, in = first ? g->out : g->in;
+    double composed = (double)(given->h + solved->h - 1) * (given->w + solved->w - 1);
+    double others = (double)filter_count(solved) + (double)filter_count(given) + (double)g->out * g->in * composed;
+    bool point = taps(given) == 1;
+    double m = point ? in : in * composed, n = point ? inner : inner * (double)taps(solved);
+    return afford(solution_bytes(m, n, others), memory, e);
+}
+
 /* Fresh noise, and the second factor for it, or a sketch of both. */
 static int solve_fresh(struct filter *noise, struct filter *solved, struct figures *fig, const struct task *t,
                        bool sketch, struct random *random, struct err *e) {
@@ -367,7 +407,8 @@ static int attempt(struct search *s, enum factor_way way, const struct task *t, 
     filter_fini(&s->pair->second);
     struct filter *noise = t->mirror ? &s->pair->second : &s->pair->first;
     struct filter *solved = t->mirror ? &s->pair->first : &s->pair->second;
-    int status = solve_fresh(noise, solved, &fig, t, s->o->sketch, s->random, e);
+    int status = afford(task_bytes(t), s->o->memory, e);
+    if (!status) status = solve_fresh(noise, solved, &fig, t, s->o->sketch, s->random, e);
     if (!status && t->mirror) status = turn(noise, e);
     if (!status && t->mirror) status = turn(solved, e);
     s->pair->sweeps = 0;
@@ -429,9 +470,18 @@ static int try_noise_of(struct search *s, const int noise[2], const int solved[2
     struct filter target = {0};
     int status = target_init(&target, s->g, noise, solved, mirror, e);
     struct task t = {&target, s->o->inner, {noise[0], noise[1]}, {solved[0], solved[1]}, mirror};
-    if (!status && count_allows(&t)) status = attempt(s, FACTOR_PRACTICAL, &t, e);
+    /* What takes too much is left to less noise, while there may be less. */
+    bool fits = !s->o->memory || task_bytes(&t) <= (double)s->o->memory || noise[0] * noise[1] == 1;
+    if (!status && fits && count_allows(&t)) status = attempt(s, FACTOR_PRACTICAL, &t, e);
     filter_fini(&target);
     return status;
+}
+
+/* Exact, with factors that are small enough. */
+static bool is_good(const struct search *s) {
+    double gain = s->o->gain;
+    if (!s->pair->exact || !(gain > 0) || s->o->sketch) return s->pair->exact;
+    return filter_norm(&s->pair->first) * filter_norm(&s->pair->second) <= gain * filter_norm(s->g);
 }
 
 /* Algorithm 2, with both factors in the role of the noise. */
@@ -440,8 +490,8 @@ static int try_practical(struct search *s, struct err *e) {
     int second[2] = {o->second[0], o->second[1]}, first[2] = {o->first[0], o->first[1]};
     for (;;) {
         int status = try_noise_of(s, second, o->first, true, e);
-        if (!status && !s->pair->exact) status = try_noise_of(s, first, o->second, false, e);
-        if (status || s->pair->exact) return status;
+        if (!status && !is_good(s)) status = try_noise_of(s, first, o->second, false, e);
+        if (status || is_good(s)) return status;
         if (second[0] * second[1] == 1 && first[0] * first[1] == 1) return 0;
         for (int a = 0; a < 2; a++) {
             second[a] = shrunk(second[a]);

@@ -32,7 +32,10 @@ struct factor_options {
     enum factor_way way;     /* FACTOR_ANY: general where it is exact, else practical */
     int sweeps;              /* of the alternation, when one solution is not exact; 0: FACTOR_SWEEPS, negative: none */
     bool approximate;        /* the best there is instead of a refusal */
-    bool sketch;             /* factors of the right shapes, which nobody wants to compose */
+    double gain;   /* FACTOR_PRACTICAL: norms of both factors / norm of the filter above which the noise shrinks on
+                              * although the split is exact; 0: none */
+    bool sketch;   /* factors of the right shapes, which nobody wants to compose */
+    size_t memory; /* bytes that a solution may take, also in a sketch; 0: no limit */
 };
 enum { FACTOR_SWEEPS = 60 };
 
@@ -48,18 +51,22 @@ struct factor_pair {
     int sweeps;                        /* of the alternation; 0: the first solution */
 };
 
-/* E_UNSUPPORTED, with the figures, when the split is not exact and `approximate` was not asked for. */
+/* E_UNSUPPORTED, with the figures, when the split is not exact and `approximate` was not asked for; E_TOO_LARGE when it
+ * takes more than the options' memory. */
 int factor_split(struct factor_pair *out, const struct filter *g, const struct factor_options *options,
                  struct random *random, struct err *e);
 void factor_pair_fini(struct factor_pair *p);
 
 /* For what is put together from more than two: noise of a standard deviation, orthonormal rows or columns if it has one
  * tap; and the shortest factor (allocated, its contents do not matter) that comes closest to g with `given` as the other
- * one. `first`: it is the first one. No residual is refused. */
+ * one. `first`: it is the first one. No residual is refused. factor_afford: E_TOO_LARGE when that takes more than so many
+ * bytes, unless they are 0. */
 void factor_sketch(struct filter *f, struct random *random); /* any numbers of float32, quickly */
 int factor_noise(struct filter *f, double deviation, struct random *random, struct err *e);
 int factor_solve(struct filter *solved, double *residual, const struct filter *given, bool first,
                  const struct filter *g, struct err *e);
+int factor_afford(const struct filter *solved, const struct filter *given, bool first, const struct filter *g,
+                  size_t memory, struct err *e);
 
 /* How the factors have to move so that the borders are exact too, from how the parent moved. The first has no bias, the
  * parent's belongs to the second. Stride goes to the second, unless `early` asks for it in the first and the second reads

@@ -309,7 +309,7 @@ static int factor_one(struct morphing *m, const char *name, const struct morph_s
     struct linear l = {0};
     struct lowrank chain = {0};
     struct graph *before = NULL;
-    bool measures = m->data && m->data->sample;
+    bool measures = m->data && m->data->sample, computes = m->data != NULL;
     int node = graph_find_node(m->graph, name);
     int status = linear_read(&l, m->graph, node, e);
     if (!status) status = make_chain(&chain, m, &l, s, e);
@@ -318,8 +318,8 @@ static int factor_one(struct morphing *m, const char *name, const struct morph_s
     if (!status && !done && !why->text[0]) tell_unmade(why, name, &chain, &l);
     if (done && measures && w) status = graph_clone(&before, m->graph, e);
     if (done && !status) status = put_chain(m->graph, &l, &chain, s, e);
-    if (done && !status) status = morphing_finish(m, e);
-    if (done && !status) graph_forget_training(m->graph); /* it was of weights that there are no more */
+    if (done && !status && computes) status = morphing_finish(m, e); /* else once for all layers */
+    if (done && !status) graph_forget_training(m->graph);            /* it was of weights that there are no more */
     bool told = !status && w;
     if (told) {
         json_open_object(w, NULL);
@@ -353,6 +353,7 @@ static int factor_apply(struct morphing *m, const int *nodes, int n, const struc
         if (made == others) morph_leave(m, i);
     }
     if (w) json_close_array(w);
+    if (!status) status = morphing_finish(m, e);
     /* of what earlier steps would solve, a sketch does not know the singular values */
     if (!status && !made && !(m->sketch && m->steps))
         status = err_set(e, E_INVALID, "an energy of %g makes no layer smaller: %s", s->energy, why.text);

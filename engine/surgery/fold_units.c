@@ -370,6 +370,8 @@ static int find_all(struct units *all, int *n, struct morphing *m, const struct 
             struct err refused = {0};
             if (asked[group]) continue;
             asked[group] = true;
+            status = morphing_tick(m, e);
+            if (status) break;
             int found = find_units(&all[*n], m, c, dead + c->groups[group].first, group, &refused);
             if (found == E_NOMEM) status = err_set(e, found, "%s", refused.text);
             if (!found) report(w, c, m->graph, &all[(*n)++]);

@@ -278,14 +278,14 @@ static int parent_filter(struct filter *out, const struct graph *g, const struct
 }
 
 /* Fills every group; the first is told in how far taps are used by any of them. */
-static int fill(struct module_filters *filters, double *residual, const struct graph *g, const struct plan *p,
-                bool sketch, struct random *r, struct err *e) {
-    const struct module_options o = {.share = MODULE_ANY, .sketch = sketch};
+static int fill(struct module_filters *filters, double *residual, const struct morphing *m, const struct plan *p,
+                struct random *r, struct err *e) {
+    const struct module_options o = {.share = MODULE_ANY, .sketch = m->sketch, .memory = m->memory};
     int status = 0;
     *residual = 0;
     for (int k = 0; k < p->edge.layer.group && !status; k++) {
         struct filter parent = {0};
-        status = parent_filter(&parent, g, &p->edge, k, e);
+        status = parent_filter(&parent, m->graph, &p->edge, k, e);
         if (!status) status = module_fill(&filters[k], &p->module, &parent, &o, r, e);
         filter_fini(&parent);
         if (status) return status;
@@ -358,7 +358,7 @@ static int replace(bool *possible, struct morphing *m, int node, const struct ed
         filters = mem_calloc((size_t)group, sizeof *filters);
         if (!filters) status = err_memory(e, (size_t)group * sizeof *filters);
     }
-    if (!status) status = fill(filters, &residual, m->graph, p, m->sketch, r, e);
+    if (!status) status = fill(filters, &residual, m, p, r, e);
     if (!status) {
         struct filter parent = {.h = (int)p->edge.layer.kernel[0], .w = (int)p->edge.layer.kernel[1]};
         struct filter_window window = parent_window(m->graph, &p->edge);
@@ -394,7 +394,8 @@ static int module_apply(struct morphing *m, const int *nodes, int n, const struc
         bool possible;
         status = replace(&possible, m, nodes[i], &edges[i], s, &r, w, &why);
         made += !status;
-        if (status && !first.text[0]) first = why;
+        if (status && status != E_UNSUPPORTED) err_prefix(&why, "'%s'", m->graph->nodes[nodes[i]].name);
+        if (status && (status != E_UNSUPPORTED || !first.text[0])) first = why;
         if (status == E_UNSUPPORTED && !possible) { /* that one stays as it is */
             status = 0;
             morph_leave(m, i);

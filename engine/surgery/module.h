@@ -73,6 +73,7 @@ struct module_options {
     int sweeps;       /* over an irreducible module's edges when one solution is not exact; 0: 20, negative: none */
     bool approximate; /* the best there is instead of a refusal */
     bool sketch;      /* see struct morphing; modules that are not simple are solved all the same */
+    size_t memory;    /* bytes that a solution may take, also in a sketch; 0: no limit */
 };
 
 struct module_filters {

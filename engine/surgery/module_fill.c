@@ -134,7 +134,8 @@ static int split_leaves(struct filling *f, const struct module_step *s, const st
                                .first = {a->h, a->w},
                                .second = {b->h, b->w},
                                .approximate = f->o->approximate,
-                               .sketch = f->sketch};
+                               .sketch = f->sketch,
+                               .memory = f->o->memory};
     struct factor_pair pair;
     char first[MODULE_EDGE_TEXT], second[MODULE_EDGE_TEXT];
     int status = factor_split(&pair, x, &o, f->random, e);
@@ -168,6 +169,7 @@ static int solve_beside_noise(struct filling *f, const struct module_step *s, bo
     if (!status && unknowns < equations)
         status = err_set(e, E_UNSUPPORTED, "edge %s has %.0f unknowns for %.0f equations per channel", name, unknowns,
                          equations);
+    if (!status) status = factor_afford(&solved, &noise, first, x, f->o->memory, e);
     if (!status && f->sketch) factor_sketch(&solved, f->random);
     if (!status && !f->sketch) status = factor_solve(&solved, &residual, &noise, first, x, e);
     if (!status && residual > FACTOR_EXACT)
@@ -315,10 +317,16 @@ static int wanted_taps(int g, int others, int before, int after, int edge) {
     return larger(1, smaller(edge, needed));
 }
 
+static int solve_within(struct filter *solved, double *residual, const struct filter *given, bool first,
+                        const struct filter *g, size_t memory, struct err *e) {
+    int status = factor_afford(solved, given, first, g, memory, e);
+    return status ? status : factor_solve(solved, residual, given, first, g, e);
+}
+
 /* The filter of edge k for which the module comes closest to G, when one of its sides is the source or the sink; with
  * both sides inside, one after the other, which is right when it is exact. */
 static int solve_edge(struct filter *out, double *residual, const struct remainder *r, int k, const struct filter *g,
-                      struct err *e) {
+                      size_t memory, struct err *e) {
     const struct module_edge *edge = &r->m.edges[k];
     struct filter before = {0}, after = {0}, others = {0}, rest = {0}, middle = {0};
     bool from_source = edge->from == 0, to_sink = edge->to == r->m.n_vertices - 1;
@@ -344,13 +352,13 @@ static int solve_edge(struct filter *out, double *residual, const struct remaind
         goto out;
     }
     status = filter_init(out, r->m.channels[edge->to], r->m.channels[edge->from], h, w, e);
-    if (!status && to_sink) status = factor_solve(out, residual, &before, false, &rest, e);
-    if (!status && from_source) status = factor_solve(out, residual, &after, true, &rest, e);
+    if (!status && to_sink) status = solve_within(out, residual, &before, false, &rest, memory, e);
+    if (!status && from_source) status = solve_within(out, residual, &after, true, &rest, memory, e);
     if (!status && !to_sink && !from_source) {
         double first = 0;
         status = filter_init(&middle, r->m.channels[edge->to], g->in, h + b[0] - 1, w + b[1] - 1, e);
-        if (!status) status = factor_solve(&middle, &first, &after, true, &rest, e);
-        if (!status) status = factor_solve(out, residual, &before, false, &middle, e);
+        if (!status) status = solve_within(&middle, &first, &after, true, &rest, memory, e);
+        if (!status) status = solve_within(out, residual, &before, false, &middle, memory, e);
         *residual = fmax(first, *residual);
     }
 out:
@@ -390,7 +398,7 @@ static int draw_remainder(struct remainder *r, struct filling *f, int taps, stru
 static int try_edge(struct remainder *r, struct filling *f, int k, double *best, struct err *e) {
     struct filter solved, before = r->filters[k];
     double residual, now;
-    int status = solve_edge(&solved, &residual, r, k, f->g, e);
+    int status = solve_edge(&solved, &residual, r, k, f->g, f->o->memory, e);
     if (status) {
         filter_fini(&solved);
         return status;

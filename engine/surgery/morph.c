@@ -40,12 +40,17 @@ static void forget(struct morphing *m) {
     m->constancy = NULL;
     m->units = NULL;
     m->clips = NULL;
+    m->weights = 0;
 }
 
 void morphing_fini(struct morphing *m) {
     forget(m);
     graph_free(m->graph);
     *m = (struct morphing){0};
+}
+
+int morphing_tick(const struct morphing *m, struct err *e) {
+    return m->tick.call ? m->tick.call(m->tick.context, e) : 0;
 }
 
 int morphing_channels(const struct channels **out, struct morphing *m, struct err *e) {
@@ -62,7 +67,8 @@ void morphing_replace(struct morphing *m, struct graph *g) {
 
 int morphing_finish(struct morphing *m, struct err *e) {
     forget(m);
-    return graph_finish(m->graph, e);
+    int status = morphing_tick(m, e);
+    return status ? status : graph_finish(m->graph, e);
 }
 
 /* ---- what a request says ---- */
@@ -291,9 +297,12 @@ static int ask(int *nodes, int *n, int *refused_one, struct morphing *m, const s
     for (int i = 0; i < g->n_nodes; i++) {
         if (!text_matches(s->layer, g->nodes[i].name)) continue;
         struct err refused = {0};
-        int status = morph_table[s->op]->can(m, i, s, &refused);
+        int ended = morphing_tick(m, &refused), status = ended ? ended : morph_table[s->op]->can(m, i, s, &refused);
         if (!status) nodes[(*n)++] = i;
-        if (status == E_NOMEM) return err_set(why, status, "%s", refused.text);
+        if (ended || status == E_NOMEM) {
+            *why = refused;
+            return status;
+        }
         if (!status) continue;
         int meant = 1 + (!morph_table[s->op]->parametric || has_parameters(g, &g->nodes[i]));
         if (*refused_one < meant) *why = refused, *refused_one = meant;
@@ -383,14 +392,22 @@ static int apply_to(struct morphing *m, const int *nodes, int n, const struct mo
     return status;
 }
 
+/* What a step that wanted too much was about. */
+static void tell_extent(const struct morph_step *s, int n, int before, struct err *e) {
+    if (n == 1) return;
+    err_prefix(e, "%s of the %d layers that match '%s', in a network of %d nodes", morph_table[s->op]->name, n,
+               s->layer, before);
+}
+
 int morph_apply(struct morphing *m, const struct morph_step *s, struct json_writer *w, struct err *e) {
-    int *nodes = NULL, n;
+    int *nodes = NULL, n, before = m->graph->n_nodes;
     if (w) json_put_string(w, "op", morph_table[s->op]->name);
     if (w && s->mode[0]) json_put_string(w, "mode", s->mode);
     if (w) json_put_bool(w, "exact", morph_is_exact(s));
     int status = morph_find(&nodes, &n, m, s, w, e);
     if (status) return status;
     status = apply_to(m, nodes, n, s, w, e);
+    if (status == E_TOO_LARGE) tell_extent(s, n, before, e);
     if (!status) status = complete_dense(m, e);
     m->steps += !status;
     if (!status) graph_change_training(m->graph);

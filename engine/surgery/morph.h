@@ -14,9 +14,14 @@
 #include "base/json.h"
 #include "base/param.h"
 #include "base/random.h"
+#include "engine/nn/evaluate.h"
 #include "engine/nn/graph.h"
 
 enum { MORPH_NAME_SIZE = 128, MORPH_WORD_SIZE = 24, MORPH_MAX_EDGES = 32, MORPH_MAX_STEPS = 64 };
+
+/* Nodes that steps may make a network of: every step of a dozen can multiply them, and the checks run in the server, where
+ * most kinds then take some tenths of a second. */
+#define MORPH_MAX_NODES 8192
 
 /* An edge of a module: a convolution from one blob to another. "s" is the source, "t" the sink. */
 struct morph_edge {
@@ -74,6 +79,7 @@ struct morphing {
     struct random random;
     const struct morph_data *data; /* NULL: there is none */
     size_t memory;                 /* bytes that the network may take, and solves; 0: no limit */
+    struct tick tick;              /* asked now and then; what it returns ends the step */
     bool sketch;                   /* nobody wants the weights: noise stands for what would have to be solved */
     int steps;                     /* that were applied */
     struct channels *channels;     /* of the graph as it is; NULL until somebody asks, see morphing_channels */
@@ -82,11 +88,15 @@ struct morphing {
     unsigned char *units;          /* likewise, see engine/surgery/fold_units.c */
     int *clips;                    /* likewise, see engine/surgery/activation.c */
     bool *left;                    /* while a step is applied, of its nodes: see morph_leave */
+    double weights; /* likewise, at least as many as its constants have; 0: not counted, see edit_afford */
 };
 
 /* Takes a finished graph. Free with morphing_fini. */
 void morphing_init(struct morphing *m, struct graph *g, uint64_t seed, const struct morph_data *data);
 void morphing_fini(struct morphing *m);
+
+/* For whatever may be repeated for every node: an error when the step is to end. */
+int morphing_tick(const struct morphing *m, struct err *e);
 
 /* Which channels belong together in the graph as it is; borrowed until the next change. */
 int morphing_channels(const struct channels **out, struct morphing *m, struct err *e);

@@ -334,6 +334,7 @@ struct factors {
     struct factor_pair pair;        /* what they have in common: figures, margins, offset */
     double residual, gain;          /* the largest; gain: norms of both factors / norm of the filter */
     bool alike;                     /* the parent's taps are in the same place in all */
+    bool general;                   /* some group was split in the general way */
 };
 
 static void factors_fini(struct factors *f, const struct edit_layer *l) {
@@ -346,6 +347,7 @@ static void take_group(struct factors *f, int k, struct factor_pair *found, doub
     double gain = filter_norm(&found->first) * filter_norm(&found->second);
     f->residual = fmax(f->residual, found->residual);
     f->gain = fmax(f->gain, norm > 0 ? gain / norm : 0);
+    f->general = f->general || found->way == FACTOR_GENERAL;
     f->filters[k].filters[0] = found->first;
     f->filters[k].filters[1] = found->second;
     found->first.data = found->second.data = NULL;
@@ -358,12 +360,14 @@ static void take_group(struct factors *f, int k, struct factor_pair *found, doub
 }
 
 static int split_groups(struct factors *f, struct graph *g, const struct edit_layer *l, const struct split *s,
-                        enum factor_way way, struct random *r, struct err *e) {
+                        enum factor_way way, double gain, struct random *r, struct err *e) {
     struct factor_options o = {.inner = (int)(s->inner / l->group),
                                .first = {(int)l->kernel[0], (int)l->kernel[1]},
                                .second = {(int)s->second[0], (int)s->second[1]},
                                .way = way,
-                               .sketch = s->sketch};
+                               .gain = gain,
+                               .sketch = s->sketch,
+                               .memory = s->memory};
     int status = 0;
     *f = (struct factors){.filters = mem_calloc((size_t)l->group, sizeof *f->filters), .alike = true};
     if (!f->filters) return err_memory(e, (size_t)l->group * sizeof *f->filters);
@@ -379,15 +383,20 @@ static int split_groups(struct factors *f, struct graph *g, const struct edit_la
 }
 
 /* Dense factors of a system that is hardly determined are so large that float32 loses digits where they cancel: above
- * this gain, or when the groups differ, the practical way is tried, whose factors are no larger than they must be. */
+ * this gain, or when the groups differ, the practical way is tried, whose factors are no larger than they must be. A chain
+ * may have the gain of two such splits, which is what the usual three layers have: longer ones, less for each. */
 #define GAIN_MOST 12
+
+static double gain_most(const struct split *s) {
+    return s->chain > 2 ? pow(GAIN_MOST, 2.0 / (double)s->chain) : GAIN_MOST;
+}
 
 static int split_well(struct factors *f, struct graph *g, const struct edit_layer *l, const struct split *s,
                       struct random *r, struct err *e) {
     struct factors other = {0};
-    int status = split_groups(f, g, l, s, FACTOR_ANY, r, e);
-    if (status || s->sketch || (f->gain <= GAIN_MOST && f->alike)) return status;
-    status = split_groups(&other, g, l, s, FACTOR_PRACTICAL, r, e);
+    int status = split_groups(f, g, l, s, FACTOR_ANY, 0, r, e);
+    if (status || s->sketch || (f->alike && (!f->general || f->gain <= gain_most(s)))) return status;
+    status = split_groups(&other, g, l, s, FACTOR_PRACTICAL, gain_most(s), r, e);
     if (!status && other.alike && (other.gain < f->gain || !f->alike)) {
         struct factors swap = *f;
         *f = other;

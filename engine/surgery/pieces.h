@@ -54,7 +54,9 @@ struct split {
     int64_t inner;     /* channels between, of all groups */
     int64_t second[2]; /* taps of the second layer; the first keeps its own */
     const char *part;  /* of the new layer's name */
+    int64_t chain;     /* splits that follow one another: what one multiplies, the next multiplies again; 0: one */
     bool sketch;       /* see struct morphing */
+    size_t memory;     /* likewise */
 };
 
 /* Whether a split is always possible. */

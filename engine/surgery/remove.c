@@ -193,8 +193,8 @@ static void need_ends(bool *needed, const struct graph *g, const struct uses *be
     }
 }
 
-/* Marks what no output and no end depends on; *drop with mem_free. before: who read what when `gone` was there. */
-static int find_dead(bool **drop, const struct graph *g, int gone, const struct uses *before, struct err *e) {
+/* Marks what no output and no end depends on; *drop with mem_free. before: who read what before the bypassing. */
+static int find_dead(bool **drop, const struct graph *g, const struct uses *before, struct err *e) {
     bool *needed = mem_calloc((size_t)g->n_values + 1, sizeof *needed), changed = true;
     *drop = mem_calloc((size_t)g->n_nodes + 1, sizeof **drop);
     if (!needed || !*drop) {
@@ -209,7 +209,7 @@ static int find_dead(bool **drop, const struct graph *g, int gone, const struct 
             bool lives = false;
             for (int k = 0; k < g->nodes[i].n_outputs; k++)
                 lives = lives || (g->nodes[i].outputs[k] != VALUE_NONE && needed[g->nodes[i].outputs[k]]);
-            if (!lives || !(*drop)[i] || i == gone) continue;
+            if (!lives || !(*drop)[i]) continue;
             (*drop)[i] = false;
             changed = true;
             for (int k = 0; k < g->nodes[i].n_inputs; k++)
@@ -220,12 +220,12 @@ static int find_dead(bool **drop, const struct graph *g, int gone, const struct 
     return 0;
 }
 
-static int take_out(struct morphing *m, int node, int from, struct err *e) {
+/* Drops what bypassing has left over. */
+static int sweep(struct morphing *m, struct err *e) {
     const struct uses *before;
     bool *drop = NULL;
     int status = morphing_uses(&before, m, e); /* which stay those before, until the graph is finished again */
-    if (!status) bypass(m->graph, node, from);
-    if (!status) status = find_dead(&drop, m->graph, node, before, e);
+    if (!status) status = find_dead(&drop, m->graph, before, e);
     if (!status) status = graph_drop_nodes(m->graph, drop, e);
     if (!status) status = linear_sweep(m->graph, e);
     mem_free(drop);
@@ -246,21 +246,28 @@ static int merge(struct morphing *m, const char *second, struct json_writer *w, 
     return status ? 0 : morph_fold.apply(m, &node, 1, &s, NULL, e);
 }
 
-static int remove_one(struct morphing *m, const char *name, const struct morph_step *s, struct json_writer *w,
-                      struct err *e) {
+/* *left: nodes were bypassed that the graph still has, as it is enough to drop them all at once. */
+static int remove_one(struct morphing *m, bool *left, const char *name, const struct morph_step *s,
+                      struct json_writer *w, struct err *e) {
     int from, node = graph_find_node(m->graph, name);
     const struct uses *uses;
     char second[GRAPH_MAX_NAME + 1] = "";
     struct err refused = {0};
     if (node < 0) return 0; /* it was in a branch that went as a whole */
-    int status = morphing_uses(&uses, m, e);
+    bool nothing = !is_anneal(s) && linear_is_nothing(m->graph, node);
+    int status = *left && !nothing ? sweep(m, e) : morphing_tick(m, e);
+    if (!nothing) *left = false, node = graph_find_node(m->graph, name); /* the sweep may have moved it */
+    if (status || node < 0) return status;
+    status = morphing_uses(&uses, m, e);
     if (!status) status = check(&from, m, node, s, &refused);
     if (status) return status == E_NOMEM ? err_set(e, status, "%s", refused.text) : 0;
     int reader = uses_only_reader(uses, m->graph->nodes[node].outputs[0]);
     if (reader >= 0) text_copy(second, sizeof second, m->graph->nodes[reader].name);
     if (w) json_open_object(w, NULL);
     if (w) json_put_string(w, "layer", name);
-    status = take_out(m, node, from, e);
+    bypass(m->graph, node, from);
+    *left = nothing;
+    status = nothing ? 0 : sweep(m, e);
     if (!status && is_anneal(s) && second[0]) status = merge(m, second, w, e);
     if (w) json_close_object(w);
     return status;
@@ -270,12 +277,14 @@ static int remove_apply(struct morphing *m, const int *nodes, int n, const struc
                         struct err *e) {
     char **names = mem_calloc((size_t)n + 1, sizeof *names); /* as indices change with every layer */
     int status = names ? 0 : err_memory(e, (size_t)n * sizeof *names), before = m->graph->n_nodes;
+    bool left = false;
     for (int i = 0; i < n && !status; i++) {
         names[i] = mem_string(m->graph->nodes[nodes[i]].name);
         if (!names[i]) status = err_memory(e, GRAPH_MAX_NAME);
     }
     if (w) json_open_array(w, "removed");
-    for (int i = 0; i < n && !status; i++) status = remove_one(m, names[i], s, w, e);
+    for (int i = 0; i < n && !status; i++) status = remove_one(m, &left, names[i], s, w, e);
+    if (!status && left) status = sweep(m, e);
     if (w) json_close_array(w);
     if (w) json_put_int(w, "layers_before", before);
     if (w && !status) json_put_int(w, "layers_after", m->graph->n_nodes);

@@ -31,13 +31,16 @@ static int make_plan(struct plan *p, struct morphing *m, int node, const struct 
     if (status) return status;
     edit_tail(&p->tail, m->graph, u, node);
     p->parts = s->parts != PARAM_ABSENT ? s->parts : is_stacked(s) ? 2 : 3;
-    p->split =
-        (struct split){.inner = s->to == PARAM_ABSENT ? p->layer.out : s->to, .part = "next", .sketch = m->sketch};
+    p->split = (struct split){.inner = s->to == PARAM_ABSENT ? p->layer.out : s->to,
+                              .part = "next",
+                              .sketch = m->sketch,
+                              .memory = m->memory};
     for (int d = 0; d < 2; d++) {
         bool axis = d >= 2 - p->layer.axes;
         p->split.second[d] = !axis ? 1 : s->n_size ? s->size[d] : p->layer.kernel[d] > 1 ? 3 : 1;
     }
     if (is_stacked(s)) return pieces_can_split(&p->layer, &p->split, e);
+    p->split.chain = p->parts - 1;
     struct edit_layer again = p->layer; /* as the first of two: its outputs are those inside */
     status = pieces_can_split(&p->layer, &p->split, e);
     again.out = p->split.inner;

@@ -236,8 +236,8 @@ static int solve_gradmax(struct gradmax *found, int *nodes, int *n, struct morph
 }
 
 /* Whether there is room for the widths to come. */
-static int afford(const struct morphing *m, const struct channels *c, const int *nodes, int n,
-                  const struct morph_step *s, struct err *e) {
+static int afford(struct morphing *m, const struct channels *c, const int *nodes, int n, const struct morph_step *s,
+                  struct err *e) {
     struct channel_map *maps = mem_calloc((size_t)c->n_groups + 1, sizeof *maps);
     if (!maps) return err_memory(e, (size_t)c->n_groups * sizeof *maps);
     double before = channels_elements(c, m->graph, maps);

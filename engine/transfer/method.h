@@ -65,7 +65,8 @@ struct host {
     checkpoint_put *checkpoint_save;
 
     /* Tells how far the run is. E_CANCELLED when somebody wants it to stop, E_LOST when another
-     * worker has the job: the method returns that at once. Cheap: call it after every step. */
+     * worker has the job, E_TOO_LARGE when a check has taken too long: the method returns that at once. Cheap: call it
+     * after every step. In a check it may be NULL. */
     int (*progress)(void *context, int64_t step, int64_t steps, struct err *e);
 
     /* One point of a series ("train_loss" at a step), and a line for the reader. */
@@ -94,7 +95,8 @@ struct method {
     /* Checks what the table cannot: how fields fit together, shapes, sizes; loads graphs and looks
      * at arrays through the host, trains nothing. Fills in defaults that depend on other fields; `run`
      * is given such a completed spec. Fills `student` (may be NULL) with the student's size when the
-     * method makes one, zeros otherwise. Only the first three functions of the host, which load, are called. */
+     * method makes one, zeros otherwise. Of the host's functions only `progress` and the first three, which load,
+     * are called. */
     int (*check)(void *spec, const struct host *host, struct graph_size *student, struct err *e);
 
     /* Adds to the method's description what the table cannot say; NULL: nothing. */

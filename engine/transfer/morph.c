@@ -140,6 +140,11 @@ static int check_steps(struct morph_spec *s, struct err *e) {
     return status;
 }
 
+static int keep_alive(void *context, struct err *e) {
+    const struct host *host = context;
+    return host->progress ? host->progress(host->context, 0, 0, e) : 0;
+}
+
 static int prepare(struct transformation *t, struct morph_spec *s, const struct host *host, struct err *e) {
     struct graph *child;
     *t = (struct transformation){.exact = true};
@@ -153,6 +158,7 @@ static int prepare(struct transformation *t, struct morph_spec *s, const struct 
     report_output(s->output, sizeof s->output, s->model, "-morph");
     morphing_init(&t->morphing, child, (uint64_t)s->seed, NULL);
     t->morphing.memory = host->memory;
+    t->morphing.tick = (struct tick){keep_alive, (void *)(size_t)host};
     return 0;
 }
 
@@ -286,9 +292,15 @@ struct morph_run {
     struct json_writer w; /* of the report */
 };
 
-static int keep_alive(void *context, struct err *e) {
-    const struct host *host = context;
-    return host->progress(host->context, 0, 0, e);
+/* What may help a proof that only rounding spoils: steps whose factors are the smaller the more channels are in between. */
+static const char *advise(const struct morph_spec *s) {
+    for (int i = 0; i < s->n_steps; i++) {
+        const char *kind = morph_table[s->steps[i].op]->name;
+        bool split = strcmp(kind, "deepen") == 0 && strcmp(s->steps[i].mode, "netmorph") == 0;
+        if (split || strcmp(kind, "subnet") == 0 || strcmp(kind, "module") == 0)
+            return "; a larger 'to' makes the factors of deepen, subnet and module smaller, so that less cancels";
+    }
+    return "";
 }
 
 /* The network as it is now against an earlier one: the same function if every step between claims to keep it. */
@@ -317,9 +329,9 @@ static int prove(struct proof *out, struct morph_run *r, const struct graph *fro
     report_log(r->host, "%s%s", from == t->parent.graph ? "" : "since the last lossy step: ", line);
     if (!exact || out->exact) return 0;
     const struct proof_difference *d = &out->first;
-    return err_set(e, E_INTERNAL, "the child does not compute the parent's function: %s; they part at node '%s'%s%s",
+    return err_set(e, E_INTERNAL, "the child does not compute the parent's function: %s; they part at node '%s'%s%s%s",
                    line, d->node ? d->node : "?", d->last_equal ? ", equal up to " : "",
-                   d->last_equal ? d->last_equal : "");
+                   d->last_equal ? d->last_equal : "", advise(r->spec));
 }
 
 static int prove_since(struct transformation *t, struct json_writer *w, struct err *e) {

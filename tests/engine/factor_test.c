@@ -345,6 +345,25 @@ TEST(early_stride_computes_less) {
 
 /* ---- housekeeping ---- */
 
+/* What a solution takes is refused before it is made, in a sketch alike. */
+TEST(solutions_beyond_the_memory) {
+    struct filter g = filter_noise(8, 6, 3, 3, 91);
+    for (int sketch = 0; sketch < 2; sketch++) {
+        struct factor_options o = through(10000, 3, 3, FACTOR_ANY);
+        struct random random = random_seed(92);
+        struct factor_pair p;
+        struct err e = {0};
+        o.sketch = sketch;
+        o.memory = (size_t)100 << 20; /* 150 equations with 90000 unknowns, twice: 216 MB */
+        ok(factor_split(&p, &g, &o, &random, &e) == E_TOO_LARGE && strstr(e.text, "104857600"), "%s", e.text);
+        err_clear(&e);
+        o.inner = 1000;
+        ok(factor_split(&p, &g, &o, &random, &e) == 0, "%s", e.text);
+        factor_pair_fini(&p);
+    }
+    filter_fini(&g);
+}
+
 TEST(same_seed_same_bytes) {
     struct filter g = filter_noise(30, 64, 3, 3, 25);
     struct factor_pair p[2];

@@ -3,6 +3,7 @@
 #define TEST_SECONDS 120
 #include "tests/test.h"
 
+#include "base/clock.h"
 #include "engine/formats/onnx.h"
 #include "tests/base/starve.h"
 #include "tests/engine/morph_kit.h"
@@ -242,6 +243,46 @@ TEST(refusals_are_told_of_nodes_that_a_kind_could_mean) {
         morphing_fini(&m);
     }
     graph_free(parent);
+}
+
+/* A dozen steps can multiply the nodes each time: the one that makes too many is refused, and tells what it was about. */
+TEST(steps_that_multiply_nodes_are_refused) {
+    struct morph_step s;
+    struct morphing m;
+    struct graph *parent = residual();
+    struct err e = {0};
+    int64_t start = clock_monotonic_ns();
+    int status = 0, steps = 0;
+    need(parent && parse_step(&s, "{\"op\":\"module\",\"layer\":\"*\",\"recipe\":\"1c1\"}"), "no network");
+    morphing_init(&m, parent, 5, NULL);
+    m.sketch = true;
+    for (; steps < 12 && !status; steps++) status = morph_apply(&m, &s, NULL, &e);
+    double seconds = (double)(clock_monotonic_ns() - start) / 1e9;
+    ok(status == E_TOO_LARGE && strstr(e.text, "nodes") && m.graph->n_nodes <= MORPH_MAX_NODES, "after %d steps: %s",
+       steps, e.text);
+    ok(seconds < 20, "%.1f s", seconds);
+    morphing_fini(&m);
+}
+
+static int count_down(void *left, struct err *e) {
+    return --*(int *)left > 0 ? 0 : err_set(e, E_CANCELLED, "enough");
+}
+
+TEST(steps_end_when_the_tick_says_so) {
+    static const char *const steps[] = {"{\"op\":\"deepen\",\"layer\":\"*\"}", "{\"op\":\"remove\",\"layer\":\"*\"}",
+                                        "{\"op\":\"fold\",\"layer\":\"*\"}",
+                                        "{\"op\":\"factor\",\"layer\":\"*\",\"rank\":2}"};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        struct morph_step s;
+        struct morphing m;
+        struct err e = {0};
+        int left = 3;
+        need(parse_step(&s, steps[i]), "%s", steps[i]);
+        morphing_init(&m, residual(), 5, NULL);
+        m.tick = (struct tick){count_down, &left};
+        ok(morph_apply(&m, &s, NULL, &e) == E_CANCELLED, "%s: %s", steps[i], e.text);
+        morphing_fini(&m);
+    }
 }
 
 /* ---- without memory ---- */

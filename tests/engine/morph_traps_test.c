@@ -631,4 +631,39 @@ TEST(gradmax_has_the_largest_gradient) {
     graph_free(parent);
 }
 
+/* Nine channels have 81 unknowns for 75 equations: dense factors multiply what cancels six times over, in every split. */
+TEST(long_chains_of_hardly_determined_factors) {
+    static const int channels[] = {2, 9, 10, 16};
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct rg_value x;
+        struct rg b = start(seed, &x);
+        x = rg_conv(&b, x, window(3, 1, seed % 2 + 1, 2), channels[seed % 4], 1, VALUE_NONE);
+        x = rg_simple(&b, x, "Relu", "relu", 1);
+        proves(finish(&b, last(&b, x)), seed % 3 ? "{\"op\":\"subnet\",\"layer\":\"conv1\",\"parts\":8}"
+                                                 : "{\"op\":\"subnet\",\"layer\":\"conv1\",\"parts\":5}");
+    }
+}
+
+/* Solves take far more than the network that they make: also in the sketch of a dry run. */
+TEST(solves_beyond_the_memory) {
+    static const char *const steps[] = {
+        "{\"op\":\"deepen\",\"layer\":\"conv1\",\"mode\":\"netmorph\",\"to\":10000}",
+        "{\"op\":\"subnet\",\"layer\":\"conv1\",\"to\":2000}",
+        "{\"op\":\"subnet\",\"layer\":\"conv1\",\"mode\":\"stacked\",\"to\":10000}",
+        "{\"op\":\"module\",\"layer\":\"conv1\",\"recipe\":\"3c3\",\"to\":8000}",
+    };
+    for (size_t i = 0; i < 2 * sizeof steps / sizeof *steps; i++) {
+        struct morph_step s;
+        struct morphing m;
+        struct err e = {0};
+        need(parse_step(&s, steps[i / 2]), "%s", steps[i / 2]);
+        morphing_init(&m, usual(60, window(3, 1, 1, 1), false, "Relu"), 5, NULL);
+        m.memory = 50000000;
+        m.sketch = i % 2;
+        ok(morph_apply(&m, &s, NULL, &e) == E_TOO_LARGE && strstr(e.text, "conv1") && strstr(e.text, "50000000"),
+           "%s: %s", steps[i / 2], e.text);
+        morphing_fini(&m);
+    }
+}
+
 TEST_MAIN

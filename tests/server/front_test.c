@@ -139,6 +139,12 @@ static int until_over(const struct request *r, struct response *out, struct err 
     return echo(r, out, e);
 }
 
+/* Does not end, as the check of an absurd network may not. */
+static int endless(const struct request *r, struct response *out, struct err *e) {
+    while (!atomic_load(&over)) clock_sleep_ms(5);
+    return echo(r, out, e);
+}
+
 static const struct route
     get_echo = {.method = HTTP_GET, .pattern = "/echo/{x}", .handle = echo},
     post_echo = {.method = HTTP_POST, .pattern = "/echo/{x}", .handle = echo, .body = BODY_JSON, .body_max = 70000},
@@ -148,13 +154,14 @@ static const struct route
                  .body = BODY_JSON,
                  .body_max = 70000,
                  .slow = true},
+    get_endless = {.method = HTTP_GET, .pattern = "/endless/{x}", .handle = endless, .slow = true},
     get_fail = {.method = HTTP_GET, .pattern = "/fail", .handle = fail},
     get_pattern = {.method = HTTP_GET, .pattern = "/pattern/{n}", .handle = pattern},
     put_count = {.method = HTTP_PUT, .pattern = "/count/{x}", .upload = count_begin, .body = BODY_STREAM},
     get_events = {.method = HTTP_GET, .pattern = "/events", .handle = events},
     get_until = {.method = HTTP_GET, .pattern = "/until/{x}", .handle = until_over};
-static const struct route *const routes[] = {&get_echo,  &post_echo,  &post_slow, &get_fail, &get_pattern,
-                                             &put_count, &get_events, &get_until, NULL};
+static const struct route *const routes[] = {&get_echo,  &post_echo,  &post_slow, &get_fail,    &get_pattern,
+                                             &put_count, &get_events, &get_until, &get_endless, NULL};
 
 /* ---- documents ---- */
 
@@ -599,6 +606,29 @@ TEST(the_end_with_waiting_streaming_and_uploading_clients) {
     ok(atomic_load(&sinks_aborted) == 4, "aborted: %d", atomic_load(&sinks_aborted)); /* 4 may run at a time */
     ok(atomic_load(&w.stats.active) == 0, "%lld", (long long)atomic_load(&w.stats.active));
     for (int i = 0; i < 40; i++) close(s[i]);
+    wire_stop(&w);
+}
+
+/* As many as there are desks: the end waits for them so long and no longer, and leaves everything as it is. */
+TEST(the_end_with_work_that_does_not_end) {
+    const char *ask = "GET /endless/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    struct wire w = {0};
+    int s[2];
+    need(wire_start(&w, routes), "start");
+    for (int i = 0; i < 2; i++) {
+        s[i] = wire_connect(&w);
+        wire_write(s[i], ask, strlen(ask));
+    }
+    usleep(300000);
+    close(s[0]);
+    int64_t start = clock_monotonic_ns();
+    bool ended = front_stop(w.front, 200);
+    double ms = (double)(clock_monotonic_ns() - start) / 1e6;
+    ok(!ended && ms < 200 + FRONT_DESK_GRACE_MS + 1000, "%sended after %.0f ms", ended ? "" : "not ", ms);
+    atomic_store(&over, true);
+    ok(front_stop(w.front, 200), "when the work has ended, so has the front");
+    w.front = NULL;
+    close(s[1]);
     wire_stop(&w);
 }
 
