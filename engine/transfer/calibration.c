@@ -128,7 +128,7 @@ static int moments_new(struct morph_statistics *out, const struct shape *shape, 
 
 /* Pools the moments of `passes` passes with those of one more, rows [PASS, channels, plane]. */
 static void add_moments(struct morph_statistics *s, const double *rows, size_t plane, size_t passes) {
-    double count = (double)(PASS * plane), old = (double)passes / (double)(passes + 1), new = 1 - old;
+    double count = (double)(PASS * plane), before = (double)passes / (double)(passes + 1), added = 1 - before;
     for (size_t k = 0; k < s->channels; k++) {
         double mean = 0, variance = 0;
         for (size_t i = 0; i < PASS; i++)
@@ -139,8 +139,8 @@ static void add_moments(struct morph_statistics *s, const double *rows, size_t p
                 variance += d * d / count;
             }
         double apart = mean - s->mean[k];
-        s->mean[k] += new *apart;
-        s->variance[k] = old * s->variance[k] + new *variance + old *new *apart *apart;
+        s->mean[k] += added * apart;
+        s->variance[k] = before * s->variance[k] + added * variance + before * added * apart * apart;
     }
 }
 
