@@ -87,8 +87,8 @@ struct morphing {
     struct constancy *constancy;   /* likewise, see engine/surgery/constancy.h */
     unsigned char *units;          /* likewise, see engine/surgery/fold_units.c */
     int *clips;                    /* likewise, see engine/surgery/activation.c */
-    bool *left;                    /* while a step is applied, of its nodes: see morph_leave */
     double weights; /* likewise, at least as many as its constants have; 0: not counted, see edit_afford */
+    bool *left;     /* while a step is applied, of its nodes: see morph_leave */
 };
 
 /* Takes a finished graph. Free with morphing_fini. */

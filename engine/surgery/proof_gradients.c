@@ -9,6 +9,8 @@
 
 #define ROUNDING 1e-13 /* of the largest gradient: sums of some 1e5 numbers in double */
 
+#define PATIENT_MACS 3e10 /* of one forward pass over all the patient steps: what double precision does in seconds */
+
 enum { PATIENT_SAMPLES = 8 };
 
 static bool is_parameter(const struct graph *g, int v) {
@@ -128,11 +130,18 @@ static int report(struct proof *out, const struct trial *t, const int *list, int
     return 0;
 }
 
-/* More steps for what has had no gradient at all, on a few samples: beside an activation whose corners agree with those of
+static bool is_affordable(const struct graph *g, int samples) {
+    struct graph_size size;
+    return !graph_measure(&size, g, NULL) && size.macs >= 0 &&
+           (double)size.macs * samples * PROOF_PATIENCE <= PATIENT_MACS;
+}
+
+/* More steps for what has had no gradient at all, on a few samples, where that takes seconds: beside an activation whose corners agree with those of
  * another at first, it comes when weights have moved further. */
 static int be_patient(struct proof *out, const struct trial *t, const int *list, int n, struct err *e) {
     const struct graph *g = t->graphs[CHILD];
     int samples = t->fixed || t->samples < PATIENT_SAMPLES ? t->samples : PATIENT_SAMPLES;
+    if (!is_affordable(g, samples)) return 0;
     struct gradient_size *sizes = mem_calloc(((size_t)g->n_values + 1) * (PROOF_PATIENCE + 1), sizeof *sizes);
     int status = sizes ? descend(sizes, t, PROOF_PATIENCE, samples, e)
                        : err_memory(e, (size_t)g->n_values * PROOF_PATIENCE * sizeof *sizes);
