@@ -159,8 +159,8 @@ bool text_matches(const char *pattern, const char *name) {
             star = pattern++;
             from = name;
         } else if (*pattern == '?' || *pattern == *name) {
-            pattern++;
-            name++;
+            bool whole = *pattern++ == '?';
+            for (name++; whole && ((unsigned char)*name & 0xc0) == 0x80;) name++; /* the rest of a character */
         } else if (star) {
             pattern = star + 1;
             name = ++from;

@@ -50,7 +50,7 @@ bool text_to_int(int64_t *out, const char *text, int64_t low, int64_t high);
 /* A finite decimal number, nothing else. */
 bool text_to_real(double *out, const char *text);
 
-/* "*" and "?" as in a shell, on the whole name. */
+/* "*" and "?" as in a shell, on the whole name; "?" is one character of UTF-8. */
 bool text_matches(const char *pattern, const char *name);
 
 #endif

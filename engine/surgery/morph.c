@@ -281,6 +281,10 @@ static bool has_parameters(const struct graph *g, const struct node *n) {
     return false;
 }
 
+static bool is_pattern(const struct morph_step *s) {
+    return strpbrk(s->layer, "*?") != NULL;
+}
+
 static void write_refused(struct json_writer *w, const struct node *n, const struct err *why) {
     if (!w) return;
     json_open_object(w, NULL);
@@ -305,8 +309,11 @@ static int ask(int *nodes, int *n, int *refused_one, struct morphing *m, const s
         }
         if (!status) continue;
         int meant = 1 + (!morph_table[s->op]->parametric || has_parameters(g, &g->nodes[i]));
-        if (*refused_one < meant) *why = refused, *refused_one = meant;
         if (meant == 2) write_refused(w, &g->nodes[i], &refused);
+        if (*refused_one >= meant) continue;
+        *why = refused;
+        *refused_one = meant;
+        if (is_pattern(s)) err_prefix(why, "'%s'", g->nodes[i].name);
     }
     return 0;
 }
@@ -314,7 +321,7 @@ static int ask(int *nodes, int *n, int *refused_one, struct morphing *m, const s
 int morph_find(int **nodes, int *n, struct morphing *m, const struct morph_step *s, struct json_writer *w,
                struct err *e) {
     const struct graph *g = m->graph;
-    bool pattern = strpbrk(s->layer, "*?") != NULL;
+    bool pattern = is_pattern(s);
     struct err why = {0};
     int refused = 0;
     *n = 0;
@@ -330,8 +337,8 @@ int morph_find(int **nodes, int *n, struct morphing *m, const struct morph_step 
     else if (*n == 0 && !refused)
         status = err_set(e, E_INVALID, "no layer's name matches '%s'", s->layer);
     else if (*n == 0 && pattern)
-        status = err_set(e, E_INVALID, "%s can change none of the layers that match '%s'; of the first, %s", kind,
-                         s->layer, why.text);
+        status =
+            err_set(e, E_INVALID, "%s can change none of the layers that match '%s'; %s", kind, s->layer, why.text);
     else if (*n == 0)
         status = err_set(e, E_INVALID, "%s cannot change '%s': %s", kind, s->layer, why.text);
     if (status) {

@@ -172,6 +172,9 @@ TEST(patterns) {
                  {"*?", "", false},
                  {"*ab", "aab", true},
                  {"layer?.*", "layer1.conv.weight", true},
+                 {"\u5c64?", "\u5c642", true},
+                 {"?2", "\u5c642", true},
+                 {"??2", "\u5c642", false},
                  {"ab", "a", false}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         ok(text_matches(cases[i].pattern, cases[i].name) == cases[i].match, "%s on %s", cases[i].pattern,
