@@ -72,14 +72,15 @@ static int pass_affine(int *from, const struct graph *g, int node, struct err *e
 }
 
 /* An addition of something that is zero whatever the input. */
-static int pass_sum(int *from, const struct graph *g, int node, struct err *e) {
+static int pass_sum(int *from, struct morphing *m, int node, struct err *e) {
+    const struct graph *g = m->graph;
     const struct node *n = &g->nodes[node];
-    struct constancy k;
-    int status = constancy_find(&k, g, e);
+    const struct constancy *k;
+    int status = morphing_constancy(&k, m, e);
     if (status) return status;
     status = err_set(e, E_UNSUPPORTED, "neither of the values that it adds is zero whatever the input");
     for (int i = 0; i < 2 && status; i++) {
-        const double *x = k.values[n->inputs[i]];
+        const double *x = k->values[n->inputs[i]];
         bool zero = x != NULL;
         for (int64_t c = 0; zero && c < g->values[n->inputs[i]].shape.dim[1]; c++) zero = x[c] == 0;
         if (!zero) continue;
@@ -87,7 +88,6 @@ static int pass_sum(int *from, const struct graph *g, int node, struct err *e) {
         status = 0;
         if (e) err_clear(e);
     }
-    constancy_fini(&k);
     return status;
 }
 
@@ -117,7 +117,8 @@ static int explain_slope(int *from, const struct graph *g, int node, struct err 
 }
 
 /* The value that the node gives out as it is. */
-static int passed_on(int *from, const struct graph *g, int node, const struct morph_step *s, struct err *e) {
+static int passed_on(int *from, struct morphing *m, int node, const struct morph_step *s, struct err *e) {
+    const struct graph *g = m->graph;
     const struct node *n = &g->nodes[node];
     if (is_anneal(s)) return explain_slope(from, g, node, e);
     if (linear_is_nothing(g, node)) {
@@ -127,7 +128,7 @@ static int passed_on(int *from, const struct graph *g, int node, const struct mo
     if (is_op(n, "Conv") || is_op(n, "ConvTranspose") || is_op(n, "Gemm") || is_op(n, "MatMul"))
         return pass_layer(from, g, node, e);
     if (is_op(n, "Add") && !g->values[n->inputs[0]].constant && !g->values[n->inputs[1]].constant)
-        return pass_sum(from, g, node, e);
+        return pass_sum(from, m, node, e);
     struct err refused = {0};
     if (!affine_check(g, node, &refused)) return pass_affine(from, g, node, e);
     return err_set(e, E_UNSUPPORTED, "%s %s changes what it takes", edit_article(n->op->name), n->op->name);
@@ -141,7 +142,7 @@ static bool is_output(const struct graph *g, int value) {
 
 static int check(int *from, struct morphing *m, int node, const struct morph_step *s, struct err *e) {
     const struct graph *g = m->graph;
-    int made = g->nodes[node].outputs[0], status = passed_on(from, g, node, s, e);
+    int made = g->nodes[node].outputs[0], status = passed_on(from, m, node, s, e);
     if (status) return status;
     if (!shape_equal(&g->values[*from].shape, &g->values[made].shape))
         return err_set(e, E_UNSUPPORTED, "it gives out another shape than it takes");
