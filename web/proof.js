@@ -13,23 +13,23 @@ function verdict(proof) {
 
 const COLUMNS = ['Largest difference', 'Mean', 'Relative', 'Allowed'];
 
-// Of the parts of a map, only the differences are known.
-function deviationRow(label, d) {
+// Of the parts of a map, only the differences are known; what is allowed means nothing where nothing was claimed.
+function deviationRow(label, d, claimed) {
   return d && h('tr', h('th', { scope: 'row' }, label),
-    [d.max_abs, d.mean_abs, d.relative, d.tolerance].map((value, i) => value !== undefined
+    [d.max_abs, d.mean_abs, d.relative, claimed ? d.tolerance : undefined].map((value, i) => value !== undefined
       && h('td', { class: i === 3 && 'muted', 'data-label': COLUMNS[i] }, number(value))));
 }
 
 function deviations(proof) {
   const training = proof.training?.expected ? proof.training : null;
   const data = (proof.inputs ?? []).find(({ kind }) => kind === 'data');
+  const columns = COLUMNS.slice(0, proof.exact ? 4 : 3);
+  const rows = [['Inference, double', proof.float64], ['\u2003border of the maps', proof.border],
+    ['\u2003interior of the maps', proof.interior], ['Inference, single', proof.float32], ['Training, double', training?.float64],
+    ['On the data set, double', data?.float64], ['On the data set, single', data?.float32]];
   return h('table.comparison.stacked',
-    h('thead', h('tr', h('td'), COLUMNS.map((text) => h('th', { scope: 'col' }, text)))),
-    h('tbody',
-      deviationRow('Inference, double', proof.float64),
-      deviationRow('\u2003border of the maps', proof.border), deviationRow('\u2003interior of the maps', proof.interior),
-      deviationRow('Inference, single', proof.float32), deviationRow('Training, double', training?.float64),
-      deviationRow('On the data set, double', data?.float64), deviationRow('On the data set, single', data?.float32)));
+    h('thead', h('tr', h('td'), columns.map((text) => h('th', { scope: 'col' }, text)))),
+    h('tbody', rows.map(([label, d]) => deviationRow(label, d, proof.exact))));
 }
 
 const some = (names) => names.slice(0, SHOWN).join(', ') + (names.length > SHOWN ? ` and ${names.length - SHOWN} more` : '');
