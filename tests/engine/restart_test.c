@@ -253,6 +253,8 @@ TEST(after_the_other_steps_as_well) {
 #define NORM "{\"op\":\"fold\",\"mode\":\"norm\"}"
 #define BACK "{\"op\":\"narrow\",\"factor\":0.58}"
 #define LARGER "{\"op\":\"kernel\",\"size\":5}"
+#define DEEPER "{\"op\":\"deepen\"}"
+#define SHALLOW "{\"op\":\"remove\"}"
 #define MERGE "{\"op\":\"fold\",\"mode\":\"identical\"}"
 #define SPLIT "{\"op\":\"deepen\",\"mode\":\"netmorph\"}"
 
@@ -272,8 +274,9 @@ static struct graph *grown(struct course *c, struct graph **parent, int rule, bo
 
 /* What the first step leaves beside the network is mapped by the second one. */
 TEST(after_two_steps_as_well) {
-    static const char *const pairs[][2] = {{COPY, SPLIT}, {SPLIT, WIDEN}, {SPLIT, COPY}, {SPLIT, SPLIT}, {STACK, COPY},
-                                           {NORM, COPY},  {COPY, BACK},   {COPY, MERGE}, {COPY, LARGER}};
+    static const char *const pairs[][2] = {{COPY, SPLIT},  {SPLIT, WIDEN},   {SPLIT, COPY}, {SPLIT, SPLIT},
+                                           {STACK, COPY},  {NORM, COPY},     {COPY, BACK},  {COPY, MERGE},
+                                           {COPY, LARGER}, {DEEPER, SHALLOW}};
     make_data(false);
     for (int rule = 0; rule < RULES; rule++)
         for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
