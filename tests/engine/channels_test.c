@@ -8,16 +8,6 @@
 #define WIDER "{\"op\":\"widen\",\"layer\":\"conv1\",\"to\":8}" /* of five channels */
 #define SAME window(3, 1, 1, 1)
 
-static int whole_numbers(struct rg *b, int64_t n, const int64_t *list) {
-    struct array *a;
-    int value = VALUE_NONE;
-    if (!b->status) b->status = array_new(&a, DT_INT64, &(struct shape){.rank = 1, .dim = {n}}, b->e);
-    if (b->status) return value;
-    memcpy(a->data, list, (size_t)n * sizeof *list);
-    b->status = graph_add_constant_take(&value, b->g, NULL, a, b->e);
-    return value;
-}
-
 /* The layer cannot grow, because of that node. */
 static void is_held(struct graph *parent, const char *text, const char *node) {
     char word[80];

@@ -32,6 +32,17 @@ static inline struct graph *finish(struct rg *b, struct rg_value x) {
     return ok(!b->status, "%s", b->e->text) ? b->g : NULL;
 }
 
+/* A constant of integers: axes, sizes, pads. */
+static inline int whole_numbers(struct rg *b, int64_t n, const int64_t *list) {
+    struct array *a;
+    int value = VALUE_NONE;
+    if (!b->status) b->status = array_new(&a, DT_INT64, &(struct shape){.rank = 1, .dim = {n}}, b->e);
+    if (b->status) return value;
+    memcpy(a->data, list, (size_t)n * sizeof *list);
+    b->status = graph_add_constant_take(&value, b->g, NULL, a, b->e);
+    return value;
+}
+
 static inline struct rg_window window(int64_t kernel, int64_t stride, int64_t dilation, int64_t pad) {
     return (struct rg_window){{kernel, kernel}, {stride, stride}, {dilation, dilation}, {pad, pad, pad, pad}, NULL};
 }

@@ -73,16 +73,6 @@ static struct rg_value concat(struct rg *b, struct rg_value x, struct rg_value y
     return z;
 }
 
-static int whole_numbers(struct rg *b, int64_t n, const int64_t *list) {
-    struct array *a;
-    int value = VALUE_NONE;
-    if (!b->status) b->status = array_new(&a, DT_INT64, &(struct shape){.rank = 1, .dim = {n}}, b->e);
-    if (b->status) return value;
-    memcpy(a->data, list, (size_t)n * sizeof *list);
-    b->status = graph_add_constant_take(&value, b->g, NULL, a, b->e);
-    return value;
-}
-
 /* ---- what a unit has of its own ---- */
 
 TEST(bias_of_copies_left_zero) {
