@@ -14,58 +14,104 @@
 #include "engine/nn/origin.h"
 
 #define FORMAT "retort training 1"
-#define NAME_SIZE (GRAPH_MAX_NAME + 16)
 #define COURSE_MAX 4096 /* bytes of its JSON */
 #define MOST_STEPS ((uint64_t)1 << 53)
 
-/* What may be kept of a value. */
-enum { ORIGIN = VALUE_MEMORIES + 2, SLOTS = ORIGIN + ORIGIN_PARTS };
-static const char *const suffixes[SLOTS] = {
-    "/0",           "/1",        "/share.0",        "/share.1",        "/origin",
-    "/origin.0",    "/origin.1", "/origin.share.0", "/origin.share.1", "/origin.map.0",
-    "/origin.map.1"};
+/* What may be kept of a parameter, and of each factor of a merger that it came from: below FACTOR of parameters alone. */
+enum { ORIGIN = VALUE_MEMORIES + 2, PLAN = ORIGIN + ORIGIN_PARTS, FACTOR, SLOTS };
+static const char *const suffixes[SLOTS] = {"/0",
+                                            "/1",
+                                            "/share.0",
+                                            "/share.1",
+                                            "/origin",
+                                            "/origin.0",
+                                            "/origin.1",
+                                            "/origin.share.0",
+                                            "/origin.share.1",
+                                            "/origin.map.0",
+                                            "/origin.map.1",
+                                            "/merger",
+                                            ""};
 
-/* How many there are of a value. */
-static int slots_in(const struct value *v) {
-    return v->origin ? SLOTS : ORIGIN;
+/* "/factor.2" and so on stand between the parameter's name and the suffix, once for each merger on the way. */
+#define STEP "/factor."
+#define STEP_LENGTH (sizeof STEP)
+#define NAME_SIZE (GRAPH_MAX_NAME + 16 + MERGER_DEEPEST * STEP_LENGTH)
+
+/* One whose training is kept: a parameter, or a factor. */
+struct holder {
+    struct value *value;   /* NULL: a factor */
+    struct array **factor; /* its numbers */
+    struct origin **origin;
+};
+
+static struct holder of_value(struct value *v) {
+    return (struct holder){v, &v->constant, &v->origin};
 }
 
-static struct array **slot_of(struct value *v, int slot) {
-    struct array **const slots[ORIGIN] = {&v->memory[0], &v->memory[1], &v->share[0], &v->share[1]};
-    return slot < ORIGIN ? slots[slot] : &v->origin->part[slot - ORIGIN];
+static struct holder of_factor(struct merger *m, int k) {
+    return (struct holder){NULL, &m->factor[k], &m->origin[k]};
+}
+
+/* Where a holder has that; NULL when it cannot. An origin or a merger that is not there yet is made when `make` says so. */
+static struct array **slot_of(const struct holder *h, int slot, bool make) {
+    if (slot == FACTOR) return h->value ? NULL : h->factor;
+    if (slot < ORIGIN) {
+        if (!h->value) return NULL;
+        return slot < VALUE_MEMORIES ? &h->value->memory[slot] : &h->value->share[slot - VALUE_MEMORIES];
+    }
+    if (!*h->origin && make) *h->origin = mem_calloc(1, sizeof **h->origin);
+    struct origin *o = *h->origin;
+    if (!o || slot < PLAN) return o ? &o->part[slot - ORIGIN] : NULL;
+    if (!o->merger && make) o->merger = mem_calloc(1, sizeof *o->merger);
+    return o->merger ? &o->merger->plan : NULL;
 }
 
 /* ---- out ---- */
 
 struct listing {
-    struct safetensors_tensor *tensors;
+    struct safetensors_tensor *tensors; /* NULL: only counts */
     char (*names)[NAME_SIZE];
     size_t n;
 };
 
-static size_t count_kept(const struct graph *g) {
-    size_t n = 0;
-    for (int i = 0; i < g->n_values; i++)
-        for (int s = 0; s < slots_in(&g->values[i]); s++) n += *slot_of(&g->values[i], s) != NULL;
-    return n;
+static void list_holder(struct listing *l, const char *name, const struct holder *h) {
+    for (int s = 0; s < SLOTS; s++) {
+        struct array **slot = slot_of(h, s, false);
+        if (!slot || !*slot) continue;
+        if (l->tensors) {
+            text_print(l->names[l->n], NAME_SIZE, "%s%s", name, suffixes[s]);
+            l->tensors[l->n] = (struct safetensors_tensor){l->names[l->n], *slot};
+        }
+        l->n++;
+    }
+    struct merger *m = *h->origin ? (*h->origin)->merger : NULL;
+    for (int k = 0; m && k < MERGER_FACTORS; k++) {
+        char longer[NAME_SIZE];
+        struct holder factor = of_factor(m, k);
+        text_print(longer, sizeof longer, "%s" STEP "%d", name, k);
+        list_holder(l, longer, &factor);
+    }
+}
+
+static void list_graph(struct listing *l, const struct graph *g) {
+    l->n = 0;
+    for (int i = 0; i < g->n_values; i++) {
+        struct holder h = of_value(&g->values[i]);
+        list_holder(l, g->values[i].name, &h);
+    }
 }
 
 static int list_kept(struct listing *l, const struct graph *g, struct err *e) {
-    size_t room = count_kept(g) + 1;
+    list_graph(l, g);
+    size_t room = l->n + 1;
     if (room > SAFETENSORS_MAX_TENSORS)
         return err_set(e, E_TOO_LARGE, "what the optimizer keeps are %zu tensors; a file has at most %d", room - 1,
                        SAFETENSORS_MAX_TENSORS);
     l->tensors = mem_calloc(room, sizeof *l->tensors);
     l->names = mem_calloc(room, sizeof *l->names);
     if (!l->tensors || !l->names) return err_memory(e, room * NAME_SIZE);
-    for (int i = 0; i < g->n_values; i++)
-        for (int s = 0; s < slots_in(&g->values[i]); s++) {
-            const struct array *a = *slot_of(&g->values[i], s);
-            if (!a) continue;
-            text_print(l->names[l->n], NAME_SIZE, "%s%s", g->values[i].name, suffixes[s]);
-            l->tensors[l->n] = (struct safetensors_tensor){l->names[l->n], a};
-            l->n++;
-        }
+    list_graph(l, g);
     return 0;
 }
 
@@ -106,7 +152,8 @@ struct training_memory_reader {
     struct graph_training training; /* rule -1: the notes have not been read */
     /* the tensor that is coming */
     struct array *array;
-    int value, slot;
+    struct holder holder;
+    int slot;
     size_t filled; /* bytes */
 };
 
@@ -169,21 +216,51 @@ static int read_notes(struct training_memory_reader *r, struct err *e) {
     return read_course(r, e);
 }
 
-/* The parameter and the slot that a tensor is for. */
-static bool find_place(struct training_memory_reader *r, const char *name) {
+static int find_slot(const char *suffix) {
+    for (int s = 0; s < SLOTS; s++)
+        if (strcmp(suffix, suffixes[s]) == 0) return s;
+    return -1;
+}
+
+static bool is_step(const char *text) {
+    int k = strncmp(text, STEP, STEP_LENGTH - 1) == 0 ? text[STEP_LENGTH - 1] - '0' : -1;
+    return k >= 0 && k < MERGER_FACTORS;
+}
+
+/* Where a value has what `rest` of a tensor's name says, steps and a suffix; *out is NULL when it says nothing. Mergers
+ * on the way are made. */
+static int find_in(struct array ***out, struct training_memory_reader *r, struct value *v, const char *rest,
+                   struct err *e) {
+    r->holder = of_value(v);
+    for (int depth = 0; depth < MERGER_DEEPEST && is_step(rest); depth++, rest += STEP_LENGTH) {
+        if (!slot_of(&r->holder, PLAN, true)) return err_memory(e, sizeof(struct merger));
+        r->holder = of_factor((*r->holder.origin)->merger, rest[STEP_LENGTH - 1] - '0');
+    }
+    r->slot = find_slot(rest);
+    bool here = r->slot >= 0 && (r->holder.value ? r->slot != FACTOR : r->slot >= ORIGIN);
+    *out = here ? slot_of(&r->holder, r->slot, true) : NULL;
+    return here && !*out ? err_memory(e, sizeof(struct origin)) : 0;
+}
+
+/* Of a tensor's name the parameter's: what is left of it without a suffix, and without steps where there is no parameter
+ * of such a name. */
+static int find_place(struct array ***out, struct training_memory_reader *r, const char *name, struct err *e) {
     char value[NAME_SIZE];
-    size_t length = strlen(name);
-    if (length >= NAME_SIZE) return false;
+    size_t length = strlen(name), longest = 0;
     for (int s = 0; s < SLOTS; s++) {
         size_t tail = strlen(suffixes[s]);
-        if (length <= tail || strcmp(name + length - tail, suffixes[s]) != 0) continue;
-        text_print(value, sizeof value, "%.*s", (int)(length - tail), name);
-        r->slot = s;
-        r->value = graph_find_value(r->g, value);
-        return r->value != VALUE_NONE && r->g->values[r->value].constant && !r->g->values[r->value].literal &&
-               dtype_is_real(r->g->values[r->value].constant->type);
+        if (length > tail && strcmp(name + length - tail, suffixes[s]) == 0 && tail > longest) longest = tail;
     }
-    return false;
+    *out = NULL;
+    if (length >= NAME_SIZE) return 0;
+    for (length -= longest;; length -= STEP_LENGTH) {
+        text_print(value, sizeof value, "%.*s", (int)length, name);
+        int index = graph_find_value(r->g, value), status = 0;
+        struct value *v = index == VALUE_NONE ? NULL : &r->g->values[index];
+        if (v && v->constant && !v->literal && dtype_is_real(v->constant->type))
+            status = find_in(out, r, v, name + length, e);
+        if (status || *out || length <= STEP_LENGTH || !is_step(name + length - STEP_LENGTH)) return status;
+    }
 }
 
 /* Which copy a slot is for, negative when it is for something else. */
@@ -199,7 +276,8 @@ static bool is_share(int slot) {
 
 /* Whether the parts of an origin fit together is seen when all are there; what takes memory before must be bounded. */
 static int check_size(const struct training_memory_reader *r, const struct shape *found, struct err *e) {
-    size_t most = r->slot < ORIGIN + ORIGIN_MAP ? r->g->values[r->value].constant->count : ORIGIN_MAP_MOST;
+    bool like_value = r->holder.value && r->slot < ORIGIN + ORIGIN_MAP;
+    size_t most = like_value ? r->holder.value->constant->count : ORIGIN_MAP_MOST;
     double n = found->rank < 1 || found->rank > 4 ? NAN : 1;
     for (int d = 0; d < found->rank; d++) n *= (double)found->dim[d];
     return n >= 1 && n <= (double)most ? 0 : err_set(e, E_INVALID, "it has not from 1 to %zu elements", most);
@@ -207,7 +285,7 @@ static int check_size(const struct training_memory_reader *r, const struct shape
 
 static int check_shape(const struct training_memory_reader *r, const struct shape *found, struct err *e) {
     if (r->slot >= ORIGIN) return check_size(r, found, e);
-    struct shape wanted = r->g->values[r->value].constant->shape;
+    struct shape wanted = r->holder.value->constant->shape;
     if (r->slot >= VALUE_MEMORIES) {
         int d = r->slot - VALUE_MEMORIES;
         wanted = (struct shape){.rank = 1, .dim = {wanted.rank > d ? wanted.dim[d] : 1}};
@@ -221,9 +299,12 @@ static int check_shape(const struct training_memory_reader *r, const struct shap
 
 static int begin_array(void *context, const char *name, enum dtype type, const struct shape *shape, struct err *e) {
     struct training_memory_reader *r = context;
+    struct array **place = NULL;
     int status = r->training.rule < 0 ? read_notes(r, e) : 0;
+    if (!status) status = find_place(&place, r, name, e);
     if (status) return status;
-    if (!find_place(r, name)) return err_set(e, E_INVALID, "the network has no such parameter");
+    if (!place) return err_set(e, E_INVALID, "the network has no such parameter");
+    if (*place) return err_set(e, E_INVALID, "it is there twice");
     const struct optimizer_rule *rule = &optimizer_table[r->training.rule];
     if (copy_of(r->slot) >= rule->copies)
         return err_set(e, E_INVALID, "%s keeps %d of each parameter", rule->name, rule->copies);
@@ -254,10 +335,7 @@ static int end_array(void *context, struct err *e) {
         if (!isfinite(x) || (share && x == 0) || (squares && x < 0))
             return err_set(e, E_INVALID, "element %zu is %g, which no training leaves behind", i, x);
     }
-    struct value *v = &r->g->values[r->value];
-    if (r->slot >= ORIGIN && !v->origin) v->origin = mem_calloc(1, sizeof *v->origin);
-    if (r->slot >= ORIGIN && !v->origin) return err_memory(e, sizeof *v->origin);
-    *slot_of(v, r->slot) = r->array;
+    *slot_of(&r->holder, r->slot, true) = r->array;
     r->array = NULL;
     return 0;
 }
@@ -293,8 +371,8 @@ int training_memory_reader_finish(struct training_memory_reader *r, struct err *
     int status = safetensors_reader_finish(r->file, e);
     if (!status && r->training.rule < 0) status = read_notes(r, e);
     for (int v = 0; v < r->g->n_values && !status; v++) {
-        struct frame unused;
-        if (r->g->values[v].origin) status = frame_init(&unused, &r->g->values[v], e);
+        struct value *value = &r->g->values[v];
+        if (value->origin) status = origin_check(value->origin, &value->constant->shape, value->name, e);
     }
     if (!status) r->g->training = r->training;
     return status;

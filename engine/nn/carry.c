@@ -22,9 +22,9 @@ static struct kept of_parameter(struct graph *g, const struct net_parameter *k) 
     return (struct kept){v->name, &v->constant->shape, v->memory, v->share, k->start, k->count};
 }
 
-static struct kept of_origin(struct graph *g, int value, size_t start) {
-    struct array **part = g->values[value].origin->part, *w = part[ORIGIN_WEIGHTS];
-    return (struct kept){g->values[value].name, &w->shape, &part[ORIGIN_MEMORY], &part[ORIGIN_SHARE], start, w->count};
+static struct kept of_origin(struct origin *o, const char *name, size_t start) {
+    struct array **part = o->part, *w = part[ORIGIN_WEIGHTS];
+    return (struct kept){name, &w->shape, &part[ORIGIN_MEMORY], &part[ORIGIN_SHARE], start, w->count};
 }
 
 bool carry_finds(const struct graph *g, int rule) {
@@ -100,54 +100,111 @@ static void mark_new(struct optimizer *o) {
 
 /* ---- origins ---- */
 
-/* Elements of the origins, how many parameters carry them, and reals of scratch. */
-struct origins_size {
-    size_t n, scratch;
-    int carriers;
+/* Walks over all that one parameter came from, those that follow others first. */
+struct lineage {
+    struct optimizer_origins *q; /* NULL: only measures */
+    const char *name;            /* of the parameter */
+    struct origins_size so_far;
 };
 
-static int measure_origins(struct origins_size *out, const struct graph *g, struct err *e) {
-    int status = 0;
-    *out = (struct origins_size){0};
-    for (int i = 0; i < g->n_values && !status; i++) {
-        struct frame f;
-        if (!g->values[i].origin) continue;
-        status = frame_init(&f, &g->values[i], e);
-        if (status) break;
-        out->n += g->values[i].origin->part[ORIGIN_WEIGHTS]->count;
-        out->carriers++;
-        if (frame_scratch(&f) > out->scratch) out->scratch = frame_scratch(&f);
+static void note_scratch(struct lineage *l, size_t scratch) {
+    if (scratch > l->so_far.scratch) l->so_far.scratch = scratch;
+}
+
+static int walk_trained(struct lineage *l, struct optimizer_carrier *c, struct origin *o, const struct shape *carrier,
+                        struct err *e) {
+    int status = frame_init(&c->frame, o, carrier, l->name, e);
+    if (status) return status;
+    struct kept k = of_origin(o, l->name, l->so_far.trained);
+    c->from[0] = k.start;
+    l->so_far.trained += k.count;
+    note_scratch(l, frame_scratch(&c->frame));
+    if (!l->q) return 0;
+    to_real(l->q->weights + k.start, o->part[ORIGIN_WEIGHTS]);
+    status = take_memory(&l->q->own, &k, e);
+    return status ? status : set_pace(&l->q->own, &k, e);
+}
+
+/* `bias`: elements of what stands at c->at[1]. */
+static int walk_merger(struct lineage *l, struct optimizer_carrier *c, struct merger *m, const struct shape *carrier,
+                       size_t bias, struct err *e) {
+    int status = joint_init(&c->joint, m, carrier, l->name, e);
+    if (status) return status;
+    c->merged = true;
+    if (bias != (size_t)c->joint.c.out) c->at[1] = ORIGIN_NOWHERE;
+    note_scratch(l, joint_scratch(&c->joint));
+    for (int k = 0; k < MERGER_FACTORS; k++) {
+        c->count[k] = m->factor[k] ? m->factor[k]->count : 0;
+        c->from[k] = (l->q ? l->q->own.n : 0) + l->so_far.factors;
+        l->so_far.factors += c->count[k];
+        if (l->q && c->count[k]) to_real(l->q->weights + c->from[k], m->factor[k]);
     }
+    return 0;
+}
+
+static int walk(struct lineage *l, struct optimizer_carrier carrier, struct origin *o, const struct shape *shape,
+                size_t bias, struct err *e) {
+    struct optimizer_carrier *c = l->q ? &l->q->carriers[l->so_far.carriers] : &carrier;
+    *c = carrier;
+    l->so_far.carriers++;
+    struct merger *m = o->merger;
+    int status = m ? walk_merger(l, c, m, shape, bias, e) : walk_trained(l, c, o, shape, e);
+    for (int k = 0; k < MERGER_FACTORS && m && !status; k++) {
+        size_t own_bias = k % 2 == 0 ? c->count[k + 1] : 0;
+        struct optimizer_carrier inner = {.inner = true,
+                                          .at = {c->from[k], own_bias ? c->from[k + 1] : ORIGIN_NOWHERE}};
+        if (m->origin[k] && m->factor[k]) status = walk(l, inner, m->origin[k], &m->factor[k]->shape, own_bias, e);
+    }
+    return status;
+}
+
+static int measure_origins(struct origins_size *out, const struct graph *g, struct err *e) {
+    struct lineage l = {0};
+    int status = 0;
+    for (int i = 0; i < g->n_values && !status; i++) {
+        struct value *v = &g->values[i];
+        l.name = v->name;
+        if (v->origin) status = walk(&l, (struct optimizer_carrier){0}, v->origin, &v->constant->shape, 0, e);
+    }
+    *out = l.so_far;
     return status;
 }
 
 int carry_beside(size_t *bytes, const struct graph *g, const struct optimizer_rule *rule, struct err *e) {
     struct origins_size size = {0};
     int status = g->training.changed ? measure_origins(&size, g, e) : 0;
-    *bytes = size.n ? (size.n * (size_t)(rule->copies + 5) + size.scratch) * sizeof(real) : 0;
+    *bytes = (size.trained * (size_t)(rule->copies + 5) + 3 * size.factors + (size.carriers ? size.scratch : 0)) *
+             sizeof(real);
     return status;
+}
+
+/* The bias of the layer with those weights among the parameters, NULL when there is none. */
+static const struct net_parameter *bias_of(const struct graph *g, int weights, const struct net_parameter *list,
+                                           int count) {
+    int bias = VALUE_NONE;
+    for (int i = 0; i < g->n_nodes; i++)
+        if (g->nodes[i].n_inputs > 2 && g->nodes[i].inputs[1] == weights) bias = g->nodes[i].inputs[2];
+    for (int i = 0; i < count && bias != VALUE_NONE; i++)
+        if (list[i].value == bias && list[i].trainable) return &list[i];
+    return NULL;
 }
 
 static int take_origins(struct optimizer *o, struct graph *g, const struct net_parameter *list, int count,
                         struct err *e) {
     struct origins_size size;
-    size_t start = 0;
     int status = measure_origins(&size, g, e);
-    if (!status && size.carriers) status = optimizer_take_origins(o, size.n, size.carriers, size.scratch, e);
-    struct optimizer_carrier *c = o->origins ? o->origins->carriers : NULL;
-    for (int i = 0; i < count && !status && size.carriers; i++) {
-        if (!list[i].trainable || !g->values[list[i].value].origin) continue;
-        struct optimizer *own = &o->origins->own;
-        *c = (struct optimizer_carrier){.at = list[i].start, .from = start};
-        status = frame_init(&c++->frame, &g->values[list[i].value], e);
-        if (status) break;
-        struct kept k = of_origin(g, list[i].value, start);
-        start += k.count;
-        to_real(o->origins->weights + k.start, g->values[list[i].value].origin->part[ORIGIN_WEIGHTS]);
-        status = take_memory(own, &k, e);
-        if (!status) status = set_pace(own, &k, e);
+    if (!status && size.carriers) status = optimizer_take_origins(o, &size, e);
+    struct lineage l = {.q = o->origins};
+    for (int i = 0; i < count && !status && l.q; i++) {
+        struct value *v = &g->values[list[i].value];
+        if (!list[i].trainable || !v->origin) continue;
+        const struct net_parameter *bias = v->origin->merger ? bias_of(g, list[i].value, list, count) : NULL;
+        struct optimizer_carrier c = {.at = {list[i].start, bias ? bias->start : ORIGIN_NOWHERE}};
+        l.name = v->name;
+        status = walk(&l, c, v->origin, &v->constant->shape, bias ? bias->count : 0, e);
     }
-    if (!status && size.carriers) mark_new(&o->origins->own);
+    if (l.q) l.q->n_carriers = l.so_far.carriers;
+    if (!status && l.q) mark_new(&l.q->own);
     return status;
 }
 
@@ -187,33 +244,50 @@ static int keep(const struct kept *k, const struct optimizer *o, bool young, str
     return 0;
 }
 
-/* The weights of an origin as they are now, and what is kept of it. */
-static int keep_origin(struct graph *g, const struct optimizer_origins *q, int value, size_t start, struct err *e) {
-    struct kept k = of_origin(g, value, start);
-    struct array *weights;
-    int status = array_new(&weights, (enum dtype)REAL_TYPE, k.shape, e);
+static int keep_numbers(struct array **a, const real *now, struct err *e) {
+    struct array *fresh;
+    int status = array_new(&fresh, (enum dtype)REAL_TYPE, &(*a)->shape, e);
     if (status) return status;
-    memcpy(weights->data, q->weights + start, k.count * sizeof(real));
-    array_free(g->values[value].origin->part[ORIGIN_WEIGHTS]);
-    g->values[value].origin->part[ORIGIN_WEIGHTS] = weights;
-    k = of_origin(g, value, start);
-    return keep(&k, &q->own, true, e);
+    memcpy(fresh->data, now, fresh->count * sizeof(real));
+    array_free(*a);
+    *a = fresh;
+    return 0;
+}
+
+/* Origins and factors as they are now, and what is kept of them, in the order of walk. */
+static int keep_origin(struct lineage *l, struct origin *o, struct err *e) {
+    if (!o->merger) {
+        size_t start = l->so_far.trained;
+        l->so_far.trained += o->part[ORIGIN_WEIGHTS]->count;
+        int status = keep_numbers(&o->part[ORIGIN_WEIGHTS], l->q->weights + start, e);
+        struct kept k = of_origin(o, l->name, start);
+        return status ? status : keep(&k, &l->q->own, true, e);
+    }
+    int status = 0;
+    for (int k = 0; k < MERGER_FACTORS && !status; k++) {
+        struct array **factor = &o->merger->factor[k];
+        if (!*factor) continue;
+        status = keep_numbers(factor, l->q->weights + l->q->own.n + l->so_far.factors, e);
+        l->so_far.factors += (*factor)->count;
+    }
+    for (int k = 0; k < MERGER_FACTORS && !status; k++)
+        if (o->merger->origin[k]) status = keep_origin(l, o->merger->origin[k], e);
+    return status;
 }
 
 int carry_out(struct graph *g, const struct optimizer *o, const struct net_parameter *list, int n,
               const struct graph_training *how, struct err *e) {
     bool young = optimizer_is_young(o);
     int status = 0;
-    size_t start = 0;
+    struct lineage l = {.q = o->origins};
     if (!young) graph_forget_training(g); /* shares, origins */
     for (int i = 0; i < n && !status; i++) {
         if (!list[i].trainable) continue;
         struct value *v = &g->values[list[i].value];
         struct kept k = of_parameter(g, &list[i]);
         status = keep(&k, o, young, e);
-        if (status || !v->origin) continue;
-        status = keep_origin(g, o->origins, list[i].value, start, e);
-        start += v->origin->part[ORIGIN_WEIGHTS]->count;
+        l.name = v->name;
+        if (!status && v->origin) status = keep_origin(&l, v->origin, e);
     }
     if (status) {
         graph_forget_training(g);

@@ -158,22 +158,23 @@ int optimizer_take_pace(struct optimizer *o, struct err *e) {
     return 0;
 }
 
-int optimizer_take_origins(struct optimizer *o, size_t n, int n_carriers, size_t scratch, struct err *e) {
+int optimizer_take_origins(struct optimizer *o, const struct origins_size *size, struct err *e) {
     struct optimizer_origins *q = o->origins = mem_calloc(1, sizeof *q);
-    size_t count, bytes;
+    size_t n, count, bytes;
     if (!q) return err_memory(e, sizeof *q);
-    if (!mem_mul(&count, n, 3) || !mem_add(&count, count, scratch) || !mem_mul(&bytes, count, sizeof(real)))
-        return err_set(e, E_TOO_LARGE, "%zu parameters to carry on are too many", n);
-    int status = optimizer_init(&q->own, o->rule, n, o->momentum, o->weight_decay, e);
+    if (!mem_add(&n, size->trained, size->factors) || !mem_mul(&count, n, 3) ||
+        !mem_add(&count, count, size->scratch) || !mem_mul(&bytes, count, sizeof(real)))
+        return err_set(e, E_TOO_LARGE, "%zu parameters to carry on are too many", size->trained);
+    int status = optimizer_init(&q->own, o->rule, size->trained, o->momentum, o->weight_decay, e);
     if (!status) status = optimizer_take_pace(&q->own, e);
     if (status) return status;
     q->weights = mem_alloc_aligned(bytes);
-    q->carriers = mem_calloc((size_t)n_carriers, sizeof *q->carriers);
+    q->carriers = mem_calloc((size_t)size->carriers, sizeof *q->carriers);
     if (!q->weights || !q->carriers) return err_memory(e, bytes);
+    q->n = n;
     q->gradients = q->weights + n;
-    q->before = q->gradients + n;
-    q->scratch = q->before + n;
-    q->n_carriers = n_carriers;
+    q->change = q->gradients + n;
+    q->scratch = q->change + n;
     return 0;
 }
 
@@ -244,19 +245,56 @@ static double squares(struct step *s, struct crew *crew) {
     return sum;
 }
 
+/* Where the factors of a merged carrier are in an array of the origins; NULL for those that are missing. */
+static void find_factors(real *out[MERGER_FACTORS], real *array, const struct optimizer_carrier *c) {
+    for (int k = 0; k < MERGER_FACTORS; k++) out[k] = c->count[k] ? array + c->from[k] : NULL;
+}
+
+static real *bias_in(real *array, const struct optimizer_carrier *c) {
+    return c->at[1] == ORIGIN_NOWHERE ? NULL : array + c->at[1];
+}
+
+static void pull_merged(const struct optimizer_origins *q, const struct optimizer_carrier *c, real *gradients) {
+    real *gradient[MERGER_FACTORS], *factor[MERGER_FACTORS];
+    find_factors(gradient, q->gradients, c);
+    find_factors(factor, q->weights, c);
+    joint_pull(gradient, (const real *const *)factor, gradients + c->at[0], bias_in(gradients, c), &c->joint,
+               q->scratch);
+}
+
 static void pull(const struct optimizer_origins *q, const real *gradients) {
-    memcpy(q->before, q->weights, q->own.n * sizeof *q->before);
+    memcpy(q->change, q->weights, q->own.n * sizeof *q->change);
+    memset(q->change + q->own.n, 0, (q->n - q->own.n) * sizeof *q->change);
     for (int i = 0; i < q->n_carriers; i++) {
         const struct optimizer_carrier *c = &q->carriers[i];
-        frame_pull(q->gradients + c->from, gradients + c->at, &c->frame, q->scratch);
+        real *of = c->inner ? q->gradients : (real *)gradients;
+        if (c->merged)
+            pull_merged(q, c, of);
+        else
+            frame_pull(q->gradients + c->from[0], of + c->at[0], &c->frame, q->scratch);
     }
 }
 
+static void push_merged(const struct optimizer_origins *q, const struct optimizer_carrier *c, real *to) {
+    real *change[MERGER_FACTORS], *factor[MERGER_FACTORS];
+    find_factors(change, q->change, c);
+    find_factors(factor, q->weights, c);
+    for (int k = 0; k < MERGER_FACTORS; k++)
+        for (size_t i = 0; i < c->count[k]; i++) factor[k][i] += change[k][i];
+    joint_push(to + c->at[0], bias_in(to, c), (const real *const *)factor, (const real *const *)change, &c->joint,
+               q->scratch);
+}
+
+/* From the origins through the factors to the network. */
 static void push(const struct optimizer_origins *q, real *parameters) {
-    for (size_t i = 0; i < q->own.n; i++) q->before[i] = q->weights[i] - q->before[i];
-    for (int i = 0; i < q->n_carriers; i++) {
+    for (size_t i = 0; i < q->own.n; i++) q->change[i] = q->weights[i] - q->change[i];
+    for (int i = q->n_carriers; i-- > 0;) {
         const struct optimizer_carrier *c = &q->carriers[i];
-        frame_push(parameters + c->at, q->before + c->from, &c->frame, q->scratch);
+        real *to = c->inner ? q->change : parameters;
+        if (c->merged)
+            push_merged(q, c, to);
+        else
+            frame_push(to + c->at[0], q->change + c->from[0], &c->frame, q->scratch);
     }
 }
 

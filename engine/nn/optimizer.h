@@ -64,17 +64,25 @@ struct optimizer {
     struct optimizer_origins *origins; /* owned, NULL: none; see optimizer_take_origins */
 };
 
-/* Parameters that are none of the network's any more, and whose training others carry on: engine/nn/origin.h. */
+/* Parameters that are none of the network's any more, and whose training others carry on: engine/nn/origin.h. Behind them
+ * the factors of mergers, which follow them and are followed in their turn. */
 struct optimizer_origins {
-    struct optimizer own;               /* of these n */
-    real *weights, *gradients, *before; /* [n] each; before the step */
+    struct optimizer own; /* of those that are trained, the first own.n */
+    size_t n;
+    real *weights, *gradients, *change; /* [n] each; by this step */
     real *scratch;
-    struct optimizer_carrier {
-        size_t at, from; /* first element, of the optimizer's parameters and of these */
+    struct optimizer_carrier { /* one that follows others; those that follow it come later */
+        bool inner;            /* is a factor itself, and no parameter of the network */
+        bool merged;
+        size_t at[2]; /* its first element, and its bias's or ORIGIN_NOWHERE: among those of the network or these */
+        size_t from[MERGER_FACTORS];  /* what it follows, among these; without a merger the first */
+        size_t count[MERGER_FACTORS]; /* of factors: elements, 0 when missing */
         struct frame frame;
+        struct joint joint;
     } * carriers;
     int n_carriers;
 };
+#define ORIGIN_NOWHERE SIZE_MAX
 
 /* State for n parameters. `momentum` NaN takes the rule's standard. Free with optimizer_fini. */
 int optimizer_init(struct optimizer *out, const struct optimizer_rule *rule, size_t n, double momentum,
@@ -94,9 +102,15 @@ void optimizer_fini(struct optimizer *o);
  * the rule's means are gathered, and Adam corrects their means by the steps since they are there. */
 int optimizer_take_pace(struct optimizer *o, struct err *e);
 
-/* Gives it room for n origins' elements, all zeros, and as many carriers, to be filled in by the caller. Their step has the
- * rate's part that the carriers' own steps, new parameters as they are, do not have yet. */
-int optimizer_take_origins(struct optimizer *o, size_t n, int n_carriers, size_t scratch, struct err *e);
+/* What origins take. */
+struct origins_size {
+    size_t trained, factors, scratch; /* elements */
+    int carriers;
+};
+
+/* Gives it room for them, all zeros, to be filled in by the caller. Their step has the rate's part that the carriers' own
+ * steps, new parameters as they are, do not have yet. */
+int optimizer_take_origins(struct optimizer *o, const struct origins_size *size, struct err *e);
 
 /* Whether paces and origins still count. When not, the next step gives the paces back; origins stay for checkpoints. */
 bool optimizer_is_young(const struct optimizer *o);

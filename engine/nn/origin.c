@@ -9,7 +9,9 @@
 /* ---- origins ---- */
 
 void origin_free(struct origin *o) {
-    for (int i = 0; o && i < ORIGIN_PARTS; i++) array_free(o->part[i]);
+    if (!o) return;
+    for (int i = 0; i < ORIGIN_PARTS; i++) array_free(o->part[i]);
+    merger_free(o->merger);
     mem_free(o);
 }
 
@@ -19,6 +21,7 @@ int origin_clone(struct origin **out, const struct origin *o, struct err *e) {
     if (!*out) return err_memory(e, sizeof **out);
     for (int i = 0; i < ORIGIN_PARTS && !status; i++)
         if (o->part[i]) status = array_clone(&(*out)->part[i], o->part[i], e);
+    if (!status && o->merger) status = merger_clone(&(*out)->merger, o->merger, e);
     if (!status) return 0;
     origin_free(*out);
     *out = NULL;
@@ -44,7 +47,7 @@ int origin_begin(struct origin **out, struct graph *g, int value, struct err *e)
     return status;
 }
 
-static int to_reals(struct array **a, struct err *e) {
+int origin_reals(struct array **a, struct err *e) {
     enum dtype type = sizeof(real) == sizeof(float) ? DT_FLOAT32 : DT_FLOAT64;
     struct array *to;
     if (!*a || (*a)->type == type) return 0;
@@ -62,8 +65,8 @@ static int to_reals(struct array **a, struct err *e) {
 /* first [groups][from][m] and then second [groups][m][to], in the place of the first; NULL when they do not fit. */
 static int join_maps(struct array **first, struct array *second, struct err *e) {
     struct array *both = NULL;
-    int status = to_reals(first, e);
-    if (!status) status = to_reals(&second, e);
+    int status = origin_reals(first, e);
+    if (!status) status = origin_reals(&second, e);
     const int64_t *a = (*first)->shape.dim, *b = second->shape.dim;
     struct shape shape = {.rank = 3, .dim = {a[0], a[1], b[2]}};
     bool fit = a[0] == b[0] && a[2] == b[1] && origin_map_fits(a[0], a[1], b[2]);
@@ -78,31 +81,72 @@ static int join_maps(struct array **first, struct array *second, struct err *e) 
     return status;
 }
 
-int origin_end(struct graph *g, int value, struct origin *o, int dim, struct array *map, struct err *e) {
-    struct array **slot = o ? &o->part[ORIGIN_MAP + dim] : NULL;
-    bool joined = o && map && *slot, fits = o != NULL;
-    int status = 0;
-    if (joined) {
-        status = join_maps(slot, map, e);
-        fits = *slot != NULL;
-    } else if (o && map) {
+/* One more map along a dimension, which is taken; false: it does not fit those that are there. */
+static int add_map(bool *fits, struct origin *o, int dim, struct array *map, struct err *e) {
+    struct array **slot = &o->part[ORIGIN_MAP + dim];
+    *fits = !o->merger;
+    if (!*slot) {
         *slot = map;
-    } else {
-        array_free(map);
+        return 0;
     }
+    int status = join_maps(slot, map, e);
+    *fits = *fits && *slot;
+    return status;
+}
+
+int origin_end(struct graph *g, int value, struct origin *o, int dim, struct array *map, struct err *e) {
+    struct value *v = &g->values[value];
+    struct err unfit = {0};
+    bool fits = o != NULL;
+    int status = 0;
+    if (o && map)
+        status = add_map(&fits, o, dim, map, &unfit);
+    else
+        array_free(map);
+    if (!status && fits) status = origin_check(o, &v->constant->shape, v->name, &unfit);
     if (status || !fits) {
         origin_free(o);
-        return status;
+        return status == E_INVALID ? 0 : err_set(e, status, "%s", unfit.text);
     }
-    struct frame f;
-    struct err unfit = {0};
-    origin_free(g->values[value].origin);
-    g->values[value].origin = o;
-    status = frame_init(&f, &g->values[value], &unfit);
-    if (!status) return 0;
-    g->values[value].origin = NULL;
-    origin_free(o);
-    return status == E_INVALID ? 0 : err_set(e, status, "%s", unfit.text);
+    origin_free(v->origin);
+    v->origin = o;
+    return 0;
+}
+
+/* [channels,1,1] along dimension 0; [groups,in,in] with the scales on the diagonals along dimension 1. */
+static int scale_map(struct array **out, const struct scaling *s, int dim, struct err *e) {
+    int64_t in = s->channels / (s->outputs ? 1 : s->groups);
+    struct shape shape = {.rank = 3, .dim = {dim ? s->channels / in : s->channels, dim ? in : 1, dim ? in : 1}};
+    int status = array_new(out, DT_FLOAT32, &shape, e);
+    for (int64_t c = 0; c < s->channels && !status; c++)
+        ((float *)(*out)->data)[dim ? (c / in * in + c % in) * in + c % in : c] = (float)s->by[c];
+    return status;
+}
+
+int origin_scale(struct origin *o, const struct shape *carrier, const struct scaling *s, struct err *e) {
+    if (o->merger) return merger_scale(o->merger, carrier, s, e);
+    int dim = s->outputs == s->columns;
+    int64_t groups = s->outputs ? 1 : s->groups, in = s->channels / groups;
+    struct array *map;
+    bool fits;
+    if (dim && !origin_map_fits(groups, in, in))
+        return err_set(e, E_INVALID, "a map of %lld channels is too large", (long long)in);
+    int status = scale_map(&map, s, dim, e);
+    if (!status) status = add_map(&fits, o, dim, map, e);
+    return status || fits ? status : err_set(e, E_INVALID, "the scales do not fit the maps that are there");
+}
+
+int origin_check(struct origin *o, const struct shape *carrier, const char *name, struct err *e) {
+    struct frame unused;
+    struct joint also;
+    if (!o->merger) return frame_init(&unused, o, carrier, name, e);
+    int status = joint_init(&also, o->merger, carrier, name, e);
+    for (int k = 0; k < MERGER_FACTORS && !status; k++)
+        if (o->merger->origin[k])
+            status = o->merger->factor[k]
+                         ? origin_check(o->merger->origin[k], &o->merger->factor[k]->shape, name, e)
+                         : err_set(e, E_INVALID, "a layer that '%s' was made of lacks its weights", name);
+    return status;
 }
 
 /* ---- P ---- */
@@ -139,22 +183,21 @@ static bool parts_fit(const struct origin *o, const int64_t from[3]) {
     return true;
 }
 
-int frame_init(struct frame *f, struct value *v, struct err *e) {
-    struct origin *o = v->origin;
+int frame_init(struct frame *f, struct origin *o, const struct shape *carrier, const char *name, struct err *e) {
     struct array **map = &o->part[ORIGIN_MAP];
     bool good = o->part[ORIGIN_WEIGHTS] && dtype_is_real(o->part[ORIGIN_WEIGHTS]->type);
     *f = (struct frame){0};
     if (good) {
         lengths(f->from, &o->part[ORIGIN_WEIGHTS]->shape);
-        lengths(f->to, &v->constant->shape);
+        lengths(f->to, carrier);
         bool early = map[1] && (map[1]->shape.rank != 3 || !is_plain(map[1], f->from[1], f->to[1]));
         memcpy(f->between, (int64_t[]){f->from[0], f->to[1], early ? f->to[2] : f->from[2]}, sizeof f->between);
         good = parts_fit(o, f->from) && leads(map[1], 1, f->from, f->between) && leads(map[0], 0, f->between, f->to);
     }
-    if (!good) return err_set(e, E_INVALID, "what parameter '%s' came from does not fit it", v->name);
+    if (!good) return err_set(e, E_INVALID, "what parameter '%s' came from does not fit it", name);
     int status = 0;
     for (int d = 0; d < 2 && !status; d++) {
-        status = to_reals(&map[d], e);
+        status = origin_reals(&map[d], e);
         f->map[d] = map[d];
     }
     return status;

@@ -6,12 +6,16 @@
  * W is trained on with all that the optimizer keeps of it, under any rule, and C follows.
  *
  * P works along dimensions 1 and 0, one after the other: map[d] is [groups][from][to], one matrix for each part of
- * dimension 0; from and to are channels, or channels times taps when it changes kernels. No map: nothing changes. */
+ * dimension 0; from and to are channels, or channels times taps when it changes kernels. No map: nothing changes.
+ *
+ * Surgery that makes one layer of two leaves a merger (merger.h) instead: then C follows both. What an origin or a factor
+ * came from is an origin again. */
 #ifndef ENGINE_NN_ORIGIN_H
 #define ENGINE_NN_ORIGIN_H
 
 #include "engine/kernels/real.h"
 #include "engine/nn/graph.h"
+#include "engine/nn/merger.h"
 
 #define ORIGIN_MAP_MOST ((size_t)1 << 24) /* elements of a map; beyond, C is a new parameter like the others */
 
@@ -25,10 +29,14 @@ enum {
 };
 struct origin {
     struct array *part[ORIGIN_PARTS]; /* owned; all but the weights may be NULL */
+    struct merger *merger;            /* owned; with it there are no parts */
 };
 
 void origin_free(struct origin *o);
 int origin_clone(struct origin **out, const struct origin *o, struct err *e);
+
+/* Whether all parts of what a parameter came from fit together: E_INVALID names it when not. */
+int origin_check(struct origin *o, const struct shape *carrier, const char *name, struct err *e);
 
 /* Whether a map of that size may be made. */
 bool origin_map_fits(int64_t groups, int64_t from, int64_t to);
@@ -38,8 +46,22 @@ bool origin_map_fits(int64_t groups, int64_t from, int64_t to);
 int origin_begin(struct origin **out, struct graph *g, int value, struct err *e);
 
 /* Makes it the origin of `value`, by way of one more map along a dimension (NULL: none). Takes both, on failure too. Maps
- * that do not fit together are no failure: then the value has no origin. */
+ * that do not fit together, or a map for a merger, are no failure: then the value has no origin. */
 int origin_end(struct graph *g, int value, struct origin *o, int dim, struct array *map, struct err *e);
+
+/* The carrier's channels, scaled: outputs, or inputs counted over all groups. */
+struct scaling {
+    const double *by; /* [channels] */
+    int64_t channels, groups;
+    bool outputs;
+    bool columns; /* the carrier is [in][out] */
+};
+
+/* For a carrier whose channels were scaled. E_INVALID: it cannot follow any more, and is only good to be freed. */
+int origin_scale(struct origin *o, const struct shape *carrier, const struct scaling *s, struct err *e);
+
+/* An array of reals in the place of another; NULL stays. */
+int origin_reals(struct array **a, struct err *e);
 
 /* P, ready to be used. */
 struct frame {
@@ -47,8 +69,9 @@ struct frame {
     const struct array *map[2];         /* of reals; borrowed */
 };
 
-/* E_INVALID when the parts of the value's origin do not fit together. Makes the maps arrays of reals. */
-int frame_init(struct frame *f, struct value *v, struct err *e);
+/* Of an origin without a merger; `carrier`: the shape of C. E_INVALID when its parts do not fit together. Makes the maps
+ * arrays of reals. */
+int frame_init(struct frame *f, struct origin *o, const struct shape *carrier, const char *name, struct err *e);
 size_t frame_scratch(const struct frame *f); /* reals */
 
 /* c += P w;  w = P^T c */

@@ -253,7 +253,7 @@ static void list_parts(struct checkpoint_part parts[PARTS], struct trainer *t) {
     parts[2] = (struct checkpoint_part){t->optimizer.state, optimizer_state_count(&t->optimizer) * sizeof(real)};
     parts[3] = (struct checkpoint_part){t->best, t->best ? parameters : 0};
     const struct optimizer_origins *q = t->optimizer.origins;
-    parts[4] = (struct checkpoint_part){q ? q->weights : NULL, q ? q->own.n * sizeof(real) : 0};
+    parts[4] = (struct checkpoint_part){q ? q->weights : NULL, q ? q->n * sizeof(real) : 0};
     parts[5] = (struct checkpoint_part){q ? q->own.state : NULL, q ? optimizer_state_count(&q->own) * sizeof(real) : 0};
 }
 

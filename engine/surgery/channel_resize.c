@@ -16,6 +16,7 @@ struct pick {
     double *factor; /* [size]; NULL: 1 */
     int64_t *next; /* [size]: the next copy of the same old index that takes a share of it, -1: none; NULL: no shares */
     bool *takes;   /* [size]: gets its share; else it is the first of its copies, and gets what the others leave */
+    bool beside;   /* the only copy gets its share too */
 };
 
 static void pick_fini(struct pick *p) {
@@ -53,14 +54,16 @@ static int64_t origin(const struct channel_map *map, int64_t old_size, int64_t j
     return j < old_size ? j : -1;
 }
 
-/* What is gathered: the constant itself, or what an optimizer keeps of it, which grows with that power of the gradient.
- * The gradient of a copy's weights is its share of the old one's, whatever the shares of what it reads. */
-enum { THE_CONSTANT = -1 };
+/* What is gathered: the constant itself, or numbers of the same channels that lie beside it, or what an optimizer keeps of
+ * it, which grows with that power of the gradient. The gradient of a copy's weights is its share of the old one's, whatever
+ * the shares of what it reads. Weights that read channels which are joined have been added up before (alike_join), while
+ * what lies beside them still has to be multiplied. */
+enum { THE_CONSTANT = -1, BESIDE_IT = -2 };
 
 static double factor_of(const struct channel_axis *axis, const struct channel_map *map, int64_t j, int power) {
     bool reads = axis->role == CHANNELS_READ;
-    if (!map->share || reads != (power == THE_CONSTANT)) return 1;
-    return power == THE_CONSTANT ? map->share[j] : pow(map->share[j], power);
+    if (!map->share || reads != (power < 0)) return 1;
+    return power < 0 ? map->share[j] : pow(map->share[j], power);
 }
 
 /* Fills the pick of an axis, segment by segment. */
@@ -156,7 +159,8 @@ static int make_pick(struct pick *p, const struct channels *c, const struct grap
         fill_part(p, c, axis, maps, power);
     else
         fill_pick(p, c, axis, maps, power);
-    if (power != THE_CONSTANT || axis->role != CHANNELS_READ || !has_shares(c, axis->list, maps)) return 0;
+    p->beside = power == BESIDE_IT;
+    if (power >= 0 || axis->role != CHANNELS_READ || !has_shares(c, axis->list, maps)) return 0;
     return link_copies(p, channels_count(c, axis->list) / axis->parts, e);
 }
 
@@ -176,7 +180,8 @@ static double share_of(double weight, double share, int digits) {
 /* Numbers that follow each other, copy k of them along an axis: their share, what the others leave, or their multiple. */
 static void copy_numbers(double *out, const double *in, size_t n, const struct pick *p, int64_t k, int digits) {
     double factor = p->factor ? p->factor[k] : 1;
-    if (!p->next) {
+    bool only = p->next && !p->takes[k] && p->next[k] < 0;
+    if (!p->next || (only && p->beside)) {
         for (size_t i = 0; i < n; i++) out[i] = in[i] * factor;
     } else if (p->takes[k]) {
         for (size_t i = 0; i < n; i++) out[i] = share_of(in[i], factor, digits);
@@ -361,7 +366,7 @@ static int resize_map(struct array *map, const struct graph *g, const struct cha
     int64_t from = map->shape.dim[1], each = map->shape.dim[2] / channels;
     struct array *fresh = NULL;
     map->shape = (struct shape){.rank = 3, .dim = {from, channels, each}};
-    int status = gather_along(&fresh, map, g, c, axes, maps, THE_CONSTANT, e);
+    int status = gather_along(&fresh, map, g, c, axes, maps, BESIDE_IT, e);
     if (!fresh) return status;
     fresh->shape = (struct shape){.rank = 3, .dim = {1, from, fresh->shape.dim[1] * each}};
     struct array swap = *map;
@@ -380,20 +385,24 @@ static bool map_follows(const struct array *map, const struct array *carrier, co
     return n[0] == 1 && fresh >= old && origin_map_fits(1, n[1], n[2] / old * fresh);
 }
 
+static int resize_merged(struct origin **out, const struct value *v, const struct graph *g, const struct channels *c,
+                         const struct channel_axis *const axes[2], const struct channel_map *maps, struct err *e);
+
 /* The origin of a value whose channels change: along dimensions without a map it changes alike, a map of one group per
- * channel goes with the channels. NULL where another map cannot follow. */
+ * channel goes with the channels. NULL where another map, or a merger, cannot follow. */
 static int resize_origin(struct origin **out, const struct value *v, const struct graph *g, const struct channels *c,
                          const struct channel_axis *const axes[2], const struct channel_map *maps, struct err *e) {
     struct array *const *map = &v->origin->part[ORIGIN_MAP];
     bool each = map[0] && map[0]->shape.dim[0] == v->constant->shape.dim[0] && map[0]->shape.dim[1] == 1;
     const struct channel_axis *own[2] = {map[0] && !each ? NULL : axes[0], map[1] ? NULL : axes[1]};
     *out = NULL;
+    if (v->origin->merger) return resize_merged(out, v, g, c, axes, maps, e);
     for (int d = 0; d < 2; d++)
         if (map[d] && !(each && d == 0) && !map_follows(map[d], v->constant, c, axes[d], d, maps)) return 0;
     int status = origin_clone(out, v->origin, e);
     for (int k = 0; k < ORIGIN_SHARE && !status; k++)
         status = gather_in_place(&(*out)->part[k], g, c, own, maps,
-                                 k < ORIGIN_MEMORY ? THE_CONSTANT : powers_of(g)[k - ORIGIN_MEMORY], e);
+                                 k < ORIGIN_MEMORY ? BESIDE_IT : powers_of(g)[k - ORIGIN_MEMORY], e);
     for (int d = 0; d < 2 && !status; d++) {
         struct array **share = &(*out)->part[ORIGIN_SHARE + d], *old = *share;
         if (!axes[d] || !list_changes(c, axes[d]->list, maps)) continue;
@@ -409,6 +418,41 @@ static int resize_origin(struct origin **out, const struct value *v, const struc
             status = resize_map((*out)->part[ORIGIN_MAP + d], g, c, axes[d], maps, v->constant->shape.dim[d], e);
     }
     if (!status) return 0;
+    origin_free(*out);
+    *out = NULL;
+    return status;
+}
+
+/* A factor, and what it came from; *follows: this can. */
+static int resize_factor(bool *follows, struct merger *m, int k, const struct graph *g, const struct channels *c,
+                         const struct channel_axis *const axes[2], const struct channel_map *maps, struct err *e) {
+    struct value factor = {.constant = m->factor[k], .origin = m->origin[k]};
+    struct origin *fresh = NULL;
+    if (!factor.constant) return 0;
+    int status = factor.origin ? resize_origin(&fresh, &factor, g, c, axes, maps, e) : 0;
+    *follows = *follows && (fresh || !factor.origin);
+    origin_free(factor.origin);
+    m->origin[k] = fresh;
+    return status ? status : gather_in_place(&m->factor[k], g, c, axes, maps, BESIDE_IT, e);
+}
+
+/* Of a chain the first layer has the inputs, and the second the outputs; of a sum both have both. Without groups. */
+static int resize_merged(struct origin **out, const struct value *v, const struct graph *g, const struct channels *c,
+                         const struct channel_axis *const axes[2], const struct channel_map *maps, struct err *e) {
+    struct joint j;
+    int status = origin_clone(out, v->origin, e);
+    if (!status) status = joint_init(&j, (*out)->merger, &v->constant->shape, "resized", e);
+    bool follows = !status && j.c.groups == 1 && j.a.groups == 1 && j.b.groups == 1;
+    for (int k = 0; k < MERGER_FACTORS && follows && !status; k += 2) {
+        const struct joint_side *side = k == FACTOR_A ? &j.a : &j.b;
+        const struct channel_axis *makes = j.sum || k == FACTOR_B ? axes[j.c.columns] : NULL;
+        const struct channel_axis *reads = j.sum || k == FACTOR_A ? axes[!j.c.columns] : NULL;
+        const struct channel_axis *of_weights[2] = {side->columns ? reads : makes, side->columns ? makes : reads};
+        const struct channel_axis *of_bias[2] = {makes, NULL};
+        status = resize_factor(&follows, (*out)->merger, k, g, c, of_weights, maps, e);
+        if (!status) status = resize_factor(&follows, (*out)->merger, k + 1, g, c, of_bias, maps, e);
+    }
+    if (!status && follows) return 0;
     origin_free(*out);
     *out = NULL;
     return status;

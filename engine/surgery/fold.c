@@ -153,11 +153,11 @@ static int fold_apply(struct morphing *m, const int *nodes, int n, const struct 
     int status = graph_measure(&before, m->graph, e), changed = 1, units = 0;
     (void)nodes, (void)n; /* what is folded makes way for more: the step's pattern says which */
     if (w) json_open_array(w, "folds");
-    while (changed && !status) {
-        status = pass(&changed, &f, s, e);
-        if (status || changed || !takes_units(s)) continue;
-        status = take_units(&changed, &f, s, e);
+    while (changed && !status) { /* units first: each layer still has its own weights to be joined */
+        changed = 0;
+        if (takes_units(s)) status = take_units(&changed, &f, s, e);
         units += changed;
+        for (int more = 1; more && !status; changed += more) status = pass(&more, &f, s, e);
     }
     if (w) json_close_array(w);
     if (!status) status = graph_measure(&after, m->graph, e);
@@ -185,7 +185,8 @@ const struct morph_kind morph_fold = {
     .modes = "exact norm chain branches identical",
     .training =
         "folded normalisations are fixed: statistics, scale and shift; training goes on as the parent's with them "
-        "frozen, channels that repeat each other as one that moves like all of them, and merged layers start anew",
+        "frozen, channels that repeat each other as one that moves like all of them, and a merged layer follows those "
+        "it was made of",
     .samples = samples,
     .can = fold_can,
     .apply = fold_apply,

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 
+#include "engine/nn/merger.h"
 #include "engine/surgery/edit.h"
 #include "engine/surgery/linear.h"
 #include "engine/surgery/morph.h"
@@ -44,6 +45,25 @@ void fold_make(struct folding *f, int node, int value);
 
 /* A line of the report, and the nodes are busy. */
 void fold_done(struct folding *f, int node, int into, const char *how);
+
+/* ---- training that goes on ---- */
+
+/* How two layers make one; axes are height and width. */
+struct fold_meeting {
+    bool sum; /* else a chain, the second after the first */
+    int64_t groups;
+    int64_t step[2][2], start[2][2]; /* by layer and axis: taps of the new one from tap to tap, and before the first */
+};
+
+/* Takes from the two what is kept of their training: before the numbers of either change. NULL when nothing is. `b` is NULL
+ * when what the first is added to is no layer, and never changes. */
+int fold_bequeath(struct merger **out, struct graph *g, const struct linear *a, const struct linear *b,
+                  const struct fold_meeting *how, struct err *e);
+
+/* Gives it, by whose weights the new layer is trained on. Takes the merger, on failure too; NULL: nothing happens. */
+int fold_inherit(struct graph *g, int weights, struct merger *m, struct err *e);
+
+/* ---- units ---- */
 
 /* Units, which are channels and not nodes: those that a layer makes and the network can do without. `can` says whether
  * there are any; apply takes them from all groups of the given layers. *n: how many. */

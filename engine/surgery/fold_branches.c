@@ -128,7 +128,7 @@ static int find_branches(struct branch b[2], const struct folding *f, int node, 
 /* ---- merging ---- */
 
 /* Kernel and window that hold both, and where each kernel begins in it. */
-struct frame {
+struct hull {
     int64_t kernel[2], start[2][2]; /* start[branch][axis] */
     struct edit_window window;
     int64_t groups;
@@ -143,7 +143,7 @@ static int64_t common_divisor(int64_t a, int64_t b) {
     return a;
 }
 
-static int frame_axis(struct frame *f, const struct branch b[2], int axis, int64_t in, int64_t out, struct err *e) {
+static int hull_axis(struct hull *h, const struct branch b[2], int axis, int64_t in, int64_t out, struct err *e) {
     int64_t dilation = 1, begin = 0, size = 1;
     for (int k = 0; k < 2; k++) {
         if (b[k].l.kernel[axis] > 1) dilation = b[k].window.dilation[axis];
@@ -156,43 +156,43 @@ static int frame_axis(struct frame *f, const struct branch b[2], int axis, int64
     for (int k = 0; k < 2; k++) {
         int64_t apart = begin - b[k].window.begin[axis];
         if (apart % dilation) return err_set(e, E_UNSUPPORTED, "the taps of its branches fall between each other");
-        f->start[k][axis] = apart / dilation;
-        if (f->start[k][axis] + b[k].l.kernel[axis] > size) size = f->start[k][axis] + b[k].l.kernel[axis];
+        h->start[k][axis] = apart / dilation;
+        if (h->start[k][axis] + b[k].l.kernel[axis] > size) size = h->start[k][axis] + b[k].l.kernel[axis];
     }
     int64_t end = (out - 1) * b[0].window.stride[axis] + (size - 1) * dilation + 1 - in - begin;
-    f->kernel[axis] = size;
-    f->window.stride[axis] = b[0].window.stride[axis];
-    f->window.dilation[axis] = dilation;
-    f->window.begin[axis] = begin;
-    f->window.end[axis] = end > 0 ? end : 0;
+    h->kernel[axis] = size;
+    h->window.stride[axis] = b[0].window.stride[axis];
+    h->window.dilation[axis] = dilation;
+    h->window.begin[axis] = begin;
+    h->window.end[axis] = end > 0 ? end : 0;
     return size <= 4096 ? 0 : err_set(e, E_UNSUPPORTED, "a kernel of %lld would hold both", (long long)size);
 }
 
-static int make_frame(struct frame *f, const struct graph *g, const struct branch b[2], int made, struct err *e) {
+static int make_hull(struct hull *h, const struct graph *g, const struct branch b[2], int made, struct err *e) {
     const struct shape *in = &g->values[b[0].source].shape, *out = &g->values[made].shape;
     int axes = b[0].l.axes, status = 0;
-    *f = (struct frame){.kernel = {1, 1}, .window = {.stride = {1, 1}, .dilation = {1, 1}}};
-    f->groups = common_divisor(b[0].l.groups, b[1].l.groups);
+    *h = (struct hull){.kernel = {1, 1}, .window = {.stride = {1, 1}, .dilation = {1, 1}}};
+    h->groups = common_divisor(b[0].l.groups, b[1].l.groups);
     if (b[0].l.out != b[1].l.out || b[0].l.in * b[0].l.groups != b[1].l.in * b[1].l.groups)
         return err_set(e, E_UNSUPPORTED, "its branches differ in channels");
     for (int axis = 2 - axes; axis < 2 && !status; axis++) {
         int64_t from = in->dim[axis + axes], to = out->dim[axis + axes];
         if (from < 1 || to < 1) return err_set(e, E_UNSUPPORTED, "the size of its maps is open");
-        status = frame_axis(f, b, axis, from, to, e);
+        status = hull_axis(h, b, axis, from, to, e);
     }
     return status;
 }
 
-/* Adds a branch to the frame's weights, [out][in][taps]. */
-static void put(double *weights, int64_t in, const struct frame *f, int k, const struct linear *l) {
-    int64_t times = l->groups / f->groups, outs = l->out / l->groups, taps = f->kernel[0] * f->kernel[1];
+/* Adds a branch to the hull's weights, [out][in][taps]. */
+static void put(double *weights, int64_t in, const struct hull *h, int k, const struct linear *l) {
+    int64_t times = l->groups / h->groups, outs = l->out / l->groups, taps = h->kernel[0] * h->kernel[1];
     const double *from = l->weights;
     for (int64_t o = 0; o < l->out; o++)
         for (int64_t i = 0; i < l->in; i++) {
             double *to = weights + (o * in + o / outs % times * l->in + i) * taps;
             for (int64_t row = 0; row < l->kernel[0]; row++)
                 for (int64_t column = 0; column < l->kernel[1]; column++)
-                    to[(f->start[k][0] + row) * f->kernel[1] + f->start[k][1] + column] += *from++;
+                    to[(h->start[k][0] + row) * h->kernel[1] + h->start[k][1] + column] += *from++;
         }
 }
 
@@ -200,11 +200,11 @@ static int64_t weights_of(const struct branch *b) {
     return b->layer ? b->l.out * linear_fan_in(&b->l) : 0;
 }
 
-static int merge(struct linear *out, const struct frame *f, const struct branch b[2], struct err *e) {
+static int merge(struct linear *out, const struct hull *h, const struct branch b[2], struct err *e) {
     *out = b[0].l;
-    out->groups = f->groups;
-    out->in = b[0].l.in * b[0].l.groups / f->groups;
-    out->kernel[0] = f->kernel[0], out->kernel[1] = f->kernel[1];
+    out->groups = h->groups;
+    out->in = b[0].l.in * b[0].l.groups / h->groups;
+    out->kernel[0] = h->kernel[0], out->kernel[1] = h->kernel[1];
     size_t n = (size_t)(out->out * linear_fan_in(out));
     out->weights = mem_calloc(n, sizeof *out->weights);
     out->bias = mem_calloc((size_t)out->out, sizeof *out->bias);
@@ -213,7 +213,7 @@ static int merge(struct linear *out, const struct frame *f, const struct branch 
         return err_memory(e, n * sizeof *out->weights);
     }
     for (int k = 0; k < 2; k++) {
-        put(out->weights, out->in, f, k, &b[k].l);
+        put(out->weights, out->in, h, k, &b[k].l);
         for (int64_t o = 0; o < out->out; o++) out->bias[o] += b[k].l.bias[o];
     }
     return 0;
@@ -221,13 +221,13 @@ static int merge(struct linear *out, const struct frame *f, const struct branch 
 
 /* ---- the way ---- */
 
-static int plan(struct frame *frame, struct branch b[2], struct folding *f, int node, struct err *e) {
+static int plan(struct hull *hull, struct branch b[2], struct folding *f, int node, struct err *e) {
     const struct graph *g = f->m->graph;
     int status = find_branches(b, f, node, e);
-    if (!status) status = make_frame(frame, g, b, g->nodes[node].outputs[0], e);
+    if (!status) status = make_hull(hull, g, b, g->nodes[node].outputs[0], e);
     if (status) return status;
-    double size = (double)b[0].l.out * (double)(b[0].l.in * b[0].l.groups / frame->groups) *
-                  (double)(frame->kernel[0] * frame->kernel[1]);
+    double size = (double)b[0].l.out * (double)(b[0].l.in * b[0].l.groups / hull->groups) *
+                  (double)(hull->kernel[0] * hull->kernel[1]);
     if (size > LINEAR_WEIGHTS_MOST)
         return err_set(e, E_TOO_LARGE, "one layer for both branches would have %.0f weights", size);
     if (f->thrifty && size > (double)(weights_of(&b[0]) + weights_of(&b[1])))
@@ -240,30 +240,44 @@ static int plan(struct frame *frame, struct branch b[2], struct folding *f, int 
 
 static int branches_can(struct folding *f, int node, struct err *e) {
     struct branch b[2];
-    struct frame frame;
-    int status = plan(&frame, b, f, node, e);
+    struct hull hull;
+    int status = plan(&hull, b, f, node, e);
     branch_fini(&b[0]);
     branch_fini(&b[1]);
     return status;
 }
 
-static int write_merged(struct folding *f, const struct branch b[2], const struct frame *frame, struct err *e) {
+static int bequeath(struct merger **out, struct graph *g, const struct branch b[2], const struct hull *hull,
+                    struct err *e) {
+    struct fold_meeting how = {.sum = true, .groups = hull->groups, .step = {{1, 1}, {1, 1}}};
+    memcpy(how.start, hull->start, sizeof how.start);
+    return fold_bequeath(out, g, &b[0].l, b[1].layer ? &b[1].l : NULL, &how, e);
+}
+
+static int write_merged(struct folding *f, const struct branch b[2], const struct hull *hull, struct err *e) {
+    struct graph *g = f->m->graph;
     struct linear merged;
-    int status = merge(&merged, frame, b, e);
+    struct merger *merger = NULL;
+    int status = merge(&merged, hull, b, e);
     if (status) return status;
-    status = linear_write(f->m->graph, &merged, e);
-    if (!status && merged.axes)
-        status = edit_set_window(f->m->graph, merged.node, merged.axes, merged.kernel, &frame->window, e);
+    status = bequeath(&merger, g, b, hull, e);
+    if (!status) status = linear_write(g, &merged, e);
+    if (!status) {
+        status = fold_inherit(g, g->nodes[merged.node].inputs[1], merger, e);
+        merger = NULL;
+    }
+    if (!status && merged.axes) status = edit_set_window(g, merged.node, merged.axes, merged.kernel, &hull->window, e);
+    merger_free(merger);
     linear_fini(&merged);
     return status;
 }
 
 static int branches_apply(struct folding *f, int node, struct err *e) {
     struct branch b[2];
-    struct frame frame;
-    int status = plan(&frame, b, f, node, e);
+    struct hull hull;
+    int status = plan(&hull, b, f, node, e);
     bool busy = !status && (f->busy[node] || f->busy[b[0].node] || (b[1].node >= 0 && f->busy[b[1].node]));
-    if (!status && !busy) status = write_merged(f, b, &frame, e);
+    if (!status && !busy) status = write_merged(f, b, &hull, e);
     if (!status && !busy) {
         int made = f->m->graph->nodes[node].outputs[0];
         f->norms = f->norms || (b[1].node >= 0 && is_op(f->m->graph, b[1].node, "BatchNormalization"));

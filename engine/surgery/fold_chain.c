@@ -194,6 +194,30 @@ static int merge_chain(struct merged *out, struct folding *f, const struct chain
     return status;
 }
 
+/* Taps of the merged layer from tap to tap of the two: filter_chain, in pixels. */
+static int meeting_of(struct fold_meeting *out, const struct graph *g, const struct linear *a, const struct linear *b,
+                      const struct merged *merged, struct err *e) {
+    struct filter_window wa, wb;
+    *out = (struct fold_meeting){.groups = merged->layer.groups};
+    int status = window_of(&wa, g, a, e);
+    if (!status) status = window_of(&wb, g, b, e);
+    for (int axis = 0; axis < 2 && !status; axis++) {
+        out->step[0][axis] = wa.dilation[axis] / merged->window.dilation[axis];
+        out->step[1][axis] = wa.stride[axis] * wb.dilation[axis] / merged->window.dilation[axis];
+    }
+    return status;
+}
+
+static int bequeath(struct merger **out, struct graph *g, const struct chain *c, const struct merged *merged,
+                    struct err *e) {
+    struct linear a, b;
+    struct fold_meeting how;
+    linear_describe(&a, g, c->first);
+    linear_describe(&b, g, c->second);
+    int status = meeting_of(&how, g, &a, &b, merged, e);
+    return status ? status : fold_bequeath(out, g, &a, &b, &how, e);
+}
+
 static int chain_can(struct folding *f, int node, struct err *e) {
     struct chain c;
     struct merged merged;
@@ -223,9 +247,16 @@ static int chain_apply(struct folding *f, int node, struct err *e) {
         w.begin[a] = merged.window.begin[a], w.end[a] = merged.window.end[a];
     }
     int made = g->nodes[c.second].outputs[0];
-    status = linear_write(g, &merged.layer, e);
+    struct merger *merger = NULL;
+    status = bequeath(&merger, g, &c, &merged, e);
+    if (!status) status = linear_write(g, &merged.layer, e);
+    if (!status) {
+        status = fold_inherit(g, g->nodes[c.first].inputs[1], merger, e);
+        merger = NULL;
+    }
     if (!status && merged.layer.axes)
         status = edit_set_window(g, c.first, merged.layer.axes, merged.layer.kernel, &w, e);
+    merger_free(merger);
     linear_fini(&merged.layer);
     if (status) return status;
     fold_done(f, c.second, c.first, "two linear layers as one");

@@ -165,28 +165,19 @@ static int take_followed(struct followed *t, struct graph *g, const struct plan 
     return status;
 }
 
-/* [channels,1,1] along dimension 0; [groups,in,in] with the scales on the diagonals along dimension 1. */
-static int scale_map(struct array **out, const struct affine *a, int dim, int64_t groups, struct err *e) {
-    int64_t in = a->channels / groups;
-    struct shape shape = {.rank = 3, .dim = {dim ? groups : a->channels, dim ? in : 1, dim ? in : 1}};
-    int status = array_new(out, DT_FLOAT32, &shape, e);
-    for (int64_t c = 0; c < a->channels && !status; c++)
-        ((float *)(*out)->data)[dim ? (c / in * in + c % in) * in + c % in : c] = (float)a->scale[c];
-    return status;
-}
-
 static int give_followed(struct followed *t, struct graph *g, const struct plan *p, const struct linear *l,
                          struct err *e) {
-    bool by_columns = l->kind == LINEAR_DENSE && !node_int(&g->nodes[p->layer], "transB", 0);
+    struct scaling s = {
+        .by = p->a.scale, .channels = p->a.channels, .groups = l->groups, .outputs = p->direction == BACKWARD};
     int status = 0;
     for (int k = 0; k < 2 && !status; k++) {
-        struct array *map = NULL;
-        int dim = k ? 0 : (p->direction != BACKWARD) != by_columns;
-        int64_t groups = p->direction == BACKWARD ? 1 : l->groups, in = p->a.channels / groups;
-        if (!t->origin[k] || (dim && !origin_map_fits(groups, in, in))) continue;
-        status = scale_map(&map, &p->a, dim, groups, e);
-        if (status) break;
-        status = origin_end(g, t->value[k], t->origin[k], dim, map, e);
+        struct err lost = {0};
+        if (!t->origin[k]) continue;
+        s.columns = !k && l->kind == LINEAR_DENSE && !node_int(&g->nodes[p->layer], "transB", 0);
+        status = origin_scale(t->origin[k], &g->values[t->value[k]].constant->shape, &s, &lost);
+        if (status == E_INVALID) return 0;
+        if (status) return err_set(e, status, "%s", lost.text);
+        status = origin_end(g, t->value[k], t->origin[k], 0, NULL, e);
         t->origin[k] = NULL;
     }
     return status;

@@ -5,11 +5,12 @@
  * the one tap more is at the end. An even L is refused: it has no centre, and its uneven padding is more than other tools
  * can have. Automatic padding becomes explicit first, since it would put the old taps elsewhere when there
  * is a stride. Exact for every stride, padding and group count. What an optimizer keeps of the weights is embedded
- * likewise; the shares of channels stay what they are. */
+ * likewise, and so is what they came from; the shares of channels stay what they are. */
 #include <string.h>
 
 #include "base/memory.h"
 #include "engine/nn/op.h"
+#include "engine/nn/origin.h"
 #include "engine/surgery/edit.h"
 
 /* The size to come, by the layer's axes: a convolution of one axis has a height of 1. */
@@ -69,8 +70,66 @@ static int embed(struct array **out, const struct array *a, const struct edit_la
     return 0;
 }
 
+static int embed_in_place(struct array **a, const struct edit_layer *l, const int64_t size[2], struct err *e) {
+    struct array *fresh;
+    int status = *a ? embed(&fresh, *a, l, size, e) : 0;
+    if (!*a || status) return status;
+    array_free(*a);
+    *a = fresh;
+    return 0;
+}
+
+/* Whether a map along a dimension leads from channels to channels, whatever the kernel. */
+static bool is_plain(const struct array *map, int64_t from, int64_t to) {
+    return map->shape.dim[1] == from && map->shape.dim[2] == to;
+}
+
+/* What a map [parts][from][channels and taps] gives, amid zeros. */
+static int embed_map(struct array *map, const struct edit_layer *l, const int64_t size[2], struct err *e) {
+    struct shape old = map->shape;
+    int64_t taps = l->kernel[0] * l->kernel[1], channels = old.dim[2] / taps;
+    struct array *fresh;
+    map->shape = (struct shape){.rank = 4, .dim = {old.dim[0] * old.dim[1], channels, l->kernel[0], l->kernel[1]}};
+    struct edit_layer by_two_axes = *l;
+    by_two_axes.axes = 2;
+    int status = embed(&fresh, map, &by_two_axes, size, e);
+    map->shape = old;
+    if (status) return status;
+    fresh->shape = (struct shape){.rank = 3, .dim = {old.dim[0], old.dim[1], channels * size[0] * size[1]}};
+    struct array swap = *map;
+    *map = *fresh;
+    *fresh = swap;
+    array_free(fresh);
+    return 0;
+}
+
+/* Of a merger, whose layers stay as they are, the first tap moves; else the last map that changes kernels gives the new
+ * one, or without any, what is kept itself grows. */
+static int embed_origin(struct origin *o, const struct shape *carrier, const struct edit_layer *l,
+                        const int64_t size[2], struct err *e) {
+    struct merger *m = o->merger;
+    if (m) {
+        int status = origin_reals(&m->plan, e);
+        if (!status) status = array_own(m->plan, e);
+        for (int k = 0; k < 4 && !status; k++)
+            if (k < 2 || ((real *)m->plan->data)[MERGER_IS_SUM] != 0)
+                ((real *)m->plan->data)[MERGER_START + k] += (real)((size[k % 2] - l->kernel[k % 2]) / 2);
+        return status;
+    }
+    for (int d = 0; d < 2; d++) {
+        struct array *map = o->part[ORIGIN_MAP + d];
+        int64_t parts = map && d == 0 ? map->shape.dim[0] : 1;
+        const struct shape *old = &o->part[ORIGIN_WEIGHTS]->shape;
+        if (map && !is_plain(map, old->dim[d] / parts, carrier->dim[d] / parts)) return embed_map(map, l, size, e);
+    }
+    int status = 0;
+    for (int k = 0; k < ORIGIN_SHARE && !status; k++) status = embed_in_place(&o->part[k], l, size, e);
+    return status;
+}
+
 static int grow(struct morphing *m, int node, const struct morph_step *s, struct err *e) {
     struct array *weights = NULL, *memory[VALUE_MEMORIES] = {0}, *share[2] = {0};
+    struct origin *origin = NULL;
     struct edit_layer l;
     struct edit_window w;
     int64_t size[2];
@@ -81,6 +140,8 @@ static int grow(struct morphing *m, int node, const struct morph_step *s, struct
     status = embed(&weights, v->constant, &l, size, e);
     for (int k = 0; k < VALUE_MEMORIES && !status; k++)
         if (v->memory[k]) status = embed(&memory[k], v->memory[k], &l, size, e);
+    if (!status && v->origin) status = origin_clone(&origin, v->origin, e);
+    if (!status && origin) status = embed_origin(origin, &v->constant->shape, &l, size, e);
     for (int d = 0; d < 2; d++) {
         int64_t more = size[d] - l.kernel[d];
         w.begin[d] += w.dilation[d] * (more / 2);
@@ -89,6 +150,7 @@ static int grow(struct morphing *m, int node, const struct morph_step *s, struct
     if (!status) status = edit_set_window(m->graph, node, l.axes, size, &w, e);
     if (status) {
         array_free(weights);
+        origin_free(origin);
         for (int k = 0; k < VALUE_MEMORIES; k++) array_free(memory[k]);
         return status;
     }
@@ -97,7 +159,7 @@ static int grow(struct morphing *m, int node, const struct morph_step *s, struct
     graph_replace_constant_take(m->graph, l.weights, weights);
     memcpy(v->memory, memory, sizeof memory);
     memcpy(v->share, share, sizeof share);
-    return 0;
+    return origin ? origin_end(m->graph, l.weights, origin, 0, NULL, e) : 0;
 }
 
 static int kernel_apply(struct morphing *m, const int *nodes, int n, const struct morph_step *s, struct json_writer *w,

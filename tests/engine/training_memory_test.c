@@ -4,6 +4,7 @@
 #include "base/random.h"
 #include "engine/formats/safetensors.h"
 #include "engine/nn/optimizer.h"
+#include "engine/nn/origin.h"
 #include "tests/base/starve.h"
 
 enum { ADAM = 1 };
@@ -18,6 +19,34 @@ static struct array *drawn(const struct shape *shape, uint64_t seed, bool positi
     }
     if (a->count) ((float *)a->data)[0] = -0.0f;
     return a;
+}
+
+static const struct shape factor_shapes[MERGER_FACTORS] = {{4, {4, 2, 3, 3}}, {1, {4}}, {4, {5, 4, 1, 1}}, {1, {5}}};
+
+static int make_trained(struct origin **out, const struct shape *shape, struct err *e) {
+    struct origin *o = *out = mem_calloc(1, sizeof *o);
+    if (!o) return err_memory(e, 1);
+    for (int k = ORIGIN_WEIGHTS; k < ORIGIN_SHARE; k++)
+        if (!(o->part[k] = drawn(shape, (uint64_t)k, k == ORIGIN_MEMORY + 1))) return err_memory(e, 1);
+    return 0;
+}
+
+/* A layer that is a sum with what is no layer, or a chain whose second layer is that. */
+static int make_merger(struct origin **out, bool sum, struct err *e) {
+    struct origin *o = *out = mem_calloc(1, sizeof *o);
+    struct merger *m = o ? o->merger = mem_calloc(1, sizeof *m) : NULL;
+    if (!m) return err_memory(e, 1);
+    int status = array_new(&m->plan, DT_FLOAT32, &(struct shape){1, {MERGER_NUMBERS}}, e);
+    if (status) return status;
+    ((float *)m->plan->data)[MERGER_IS_SUM] = sum;
+    ((float *)m->plan->data)[MERGER_GROUPS] = 1;
+    for (int k = 0; k < 4; k++) ((float *)m->plan->data)[MERGER_STEP + k] = 1;
+    for (int k = 0; k < (sum ? 1 : MERGER_FACTORS) && !status; k++) {
+        const struct shape *shape = &factor_shapes[sum ? FACTOR_B : k];
+        if (!(m->factor[k] = drawn(shape, (uint64_t)k, false))) return err_memory(e, 1);
+        status = k == FACTOR_B ? make_merger(&m->origin[k], true, e) : make_trained(&m->origin[k], shape, e);
+    }
+    return status;
 }
 
 /* Two parameters of which Adam keeps something, after surgery, and a third that is new. */
@@ -39,6 +68,7 @@ static int make(struct graph **out, bool filled, struct err *e) {
             for (int64_t j = 0; j < shapes[i].dim[d] && !status; j++)
                 ((float *)g->values[v].share[d]->data)[j] = 1 / (float)(j + 3);
         }
+        if (!status && filled && i == 0) status = make_merger(&g->values[v].origin, false, e);
     }
     if (!status && filled)
         g->training = (struct graph_training){
@@ -80,6 +110,18 @@ static bool same(const struct array *a, const struct array *b) {
     return shape_equal(&a->shape, &b->shape) && !memcmp(a->data, b->data, a->count * dtype_size(a->type));
 }
 
+static bool same_origin(const struct origin *a, const struct origin *b) {
+    if (!a || !b) return a == b;
+    bool all = !a->merger == !b->merger;
+    for (int i = 0; i < ORIGIN_PARTS; i++) all = all && same(a->part[i], b->part[i]);
+    if (!a->merger || !all) return all;
+    all = same(a->merger->plan, b->merger->plan);
+    for (int k = 0; k < MERGER_FACTORS; k++)
+        all = all && same(a->merger->factor[k], b->merger->factor[k]) &&
+              same_origin(a->merger->origin[k], b->merger->origin[k]);
+    return all;
+}
+
 TEST(a_round_trip_gives_the_same_bits) {
     struct graph *g, *h;
     struct text file, again;
@@ -95,6 +137,8 @@ TEST(a_round_trip_gives_the_same_bits) {
                 ok(same(g->values[v].memory[k], h->values[v].memory[k]) &&
                        same(g->values[v].share[k], h->values[v].share[k]),
                    "%s, %d", g->values[v].name, k);
+        for (int v = 0; v < g->n_values; v++)
+            ok(same_origin(g->values[v].origin, h->values[v].origin), "what %s came from", g->values[v].name);
         ok(memcmp(&h->training, &g->training, sizeof g->training) == 0, "how it was trained");
     }
     need(!training_memory_write(byte_sink_text(&again), h, &e), "%s", e.text);
@@ -174,6 +218,20 @@ TEST(what_does_not_fit_is_refused) {
     refuses("bias \"b\"/origin.1", &five, -1, good, "which no training leaves behind");
     refuses("bias \"b\"/origin.share.0", &five, 0, good, "which no training leaves behind");
     refuses("bias \"b\"/origin.map.0", &(struct shape){3, {5, 1, 1}}, 1, good, "does not fit it");
+    const struct shape plan = {1, {MERGER_NUMBERS}}, *first = &factor_shapes[FACTOR_A];
+    refuses("conv/weight/0/merger", &plan, 1, good, "do not fit it");
+    refuses("conv/weight/0/merger", &five, 1, good, "do not fit it");
+    refuses("conv/weight/0/factor.0", first, 1, good, "do not fit it");
+    refuses("conv/weight/0/factor.0/origin", first, 1, good, "do not fit it");
+    refuses("conv/weight/0/factor.0/factor.1/origin.0", first, 1, good, "do not fit it");
+    refuses("conv/weight/0/factor.0/origin.share.0", &five, 0, good, "which no training leaves behind");
+    refuses("conv/weight/0/factor.0/0", first, 1, good, "no such parameter");
+    refuses("conv/weight/0/factor.0/share.0", &five, 1, good, "no such parameter");
+    refuses("conv/weight/0/factor.4", first, 1, good, "no such parameter");
+    refuses("conv/weight/0/factor.0x", first, 1, good, "no such parameter");
+    refuses("conv/weight/0/factor.0/factor.0/factor.0/factor.0/factor.0/factor.0/factor.0", first, 1, good,
+            "no such parameter");
+    refuses("other/factor.0", first, 1, good, "no such parameter");
     refuses("scale/0", &none, 1, good, NULL);
     refuses("scale/2", &none, 1, good, "no such parameter");
     refuses("/0", &none, 1, good, "no such parameter");

@@ -1,0 +1,82 @@
+/* fold_merger.c - training that goes on in two layers when they have become one: engine/nn/merger.h. */
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/nn/op.h"
+#include "engine/nn/origin.h"
+#include "engine/surgery/fold.h"
+
+/* Weights that no scale stands before, and as many biases as channels. */
+static bool is_plain(const struct graph *g, const struct linear *l) {
+    const struct node *n = &g->nodes[l->node];
+    if (l->kind == LINEAR_TRANSPOSED || node_real(n, "alpha", 1) != 1 || node_real(n, "beta", 1) != 1) return false;
+    return !l->has_bias || (int64_t)g->values[n->inputs[2]].constant->count == l->out;
+}
+
+/* A copy of the numbers, and what is kept of their training. */
+static int take_parameter(struct merger *m, int k, struct graph *g, int value, struct err *e) {
+    int status = array_clone(&m->factor[k], g->values[value].constant, e);
+    return status ? status : origin_begin(&m->origin[k], g, value, e);
+}
+
+static int take_layer(struct merger *m, int k, struct graph *g, const struct linear *l, struct err *e) {
+    int inputs[2] = {g->nodes[l->node].inputs[1], l->has_bias ? g->nodes[l->node].inputs[2] : VALUE_NONE};
+    int status = take_parameter(m, k, g, inputs[0], e);
+    return status || inputs[1] == VALUE_NONE ? status : take_parameter(m, k + 1, g, inputs[1], e);
+}
+
+static bool is_kept(const struct merger *m) {
+    bool kept = false;
+    for (int k = 0; k < MERGER_FACTORS; k++) kept = kept || m->origin[k];
+    return kept && merger_depth(m) <= MERGER_DEEPEST;
+}
+
+/* Whether weights are [in][out]. */
+static bool by_columns(const struct graph *g, const struct linear *l) {
+    return l->kind == LINEAR_DENSE && !node_int(&g->nodes[l->node], "transB", 0);
+}
+
+static int make_plan(struct merger *m, const struct graph *g, const struct linear *a, const struct linear *b,
+                     const struct fold_meeting *how, struct err *e) {
+    struct shape shape = {.rank = 1, .dim = {MERGER_NUMBERS}};
+    int status = array_new(&m->plan, DT_FLOAT64, &shape, e);
+    if (status) return status;
+    double *number = m->plan->data;
+    number[MERGER_IS_SUM] = how->sum;
+    number[MERGER_GROUPS] = (double)how->groups;
+    number[MERGER_COLUMNS] = number[MERGER_COLUMNS + 1] = by_columns(g, a);
+    number[MERGER_COLUMNS + 2] = b && by_columns(g, b);
+    for (int k = 0; k < 4; k++) {
+        number[MERGER_STEP + k] = (double)how->step[k / 2][k % 2];
+        number[MERGER_START + k] = (double)how->start[k / 2][k % 2];
+    }
+    return 0;
+}
+
+int fold_bequeath(struct merger **out, struct graph *g, const struct linear *a, const struct linear *b,
+                  const struct fold_meeting *how, struct err *e) {
+    *out = NULL;
+    if (g->training.rule < 0 || !is_plain(g, a) || (b && !is_plain(g, b))) return 0;
+    struct merger *m = mem_calloc(1, sizeof *m);
+    if (!m) return err_memory(e, sizeof *m);
+    int status = make_plan(m, g, a, b, how, e);
+    if (!status) status = take_layer(m, FACTOR_A, g, a, e);
+    if (!status && b) status = take_layer(m, FACTOR_B, g, b, e);
+    if (!status && is_kept(m)) {
+        *out = m;
+        return 0;
+    }
+    merger_free(m);
+    return status;
+}
+
+int fold_inherit(struct graph *g, int weights, struct merger *m, struct err *e) {
+    if (!m) return 0;
+    struct origin *o = mem_calloc(1, sizeof *o);
+    if (!o) {
+        merger_free(m);
+        return err_memory(e, sizeof *o);
+    }
+    o->merger = m;
+    return origin_end(g, weights, o, 0, NULL, e);
+}
