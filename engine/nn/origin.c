@@ -62,15 +62,48 @@ int origin_reals(struct array **a, struct err *e) {
     return 0;
 }
 
-/* first [groups][from][m] and then second [groups][m][to], in the place of the first; NULL when they do not fit. */
+/* A map of fewer parts, and of channels times taps: what it was on the diagonals. NULL when that is too large. */
+static int spread_map(struct array **map, int64_t parts, int64_t taps, struct err *e) {
+    struct array *wide = NULL;
+    const int64_t *n = (*map)->shape.dim;
+    int64_t each = n[0] / parts, from = each * n[1] * taps, to = each * n[2] * taps;
+    struct shape shape = {.rank = 3, .dim = {parts, from, to}};
+    if (parts == n[0] && taps == 1) return 0;
+    int status = origin_map_fits(parts, from, to) ? array_new(&wide, (*map)->type, &shape, e) : 0;
+    for (int64_t k = 0; wide && k < n[0]; k++)
+        for (int64_t i = 0; i < n[1]; i++)
+            for (int64_t j = 0; j < n[2]; j++)
+                for (int64_t tap = 0; tap < taps; tap++) {
+                    int64_t row = (k % each * n[1] + i) * taps + tap, column = (k % each * n[2] + j) * taps + tap;
+                    ((real *)wide->data)[(k / each * from + row) * to + column] =
+                        ((const real *)(*map)->data)[(k * n[1] + i) * n[2] + j];
+                }
+    array_free(*map);
+    *map = wide;
+    return status;
+}
+
+/* Makes two maps alike in parts and taps where one is finer; either may become NULL. */
+static int align_maps(struct array **first, struct array **second, struct err *e) {
+    const int64_t *a = (*first)->shape.dim, *b = (*second)->shape.dim;
+    int64_t parts = a[0] < b[0] ? a[0] : b[0];
+    if (a[0] % parts || b[0] % parts) return 0;
+    int64_t given = a[0] / parts * a[2], taken = b[0] / parts * b[1], taps[2] = {1, 1};
+    if (given < taken) taps[0] = taken / given;
+    if (taken < given) taps[1] = given / taken;
+    int status = spread_map(first, parts, taps[0], e);
+    return status ? status : spread_map(second, parts, taps[1], e);
+}
+
+/* The first and then the second, [parts][from][to] each, in the place of the first; NULL when they do not fit. */
 static int join_maps(struct array **first, struct array *second, struct err *e) {
     struct array *both = NULL;
     int status = origin_reals(first, e);
     if (!status) status = origin_reals(&second, e);
-    const int64_t *a = (*first)->shape.dim, *b = second->shape.dim;
-    struct shape shape = {.rank = 3, .dim = {a[0], a[1], b[2]}};
-    bool fit = a[0] == b[0] && a[2] == b[1] && origin_map_fits(a[0], a[1], b[2]);
-    if (!status && fit) status = array_new(&both, (*first)->type, &shape, e);
+    if (!status) status = align_maps(first, &second, e);
+    const int64_t *a = *first ? (*first)->shape.dim : NULL, *b = second ? second->shape.dim : NULL;
+    bool fit = !status && a && b && a[0] == b[0] && a[2] == b[1] && origin_map_fits(a[0], a[1], b[2]);
+    if (fit) status = array_new(&both, (*first)->type, &(struct shape){3, {a[0], a[1], b[2]}}, e);
     for (int64_t k = 0; both && k < a[0]; k++)
         blas_gemm(false, false, (int)a[1], (int)b[2], (int)b[1], (real *)(*first)->data + k * a[1] * a[2], (int)a[2],
                   (real *)second->data + k * b[1] * b[2], (int)b[2], (real *)both->data + k * a[1] * b[2], (int)b[2],

@@ -1,5 +1,6 @@
 /* Going on after surgery: the loss stays where the parent's would have been, for every exact kind and mode of the table. */
 #define TEST_SECONDS 300
+#include "engine/nn/origin.h"
 #include "engine/surgery/linear.h"
 #include "engine/transfer/calibration.h"
 #include "engine/transfer/restart.h"
@@ -72,8 +73,8 @@ static struct graph *chaining_net(int groups) {
     int x = small_conv(&s, small_conv(&s, s.x, 1, 8, 3, 2, 1, 1, true), 8, 4, 1, 1, 0, 1, true);
     x = small_act(&s, small_norm(&s, small_conv(&s, x, 4, 8, 1, 1, 0, 1, true), 8), "Relu");
     x = small_conv(&s, small_conv(&s, x, 8, 8, 1, 1, 0, groups, false), 8, 8, 3, 1, 1, groups > 1 ? 8 : 1, true);
-    x = small_act(&s, small_act(&s, x, "Relu"), "Flatten");
-    x = small_act(&s, small_gemm(&s, matmul(&s, x, 128, 8), 8, 8, true), "Relu");
+    x = small_act(&s, small_act(&s, small_act(&s, x, "Relu"), "GlobalAveragePool"), "Flatten");
+    x = small_act(&s, small_gemm(&s, matmul(&s, x, 8, 8), 8, 8, true), "Relu");
     x = small_gemm(&s, matmul(&s, x, 8, 8), 8, CLASSES, true);
     small_finish(&s, x);
     return s.g;
@@ -346,37 +347,44 @@ static struct graph *copy_of(const struct graph *g) {
     return copy;
 }
 
-/* A trained network after two steps; *parent may be NULL, and is frozen where the norms are folded. */
-static struct graph *grown(struct course *c, struct graph **parent, int rule, int net, const char *first,
-                           const char *second) {
-    struct morph_step s;
+/* A trained network after some steps; *parent may be NULL, and is frozen where the norms are folded. */
+static struct graph *grown(struct course *c, struct graph **parent, int rule, int net, const char *const steps[]) {
     const struct graph *trained = trained_parent(c, net, rule);
-    struct graph *between = trained && parse_step(&s, first) ? morphed(trained, &s, NULL) : NULL;
-    struct graph *child = between && parse_step(&s, second) ? morphed(between, &s, NULL) : NULL;
+    struct graph *child = trained ? copy_of(trained) : NULL;
+    for (int i = 0; steps[i] && child; i++) {
+        struct morph_step s;
+        struct graph *before = child;
+        child = parse_step(&s, steps[i]) ? morphed(before, &s, NULL) : NULL;
+        graph_free(before);
+    }
     if (parent) *parent = child && count_norms(child) < count_norms(trained) ? frozen(trained) : copy_of(trained);
-    graph_free(between);
     return child;
 }
+#define STEPS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
-/* What the first step leaves beside the network is mapped by the second one. */
-TEST(after_two_steps_as_well) {
+/* What the first steps leave beside the network is mapped by the others. */
+TEST(after_several_steps_as_well) {
+    enum { MOST_STEPS = 4 };
     static const struct {
         int net;
-        const char *first, *second;
-    } pairs[] = {{PLAIN, COPY, SPLIT},   {PLAIN, SPLIT, WIDEN},    {PLAIN, SPLIT, COPY},     {PLAIN, SPLIT, SPLIT},
-                 {PLAIN, STACK, COPY},   {NORMS, NORM, COPY},      {PLAIN, COPY, BACK},      {PLAIN, COPY, MERGE},
-                 {PLAIN, COPY, LARGER},  {PLAIN, DEEPER, SHALLOW}, {CHAINS, CHAIN, NORM},    {CHAINS, NORM, CHAIN},
-                 {CHAINS, CHAIN, COPY},  {CHAINS, COPY, CHAIN},    {CHAINS, FOLD, COPY},     {BRANCHES, FOLD, COPY},
-                 {BRANCHES, COPY, FOLD}, {BRANCHES, FOLD, WIDEN},  {BRANCHES, FOLD, LARGER}, {CHAINS, CHAIN, LARGER},
-                 {NORMS, NORM, LARGER},  {PLAIN, SPLIT, LARGER},   {PLAIN, STACK, LARGER}};
+        const char *steps[MOST_STEPS];
+    } chains[] = {
+        {PLAIN, {COPY, SPLIT}},     {PLAIN, {SPLIT, WIDEN}},       {PLAIN, {SPLIT, COPY}},   {PLAIN, {SPLIT, SPLIT}},
+        {PLAIN, {STACK, COPY}},     {PLAIN, {COPY, BACK}},         {PLAIN, {COPY, MERGE}},   {PLAIN, {COPY, LARGER}},
+        {PLAIN, {DEEPER, SHALLOW}}, {PLAIN, {SPLIT, LARGER}},      {PLAIN, {STACK, LARGER}}, {NORMS, {NORM, COPY}},
+        {NORMS, {NORM, LARGER}},    {NORMS, {NORM, SPLIT}},        {NORMS, {SPLIT, NORM}},   {CHAINS, {CHAIN, NORM}},
+        {CHAINS, {NORM, CHAIN}},    {CHAINS, {CHAIN, COPY}},       {CHAINS, {COPY, CHAIN}},  {CHAINS, {FOLD, COPY}},
+        {CHAINS, {CHAIN, LARGER}},  {BRANCHES, {FOLD, COPY}},      {BRANCHES, {COPY, FOLD}}, {BRANCHES, {FOLD, WIDEN}},
+        {BRANCHES, {FOLD, LARGER}}, {CHAINS, {COPY, CHAIN, MERGE}}};
     make_data(false);
     for (int rule = 0; rule < RULES; rule++)
-        for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        for (size_t i = 0; i < sizeof chains / sizeof *chains; i++) {
             struct course c;
-            struct graph *parent, *child = grown(&c, &parent, rule, pairs[i].net, pairs[i].first, pairs[i].second);
-            need(child && course_run(&c, parent, AFTER, 2), "%s, then %s", pairs[i].first, pairs[i].second);
+            const char *const *steps = chains[i].steps;
+            struct graph *parent, *child = grown(&c, &parent, rule, chains[i].net, steps);
+            need(child && course_run(&c, parent, AFTER, 2), "%s, then %s", steps[0], steps[1]);
             struct gap gap = go_on(child, &c, true, AFTER);
-            printf("# %s, then %s with %s: +%.3f %% -%.3f %%\n", pairs[i].first, pairs[i].second,
+            printf("# %s, then %s%s with %s: +%.3f %% -%.3f %%\n", steps[0], steps[1], steps[2] ? ", then more" : "",
                    optimizer_table[rule].name, 100 * gap.above, 100 * gap.below);
             ok(gap.above < 0.02 && gap.below < 0.02, "they part");
             graph_free(parent);
@@ -389,7 +397,7 @@ static void store_after_two(int net, const char *first) {
     for (int b = 0; morph_table[b]; b++) {
         struct course c;
         const char *second = morph_table[b]->samples[0];
-        struct graph *child = second ? grown(&c, NULL, ADAM, net, first, second) : NULL;
+        struct graph *child = second ? grown(&c, NULL, ADAM, net, STEPS(first, second)) : NULL;
         bool keeps = child && child->training.rule >= 0; /* not after factor */
         ok(!keeps || (through_bytes(child) && course_run(&c, child, 1, 2)), "%s, then %s", first, second);
         graph_free(child);
@@ -427,7 +435,7 @@ static void interrupt(int net, const char *first, const char *second) {
     static const int64_t stops[] = {1, 120, 499, 500, 501, 650};
     for (int rule = 0; rule < RULES; rule++) {
         struct course c;
-        struct graph *child = grown(&c, NULL, rule, net, first, second), *parts, *whole;
+        struct graph *child = grown(&c, NULL, rule, net, STEPS(first, second)), *parts, *whole;
         struct err e = {0};
         need(child != NULL, "a child");
         graph_clone(&whole, child, &e);
@@ -453,14 +461,40 @@ TEST(an_interrupted_continuation_ends_in_the_same_bytes) {
     interrupt(CHAINS, WIDEN, FOLD);
 }
 
+/* As long as what is new rests, merged layers are what their factors make. */
+static void mergers_agree(const struct graph *g) {
+    for (int v = 0; v < g->n_values; v++) {
+        const struct array *c = g->values[v].constant;
+        const real *factor[MERGER_FACTORS] = {0};
+        struct joint j;
+        struct err e = {0};
+        if (!g->values[v].origin || !g->values[v].origin->merger) continue;
+        struct merger *m = g->values[v].origin->merger;
+        need(!joint_init(&j, m, &c->shape, g->values[v].name, &e), "%s", e.text);
+        for (int k = 0; k < MERGER_FACTORS; k++) factor[k] = m->factor[k] ? m->factor[k]->data : NULL;
+        if (j.sum && !factor[FACTOR_B]) continue; /* with what is no layer */
+        real *made = calloc(c->count + joint_scratch(&j), sizeof *made);
+        joint_push(made, NULL, factor, factor, &j, made + c->count);
+        double most = 0;
+        for (size_t i = 0; i < c->count; i++) {
+            double x;
+            array_to_double(&x, c, i, 1);
+            most = fmax(most, fabs(x - (double)made[i]));
+        }
+        ok(most < 1e-4, "%s is off by %g", g->values[v].name, most);
+        free(made);
+    }
+}
+
 /* Short runs after one another: what is new stays new, the shares stay, and nothing jumps. */
 static void spend_in_pieces(int net, const char *first, const char *second) {
     struct course c;
-    struct graph *child = grown(&c, NULL, ADAM, net, first, second);
+    struct graph *child = grown(&c, NULL, ADAM, net, STEPS(first, second));
     need(child != NULL, "a child");
     for (int i = 0; i < 3; i++) {
         need(course_run(&c, child, 40, 2 + i) && through_bytes(child), "a piece");
         ok(child->training.changed && child->training.steps == (uint64_t)(BEFORE + 40 * (i + 1)), "piece %d", i);
+        if (i < 2) mergers_agree(child);
         for (int k = 0; k < 40; k++) ok(c.losses[k] < 2, "the loss is %g", c.losses[k]);
     }
     need(course_run(&c, child, MOST, 9), "to the end");
@@ -475,6 +509,7 @@ TEST(youth_may_be_spent_in_pieces) {
     make_data(false);
     spend_in_pieces(PLAIN, SPLIT, WIDEN);
     spend_in_pieces(BRANCHES, FOLD, COPY);
+    spend_in_pieces(CHAINS, FOLD, COPY);
 }
 
 /* Every parameter that is trained has moved in every row. */
@@ -492,7 +527,7 @@ static void all_moved(const struct graph *before, const struct graph *after, con
 TEST(what_is_new_learns_in_short_runs_too) {
     make_data(false);
     struct course c;
-    struct graph *child = grown(&c, NULL, ADAM, PLAIN, SPLIT, WIDEN), *before;
+    struct graph *child = grown(&c, NULL, ADAM, PLAIN, STEPS(SPLIT, WIDEN)), *before;
     struct err e = {0};
     need(child && !graph_clone(&before, child, &e), "a child");
     for (int i = 0; i < 6; i++) need(course_run(&c, child, 90, 2 + i) && through_bytes(child), "a piece");
