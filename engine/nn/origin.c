@@ -62,37 +62,22 @@ int origin_reals(struct array **a, struct err *e) {
     return 0;
 }
 
-/* A map of fewer parts, and of channels times taps: what it was on the diagonals. NULL when that is too large. */
-static int spread_map(struct array **map, int64_t parts, int64_t taps, struct err *e) {
+/* A map of fewer parts: those that it had are on its diagonal. NULL when that is too large, or no part of parts. */
+static int spread_map(struct array **map, int64_t parts, struct err *e) {
     struct array *wide = NULL;
     const int64_t *n = (*map)->shape.dim;
-    int64_t each = n[0] / parts, from = each * n[1] * taps, to = each * n[2] * taps;
-    struct shape shape = {.rank = 3, .dim = {parts, from, to}};
-    if (parts == n[0] && taps == 1) return 0;
-    int status = origin_map_fits(parts, from, to) ? array_new(&wide, (*map)->type, &shape, e) : 0;
-    for (int64_t k = 0; wide && k < n[0]; k++)
-        for (int64_t i = 0; i < n[1]; i++)
-            for (int64_t j = 0; j < n[2]; j++)
-                for (int64_t tap = 0; tap < taps; tap++) {
-                    int64_t row = (k % each * n[1] + i) * taps + tap, column = (k % each * n[2] + j) * taps + tap;
-                    ((real *)wide->data)[(k / each * from + row) * to + column] =
-                        ((const real *)(*map)->data)[(k * n[1] + i) * n[2] + j];
-                }
+    int64_t each = n[0] / parts, from = each * n[1], to = each * n[2];
+    if (n[0] == parts) return 0;
+    bool fits = n[0] % parts == 0 && origin_map_fits(parts, from, to);
+    int status = fits ? array_new(&wide, (*map)->type, &(struct shape){3, {parts, from, to}}, e) : 0;
+    for (int64_t row = 0; wide && row < n[0] * n[1]; row++) {
+        int64_t k = row / n[1];
+        memcpy((real *)wide->data + row * to + k % each * n[2], (const real *)(*map)->data + row * n[2],
+               (size_t)n[2] * sizeof(real));
+    }
     array_free(*map);
     *map = wide;
     return status;
-}
-
-/* Makes two maps alike in parts and taps where one is finer; either may become NULL. */
-static int align_maps(struct array **first, struct array **second, struct err *e) {
-    const int64_t *a = (*first)->shape.dim, *b = (*second)->shape.dim;
-    int64_t parts = a[0] < b[0] ? a[0] : b[0];
-    if (a[0] % parts || b[0] % parts) return 0;
-    int64_t given = a[0] / parts * a[2], taken = b[0] / parts * b[1], taps[2] = {1, 1};
-    if (given < taken) taps[0] = taken / given;
-    if (taken < given) taps[1] = given / taken;
-    int status = spread_map(first, parts, taps[0], e);
-    return status ? status : spread_map(second, parts, taps[1], e);
 }
 
 /* The first and then the second, [parts][from][to] each, in the place of the first; NULL when they do not fit. */
@@ -100,7 +85,9 @@ static int join_maps(struct array **first, struct array *second, struct err *e) 
     struct array *both = NULL;
     int status = origin_reals(first, e);
     if (!status) status = origin_reals(&second, e);
-    if (!status) status = align_maps(first, &second, e);
+    int64_t parts = (*first)->shape.dim[0] < second->shape.dim[0] ? (*first)->shape.dim[0] : second->shape.dim[0];
+    if (!status) status = spread_map(first, parts, e);
+    if (!status) status = spread_map(&second, parts, e);
     const int64_t *a = *first ? (*first)->shape.dim : NULL, *b = second ? second->shape.dim : NULL;
     bool fit = !status && a && b && a[0] == b[0] && a[2] == b[1] && origin_map_fits(a[0], a[1], b[2]);
     if (fit) status = array_new(&both, (*first)->type, &(struct shape){3, {a[0], a[1], b[2]}}, e);
