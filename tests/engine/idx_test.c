@@ -26,7 +26,7 @@ TEST(every_type_reads_in_pieces_of_any_size) {
             struct err e = {0};
             need(stream(&s, f.bytes, f.size, piece, &e) == 0, "%s: %s", name, e.text);
             ok(strcmp(s.log, log) == 0 && s.ended == 1, "%s", s.log);
-            struct array a = {types[t], {2, {2, 3}}, 6, s.data};
+            struct array a = {.type = types[t], .shape = {2, {2, 3}}, .count = 6, .data = s.data};
             for (size_t i = 0; i < 6; i++) ok(array_int(&a, i) == (int64_t)i, "%s: element %zu", name, i);
         }
         free(f.bytes);
