@@ -17,7 +17,7 @@
 #define COURSE_MAX 4096 /* bytes of its JSON */
 #define MOST_STEPS ((uint64_t)1 << 53)
 
-/* What may be kept of a parameter, and of each factor of a merger that it came from: below FACTOR of parameters alone. */
+/* What may be kept: of a parameter all but FACTOR, of each factor of a merger that it came from all from ORIGIN on. */
 enum { ORIGIN = VALUE_MEMORIES + 2, PLAN = ORIGIN + ORIGIN_PARTS, FACTOR, SLOTS };
 static const char *const suffixes[SLOTS] = {"/0",
                                             "/1",

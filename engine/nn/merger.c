@@ -58,14 +58,14 @@ static bool read_side(struct joint_side *s, const struct shape *shape, const rea
 }
 
 /* A number of the plan, -1 for what cannot be one. */
-static int64_t whole(real x) {
+static int64_t plan_number(real x) {
     return x >= 0 && x <= 65536 ? (int64_t)x : -1;
 }
 
 static bool read_place(struct joint_side *s, const struct joint_side *c, const real *plan, int which) {
     for (int axis = 0; axis < 2; axis++) {
-        s->step[axis] = whole(plan[MERGER_STEP + 2 * which + axis]);
-        s->start[axis] = whole(plan[MERGER_START + 2 * which + axis]);
+        s->step[axis] = plan_number(plan[MERGER_STEP + 2 * which + axis]);
+        s->start[axis] = plan_number(plan[MERGER_START + 2 * which + axis]);
         if (s->step[axis] < 0 || s->start[axis] < 0 || s->kernel[axis] > c->kernel[axis]) return false;
         if (s->start[axis] + (s->kernel[axis] - 1) * s->step[axis] >= c->kernel[axis]) return false;
     }
@@ -107,12 +107,12 @@ static bool parts_meet(const struct joint *j) {
 }
 
 static bool is_bias(const struct array *bias, int64_t channels) {
-    return !bias || (dtype_is_real(bias->type) && (int64_t)bias->count == channels);
+    return !bias || (bias->shape.rank == 1 && bias->shape.dim[0] == channels);
 }
 
 static bool fits(struct joint *j, const struct merger *m, const struct shape *carrier) {
     const real *plan = m->plan->data;
-    *j = (struct joint){.sum = plan[MERGER_IS_SUM] != 0, .groups = whole(plan[MERGER_GROUPS])};
+    *j = (struct joint){.sum = plan[MERGER_IS_SUM] != 0, .groups = plan_number(plan[MERGER_GROUPS])};
     if (!read_side(&j->c, carrier, plan, 0)) return false;
     if (j->groups < 1 || j->c.out % j->groups || j->c.in > (int64_t)ORIGIN_MAP_MOST / j->groups) return false;
     j->c.groups = j->groups;
@@ -143,11 +143,16 @@ static size_t place_of(const struct joint_side *s, int64_t o, int64_t i) {
     return (size_t)(s->columns ? i * s->out + o : (o * s->in + i) * s->taps);
 }
 
+/* The channel that weight [o][i] reads, of those of all groups. */
+static int64_t read_by(const struct joint_side *s, int64_t o, int64_t i) {
+    return o / (s->out / s->groups) * s->in + i;
+}
+
 static int scale_weights(struct array *weights, const struct joint_side *side, const struct scaling *s, struct err *e) {
     int status = array_own(weights, e);
     for (int64_t o = 0; o < side->out && !status; o++)
         for (int64_t i = 0; i < side->in; i++) {
-            real by = (real)s->by[s->outputs ? o : o / (side->out / side->groups) * side->in + i];
+            real by = (real)s->by[s->outputs ? o : read_by(side, o, i)];
             real *at = (real *)weights->data + place_of(side, o, i);
             for (int64_t tap = 0; tap < side->taps; tap++) at[tap] *= by;
         }
@@ -177,7 +182,9 @@ static int scale_layer(struct merger *m, int k, const struct joint_side *side, c
 /* Of a chain the first layer has the inputs, and the second the outputs. */
 int merger_scale(struct merger *m, const struct shape *carrier, const struct scaling *s, struct err *e) {
     struct joint j;
-    int status = joint_init(&j, m, carrier, "scaled", e);
+    int status = joint_init(&j, m, carrier, "a merged layer", e);
+    if (!status && s->channels != (s->outputs ? j.c.out : j.c.in * j.groups))
+        status = err_set(e, E_INVALID, "%lld scales are not for its channels", (long long)s->channels);
     if (!status && (j.sum || !s->outputs)) status = scale_layer(m, FACTOR_A, &j.a, s, e);
     if (!status && (j.sum || s->outputs)) status = scale_layer(m, FACTOR_B, &j.b, s, e);
     return status;
@@ -185,24 +192,24 @@ int merger_scale(struct merger *m, const struct shape *carrier, const struct sca
 
 /* ---- layers by group and tap: [groups][taps][out of a group][in of a group] ---- */
 
-struct walk {
-    int64_t per_group, out, in,
-        own; /* outputs of one of the layer's own groups; sizes of a block, and own groups in it */
+/* One of its matrices. */
+struct block {
+    int64_t out, in;
+    int64_t per_group; /* outputs of one of the layer's own groups */
 };
 
-static struct walk walk_of(const struct joint_side *s, int64_t groups) {
-    int64_t own = s->groups / groups;
-    return (struct walk){.per_group = s->out / s->groups, .out = s->out / groups, .in = s->in * own, .own = own};
+static struct block block_of(const struct joint_side *s, int64_t groups) {
+    return (struct block){s->out / groups, s->in * (s->groups / groups), s->out / s->groups};
 }
 
 /* Where weight [o][i][0] of a layer is when packed; a tap further is out * in further. */
-static size_t packed_at(const struct joint_side *s, const struct walk *w, int64_t o, int64_t i) {
+static size_t packed_at(const struct joint_side *s, const struct block *w, int64_t o, int64_t i) {
     int64_t group = o / w->out, row = o % w->out, column = row / w->per_group * s->in + i;
     return (size_t)((group * s->taps * w->out + row) * w->in + column);
 }
 
 static void pack(real *out, const real *weights, const struct joint_side *s, int64_t groups) {
-    struct walk w = walk_of(s, groups);
+    struct block w = block_of(s, groups);
     memset(out, 0, (size_t)packed(s, groups) * sizeof *out);
     for (int64_t o = 0; o < s->out; o++)
         for (int64_t i = 0; i < s->in; i++) {
@@ -213,7 +220,7 @@ static void pack(real *out, const real *weights, const struct joint_side *s, int
 }
 
 static void unpack(real *weights, const real *in, const struct joint_side *s, int64_t groups, bool add) {
-    struct walk w = walk_of(s, groups);
+    struct block w = block_of(s, groups);
     for (int64_t o = 0; o < s->out; o++)
         for (int64_t i = 0; i < s->in; i++) {
             const real *from = in + packed_at(s, &w, o, i);
@@ -230,46 +237,41 @@ static int64_t tap_in(const struct joint *j, const struct joint_side *s, int64_t
 /* ---- products of groups and taps ---- */
 
 /* The matrices of one group that meet: tap u of A, v of B, and the one of C that both fall on. */
-struct meeting {
+struct tap_pair {
     real *a, *b, *c;
     int out, mid, in;
 };
-typedef void meet_fn(const struct meeting *m);
+typedef void pair_fn(const struct tap_pair *m);
 
-static void for_each_meeting(const struct joint *j, real *a, real *b, real *c, meet_fn *meet) {
-    struct walk wa = walk_of(&j->a, j->groups), wb = walk_of(&j->b, j->groups), wc = walk_of(&j->c, j->groups);
+static void for_each_pair(const struct joint *j, real *a, real *b, real *c, pair_fn *visit) {
+    struct block wa = block_of(&j->a, j->groups), wb = block_of(&j->b, j->groups), wc = block_of(&j->c, j->groups);
     for (int64_t g = 0; g < j->groups; g++)
         for (int64_t u = 0; u < j->a.taps; u++)
             for (int64_t v = 0; v < j->b.taps; v++) {
                 int64_t t = tap_in(j, &j->a, u) + tap_in(j, &j->b, v);
-                struct meeting m = {a + (g * j->a.taps + u) * wa.out * wa.in,
-                                    b + (g * j->b.taps + v) * wb.out * wb.in,
-                                    c + (g * j->c.taps + t) * wc.out * wc.in,
-                                    (int)wc.out,
-                                    (int)wb.in,
-                                    (int)wc.in};
-                meet(&m);
+                struct tap_pair m = {a + (g * j->a.taps + u) * wa.out * wa.in,
+                                     b + (g * j->b.taps + v) * wb.out * wb.in,
+                                     c + (g * j->c.taps + t) * wc.out * wc.in,
+                                     (int)wc.out,
+                                     (int)wb.in,
+                                     (int)wc.in};
+                visit(&m);
             }
 }
 
-static void multiply(const struct meeting *m) {
+static void multiply(const struct tap_pair *m) {
     blas_gemm(false, false, m->out, m->in, m->mid, m->b, m->mid, m->a, m->in, m->c, m->in, true);
 }
 
-static void into_a(const struct meeting *m) {
+static void into_a(const struct tap_pair *m) {
     blas_gemm(true, false, m->mid, m->in, m->out, m->b, m->mid, m->c, m->in, m->a, m->in, true);
 }
 
-static void into_b(const struct meeting *m) {
+static void into_b(const struct tap_pair *m) {
     blas_gemm(false, true, m->out, m->mid, m->in, m->c, m->in, m->a, m->in, m->b, m->mid, true);
 }
 
 /* ---- biases ---- */
-
-/* The channel of A that weight [o][i] of B reads. */
-static int64_t read_by(const struct joint_side *b, int64_t o, int64_t i) {
-    return o / (b->out / b->groups) * b->in + i;
-}
 
 /* Of c = B a + b: to the gradients of B and a what c adds. */
 static void pull_bias(real *of_b, real *of_a, const real *b, const real *a, const real *c, const struct joint *j) {
@@ -340,8 +342,8 @@ void joint_pull(real *const gradient[MERGER_FACTORS], const real *const factor[M
         pack(r.a, factor[FACTOR_A], &j->a, j->groups);
         pack(r.b, factor[FACTOR_B], &j->b, j->groups);
         memset(r.da, 0, (packed_count(j, &j->a) + packed_count(j, &j->b)) * sizeof *r.da);
-        for_each_meeting(j, r.da, r.b, r.c, into_a);
-        for_each_meeting(j, r.a, r.db, r.c, into_b);
+        for_each_pair(j, r.da, r.b, r.c, into_a);
+        for_each_pair(j, r.a, r.db, r.c, into_b);
     }
     unpack(gradient[FACTOR_A], r.da, &j->a, j->groups, false);
     unpack(gradient[FACTOR_B], r.db, &j->b, j->groups, false);
@@ -363,9 +365,9 @@ void joint_push(real *weights, real *bias, const real *const factor[MERGER_FACTO
     } else { /* B A - (B - dB)(A - dA) */
         pack(r.a, factor[FACTOR_A], &j->a, j->groups);
         pack(r.b, factor[FACTOR_B], &j->b, j->groups);
-        for_each_meeting(j, r.a, r.db, r.c, multiply);
+        for_each_pair(j, r.a, r.db, r.c, multiply);
         for (size_t i = 0; i < packed_count(j, &j->b); i++) r.b[i] -= r.db[i];
-        for_each_meeting(j, r.da, r.b, r.c, multiply);
+        for_each_pair(j, r.da, r.b, r.c, multiply);
     }
     unpack(weights, r.c, &j->c, j->groups, true);
     const real *da = change[FACTOR_A_BIAS], *db = change[FACTOR_B_BIAS];

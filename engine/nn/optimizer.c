@@ -250,15 +250,15 @@ static void find_factors(real *out[MERGER_FACTORS], real *array, const struct op
     for (int k = 0; k < MERGER_FACTORS; k++) out[k] = c->count[k] ? array + c->from[k] : NULL;
 }
 
-static real *bias_in(real *array, const struct optimizer_carrier *c) {
-    return c->at[1] == ORIGIN_NOWHERE ? NULL : array + c->at[1];
+static bool has_bias(const struct optimizer_carrier *c) {
+    return c->at[1] != ORIGIN_NOWHERE;
 }
 
-static void pull_merged(const struct optimizer_origins *q, const struct optimizer_carrier *c, real *gradients) {
+static void pull_merged(const struct optimizer_origins *q, const struct optimizer_carrier *c, const real *of) {
     real *gradient[MERGER_FACTORS], *factor[MERGER_FACTORS];
     find_factors(gradient, q->gradients, c);
     find_factors(factor, q->weights, c);
-    joint_pull(gradient, (const real *const *)factor, gradients + c->at[0], bias_in(gradients, c), &c->joint,
+    joint_pull(gradient, (const real *const *)factor, of + c->at[0], has_bias(c) ? of + c->at[1] : NULL, &c->joint,
                q->scratch);
 }
 
@@ -267,7 +267,7 @@ static void pull(const struct optimizer_origins *q, const real *gradients) {
     memset(q->change + q->own.n, 0, (q->n - q->own.n) * sizeof *q->change);
     for (int i = 0; i < q->n_carriers; i++) {
         const struct optimizer_carrier *c = &q->carriers[i];
-        real *of = c->inner ? q->gradients : (real *)gradients;
+        const real *of = c->inner ? q->gradients : gradients;
         if (c->merged)
             pull_merged(q, c, of);
         else
@@ -281,8 +281,8 @@ static void push_merged(const struct optimizer_origins *q, const struct optimize
     find_factors(factor, q->weights, c);
     for (int k = 0; k < MERGER_FACTORS; k++)
         for (size_t i = 0; i < c->count[k]; i++) factor[k][i] += change[k][i];
-    joint_push(to + c->at[0], bias_in(to, c), (const real *const *)factor, (const real *const *)change, &c->joint,
-               q->scratch);
+    joint_push(to + c->at[0], has_bias(c) ? to + c->at[1] : NULL, (const real *const *)factor,
+               (const real *const *)change, &c->joint, q->scratch);
 }
 
 /* From the origins through the factors to the network. */

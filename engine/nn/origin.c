@@ -139,7 +139,7 @@ static int scale_map(struct array **out, const struct scaling *s, int dim, struc
     struct shape shape = {.rank = 3, .dim = {dim ? s->channels / in : s->channels, dim ? in : 1, dim ? in : 1}};
     int status = array_new(out, DT_FLOAT32, &shape, e);
     for (int64_t c = 0; c < s->channels && !status; c++)
-        ((float *)(*out)->data)[dim ? (c / in * in + c % in) * in + c % in : c] = (float)s->by[c];
+        ((float *)(*out)->data)[dim ? c * in + c % in : c] = (float)s->by[c];
     return status;
 }
 
@@ -160,6 +160,8 @@ int origin_check(struct origin *o, const struct shape *carrier, const char *name
     struct frame unused;
     struct joint also;
     if (!o->merger) return frame_init(&unused, o, carrier, name, e);
+    for (int i = 0; i < ORIGIN_PARTS; i++)
+        if (o->part[i]) return err_set(e, E_INVALID, "'%s' came from two layers and from one", name);
     int status = joint_init(&also, o->merger, carrier, name, e);
     for (int k = 0; k < MERGER_FACTORS && !status; k++)
         if (o->merger->origin[k])
@@ -177,8 +179,7 @@ static void lengths(int64_t n[3], const struct shape *s) {
     for (int d = 2; d < s->rank; d++) n[2] *= s->dim[d];
 }
 
-/* Channels alone: every tap by itself. */
-static bool is_plain(const struct array *map, int64_t from, int64_t to) {
+bool map_keeps_taps(const struct array *map, int64_t from, int64_t to) {
     return map->shape.dim[1] == from && map->shape.dim[2] == to;
 }
 
@@ -188,7 +189,7 @@ static bool leads(const struct array *map, int d, const int64_t from[3], const i
     const int64_t *n = map->shape.dim;
     if (map->shape.rank != 3 || n[0] < 1 || from[0] % n[0] || to[0] % n[0]) return false;
     int64_t a = d ? from[1] : from[0] / n[0], b = d ? to[1] : to[0] / n[0];
-    return (is_plain(map, a, b) && from[2] == to[2]) || (n[1] == a * from[2] && n[2] == b * to[2]);
+    return (map_keeps_taps(map, a, b) && from[2] == to[2]) || (n[1] == a * from[2] && n[2] == b * to[2]);
 }
 
 static bool parts_fit(const struct origin *o, const int64_t from[3]) {
@@ -205,12 +206,13 @@ static bool parts_fit(const struct origin *o, const int64_t from[3]) {
 
 int frame_init(struct frame *f, struct origin *o, const struct shape *carrier, const char *name, struct err *e) {
     struct array **map = &o->part[ORIGIN_MAP];
-    bool good = o->part[ORIGIN_WEIGHTS] && dtype_is_real(o->part[ORIGIN_WEIGHTS]->type);
+    const struct array *weights = o->part[ORIGIN_WEIGHTS];
+    bool good = weights && dtype_is_real(weights->type) && weights->shape.rank == carrier->rank;
     *f = (struct frame){0};
     if (good) {
-        lengths(f->from, &o->part[ORIGIN_WEIGHTS]->shape);
+        lengths(f->from, &weights->shape);
         lengths(f->to, carrier);
-        bool early = map[1] && (map[1]->shape.rank != 3 || !is_plain(map[1], f->from[1], f->to[1]));
+        bool early = map[1] && (map[1]->shape.rank != 3 || !map_keeps_taps(map[1], f->from[1], f->to[1]));
         memcpy(f->between, (int64_t[]){f->from[0], f->to[1], early ? f->to[2] : f->from[2]}, sizeof f->between);
         good = parts_fit(o, f->from) && leads(map[1], 1, f->from, f->between) && leads(map[0], 0, f->between, f->to);
     }
@@ -255,7 +257,7 @@ static void along(real *out, const real *in, const struct array *map, int d, con
     const int64_t *n = map->shape.dim, *a = back ? to : from, *b = back ? from : to;
     const real *m = map->data;
     int64_t parts = n[0];
-    if (is_plain(map, d ? from[1] : from[0] / parts, d ? to[1] : to[0] / parts) && (d == 0 || from[2] > 1)) {
+    if (map_keeps_taps(map, d ? from[1] : from[0] / parts, d ? to[1] : to[0] / parts) && (d == 0 || from[2] > 1)) {
         int64_t blocks = d ? a[0] : parts, rest = d ? a[2] : a[1] * a[2], in_each = back ? n[2] : n[1],
                 out_each = back ? n[1] : n[2];
         for (int64_t k = 0; k < blocks; k++)

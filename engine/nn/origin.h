@@ -63,6 +63,9 @@ int origin_scale(struct origin *o, const struct shape *carrier, const struct sca
 /* An array of reals in the place of another; NULL stays. */
 int origin_reals(struct array **a, struct err *e);
 
+/* Whether a map leads from so many channels to so many, every tap by itself. */
+bool map_keeps_taps(const struct array *map, int64_t from, int64_t to);
+
 /* P, ready to be used. */
 struct frame {
     int64_t from[3], between[3], to[3]; /* of W, after the first map, of C: dimensions 0 and 1, taps */

@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "engine/nn/op.h"
+#include "engine/nn/origin.h"
 
 enum { SIZE_MOST = 1 << 28 }; /* numbers of one group that are compared */
 #define ALIKE 1e-14           /* relative */
@@ -290,25 +291,59 @@ static void joining_fini(struct joining *j) {
     mem_free(j->used);
 }
 
+/* What a list of channels is along dimension `dim` of an array, whose slices are added to those that stay. */
+static int join_array(struct array **out, const struct array *old, int dim, const struct channels *c,
+                      struct channel_list list, int group, const int32_t *keep, const double *ratio, struct err *e) {
+    size_t outer = 1, inner = 1, length = (size_t)old->shape.dim[dim], start = 0;
+    int status = array_new(out, DT_FLOAT64, &old->shape, e);
+    if (status) return status;
+    double *w = (*out)->data;
+    array_to_double(w, old, 0, old->count);
+    for (int d = 0; d < dim; d++) outer *= (size_t)old->shape.dim[d];
+    for (int d = dim + 1; d < old->shape.rank; d++) inner *= (size_t)old->shape.dim[d];
+    for (int i = 0; i < list.n; i++) {
+        const struct channel_segment *s = &c->segments[list.first + i];
+        size_t each = (size_t)s->inner * inner, n = (size_t)c->groups[s->group].size;
+        for (size_t k = 0; k < n && s->group == group; k++)
+            for (size_t o = 0; o < outer && keep[k] != (int32_t)k; o++) {
+                double *first = w + (o * length + start) * inner, *from = first + k * each;
+                for (size_t at = 0; at < each; at++) {
+                    first[(size_t)keep[k] * each + at] += from[at] * ratio[k];
+                    from[at] = 0;
+                }
+            }
+        start += n * (size_t)s->inner;
+    }
+    return 0;
+}
+
+/* The layers of a merger are numbers that gradients go through: they are joined like what they were merged to. */
+static int join_merged(struct origin *o, const struct shape *carrier, const struct channels *c,
+                       struct channel_list list, int group, const int32_t *keep, const double *ratio, struct err *e) {
+    struct joint j;
+    if (!o || !o->merger) return 0;
+    struct merger *m = o->merger;
+    int status = joint_init(&j, m, carrier, "a merged layer", e);
+    for (int k = FACTOR_A; k <= (j.sum ? FACTOR_B : FACTOR_A) && !status; k += FACTOR_B) {
+        struct array *fresh;
+        const struct joint_side *side = k ? &j.b : &j.a;
+        if (!m->factor[k] || side->in != channels_count(c, list)) continue; /* of groups: it will not follow */
+        status = join_merged(m->origin[k], &m->factor[k]->shape, c, list, group, keep, ratio, e);
+        if (!status) status = join_array(&fresh, m->factor[k], !side->columns, c, list, group, keep, ratio, e);
+        if (status) break;
+        array_free(m->factor[k]);
+        m->factor[k] = fresh;
+    }
+    return status;
+}
+
 static int join_axis(struct graph *g, const struct channels *c, const struct channel_axis *axis, int group,
                      const int32_t *keep, const double *ratio, struct err *e) {
-    struct joining j = {0};
-    struct array *fresh = NULL;
-    const struct array *old = g->values[axis->value].constant;
-    int status = note_axis(&j, c, g, axis, group, e);
-    if (!status) status = array_new(&fresh, DT_FLOAT64, &old->shape, e);
-    if (!status) {
-        double *w = fresh->data;
-        array_to_double(w, old, 0, old->count);
-        for (int64_t k = 0; k < c->groups[group].size; k++)
-            for (size_t i = 0; i < j.slice && keep[k] != k; i++) {
-                double *from = &w[j.where[(size_t)k * j.slice + i]];
-                w[j.where[(size_t)keep[k] * j.slice + i]] += *from * ratio[k];
-                *from = 0;
-            }
-        graph_correct_constant_take(g, axis->value, fresh);
-    }
-    joining_fini(&j);
+    struct value *v = &g->values[axis->value];
+    struct array *fresh;
+    int status = join_merged(v->origin, &v->constant->shape, c, axis->list, group, keep, ratio, e);
+    if (!status) status = join_array(&fresh, v->constant, axis->dim, c, axis->list, group, keep, ratio, e);
+    if (!status) graph_correct_constant_take(g, axis->value, fresh);
     return status;
 }
 

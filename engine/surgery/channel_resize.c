@@ -359,20 +359,18 @@ static int gather_in_place(struct array **slot, const struct graph *g, const str
 
 /* A map [1][from][to] to other channels along its dimension. A copy of a carrier's channel changes by its share of what
  * the channel changed by, just as the carrier itself is gathered. */
-static int resize_map(struct array *map, const struct graph *g, const struct channels *c,
+static int resize_map(struct array **slot, const struct graph *g, const struct channels *c,
                       const struct channel_axis *axis, const struct channel_map *maps, int64_t channels,
                       struct err *e) {
     const struct channel_axis *axes[2] = {NULL, axis};
+    struct array *map = *slot, *fresh = NULL;
     int64_t from = map->shape.dim[1], each = map->shape.dim[2] / channels;
-    struct array *fresh = NULL;
     map->shape = (struct shape){.rank = 3, .dim = {from, channels, each}};
     int status = gather_along(&fresh, map, g, c, axes, maps, BESIDE_IT, e);
     if (!fresh) return status;
     fresh->shape = (struct shape){.rank = 3, .dim = {1, from, fresh->shape.dim[1] * each}};
-    struct array swap = *map;
-    *map = *fresh;
-    *fresh = swap;
-    array_free(fresh);
+    array_free(map);
+    *slot = fresh;
     return 0;
 }
 
@@ -415,7 +413,7 @@ static int resize_origin(struct origin **out, const struct value *v, const struc
             status = gather_in_place(&(*out)->part[ORIGIN_MAP], g, c, (const struct channel_axis *[]){axes[0], NULL},
                                      maps, THE_CONSTANT, e);
         if (!status && !own[d])
-            status = resize_map((*out)->part[ORIGIN_MAP + d], g, c, axes[d], maps, v->constant->shape.dim[d], e);
+            status = resize_map(&(*out)->part[ORIGIN_MAP + d], g, c, axes[d], maps, v->constant->shape.dim[d], e);
     }
     if (!status) return 0;
     origin_free(*out);
@@ -433,7 +431,7 @@ static int resize_factor(bool *follows, struct merger *m, int k, const struct gr
     *follows = *follows && (fresh || !factor.origin);
     origin_free(factor.origin);
     m->origin[k] = fresh;
-    return status ? status : gather_in_place(&m->factor[k], g, c, axes, maps, BESIDE_IT, e);
+    return status ? status : gather_in_place(&m->factor[k], g, c, axes, maps, THE_CONSTANT, e);
 }
 
 /* Of a chain the first layer has the inputs, and the second the outputs; of a sum both have both. Without groups. */
@@ -441,7 +439,7 @@ static int resize_merged(struct origin **out, const struct value *v, const struc
                          const struct channel_axis *const axes[2], const struct channel_map *maps, struct err *e) {
     struct joint j;
     int status = origin_clone(out, v->origin, e);
-    if (!status) status = joint_init(&j, (*out)->merger, &v->constant->shape, "resized", e);
+    if (!status) status = joint_init(&j, (*out)->merger, &v->constant->shape, "a merged layer", e);
     bool follows = !status && j.c.groups == 1 && j.a.groups == 1 && j.b.groups == 1;
     for (int k = 0; k < MERGER_FACTORS && follows && !status; k += 2) {
         const struct joint_side *side = k == FACTOR_A ? &j.a : &j.b;
@@ -473,10 +471,9 @@ static int resize_constant(struct graph *copy, const struct channels *c, int val
     if (!status && fresh && v->origin) status = resize_origin(&origin, v, copy, c, axes, maps, e);
     if (!status && fresh) {
         graph_replace_constant_take(copy, value, fresh);
-        v->origin = origin;
         memcpy(v->memory, memory, sizeof memory);
         memcpy(v->share, share, sizeof share);
-        return 0;
+        return origin ? origin_end(copy, value, origin, 0, NULL, e) : 0;
     }
     array_free(fresh);
     for (int d = 0; d < 2; d++) array_free(share[d]);

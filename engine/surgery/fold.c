@@ -6,7 +6,8 @@
  *   branches    parallel linear branches that meet in an addition
  *   identical   channels that another one repeats, that are constant, or that nobody reads
  *
- * Folding holds for the statistics that inference uses. Whoever trains on trains other parameters. */
+ * Folding holds for the statistics that inference uses. Training goes on in the layers that were there (fold_merger.c,
+ * origin.h), with these statistics. */
 #include "engine/surgery/fold.h"
 
 #include <string.h>

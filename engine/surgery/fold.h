@@ -8,7 +8,6 @@
 
 #include <stdbool.h>
 
-#include "engine/nn/merger.h"
 #include "engine/surgery/edit.h"
 #include "engine/surgery/linear.h"
 #include "engine/surgery/morph.h"
@@ -46,7 +45,7 @@ void fold_make(struct folding *f, int node, int value);
 /* A line of the report, and the nodes are busy. */
 void fold_done(struct folding *f, int node, int into, const char *how);
 
-/* ---- training that goes on ---- */
+/* ---- two layers ---- */
 
 /* How two layers make one; axes are height and width. */
 struct fold_meeting {
@@ -55,13 +54,10 @@ struct fold_meeting {
     int64_t step[2][2], start[2][2]; /* by layer and axis: taps of the new one from tap to tap, and before the first */
 };
 
-/* Takes from the two what is kept of their training: before the numbers of either change. NULL when nothing is. `b` is NULL
- * when what the first is added to is no layer, and never changes. */
-int fold_bequeath(struct merger **out, struct graph *g, const struct linear *a, const struct linear *b,
-                  const struct fold_meeting *how, struct err *e);
-
-/* Gives it, by whose weights the new layer is trained on. Takes the merger, on failure too; NULL: nothing happens. */
-int fold_inherit(struct graph *g, int weights, struct merger *m, struct err *e);
+/* Puts the merged layer into the node of the first, a; the second, b, is still there. What is kept of the training of
+ * both goes on with it. `b` is NULL when what the first is added to is no layer, and never changes. */
+int fold_write(struct graph *g, const struct linear *merged, const struct edit_window *window, const struct linear *a,
+               const struct linear *b, const struct fold_meeting *how, struct err *e);
 
 /* ---- units ---- */
 

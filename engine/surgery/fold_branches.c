@@ -203,6 +203,7 @@ static int64_t weights_of(const struct branch *b) {
 static int merge(struct linear *out, const struct hull *h, const struct branch b[2], struct err *e) {
     *out = b[0].l;
     out->groups = h->groups;
+    out->has_bias = b[0].l.has_bias || b[1].l.has_bias;
     out->in = b[0].l.in * b[0].l.groups / h->groups;
     out->kernel[0] = h->kernel[0], out->kernel[1] = h->kernel[1];
     size_t n = (size_t)(out->out * linear_fan_in(out));
@@ -247,27 +248,13 @@ static int branches_can(struct folding *f, int node, struct err *e) {
     return status;
 }
 
-static int bequeath(struct merger **out, struct graph *g, const struct branch b[2], const struct hull *hull,
-                    struct err *e) {
-    struct fold_meeting how = {.sum = true, .groups = hull->groups, .step = {{1, 1}, {1, 1}}};
-    memcpy(how.start, hull->start, sizeof how.start);
-    return fold_bequeath(out, g, &b[0].l, b[1].layer ? &b[1].l : NULL, &how, e);
-}
-
 static int write_merged(struct folding *f, const struct branch b[2], const struct hull *hull, struct err *e) {
-    struct graph *g = f->m->graph;
+    struct fold_meeting how = {.sum = true, .groups = hull->groups, .step = {{1, 1}, {1, 1}}};
     struct linear merged;
-    struct merger *merger = NULL;
+    memcpy(how.start, hull->start, sizeof how.start);
     int status = merge(&merged, hull, b, e);
     if (status) return status;
-    status = bequeath(&merger, g, b, hull, e);
-    if (!status) status = linear_write(g, &merged, e);
-    if (!status) {
-        status = fold_inherit(g, g->nodes[merged.node].inputs[1], merger, e);
-        merger = NULL;
-    }
-    if (!status && merged.axes) status = edit_set_window(g, merged.node, merged.axes, merged.kernel, &hull->window, e);
-    merger_free(merger);
+    status = fold_write(f->m->graph, &merged, &hull->window, &b[0].l, b[1].layer ? &b[1].l : NULL, &how, e);
     linear_fini(&merged);
     return status;
 }

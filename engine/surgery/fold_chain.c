@@ -208,14 +208,18 @@ static int meeting_of(struct fold_meeting *out, const struct graph *g, const str
     return status;
 }
 
-static int bequeath(struct merger **out, struct graph *g, const struct chain *c, const struct merged *merged,
-                    struct err *e) {
+static int write_merged(struct graph *g, const struct chain *c, const struct merged *merged, struct err *e) {
     struct linear a, b;
     struct fold_meeting how;
+    struct edit_window w;
     linear_describe(&a, g, c->first);
     linear_describe(&b, g, c->second);
+    for (int axis = 0; axis < 2; axis++) {
+        w.stride[axis] = merged->window.stride[axis], w.dilation[axis] = merged->window.dilation[axis];
+        w.begin[axis] = merged->window.begin[axis], w.end[axis] = merged->window.end[axis];
+    }
     int status = meeting_of(&how, g, &a, &b, merged, e);
-    return status ? status : fold_bequeath(out, g, &a, &b, &how, e);
+    return status ? status : fold_write(g, &merged->layer, &w, &a, &b, &how, e);
 }
 
 static int chain_can(struct folding *f, int node, struct err *e) {
@@ -241,22 +245,8 @@ static int chain_apply(struct folding *f, int node, struct err *e) {
     if (status || is_busy(f, &c)) return status;
     status = merge_chain(&merged, f, &c, e);
     if (status) return status;
-    struct edit_window w;
-    for (int a = 0; a < 2; a++) {
-        w.stride[a] = merged.window.stride[a], w.dilation[a] = merged.window.dilation[a];
-        w.begin[a] = merged.window.begin[a], w.end[a] = merged.window.end[a];
-    }
     int made = g->nodes[c.second].outputs[0];
-    struct merger *merger = NULL;
-    status = bequeath(&merger, g, &c, &merged, e);
-    if (!status) status = linear_write(g, &merged.layer, e);
-    if (!status) {
-        status = fold_inherit(g, g->nodes[c.first].inputs[1], merger, e);
-        merger = NULL;
-    }
-    if (!status && merged.layer.axes)
-        status = edit_set_window(g, c.first, merged.layer.axes, merged.layer.kernel, &w, e);
-    merger_free(merger);
+    status = write_merged(g, &c, &merged, e);
     linear_fini(&merged.layer);
     if (status) return status;
     fold_done(f, c.second, c.first, "two linear layers as one");

@@ -1,4 +1,4 @@
-/* fold_merger.c - training that goes on in two layers when they have become one: engine/nn/merger.h. */
+/* fold_merger.c - two layers become one, and training goes on in them: engine/nn/merger.h. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -6,11 +6,12 @@
 #include "engine/nn/origin.h"
 #include "engine/surgery/fold.h"
 
-/* Weights that no scale stands before, and as many biases as channels. */
-static bool is_plain(const struct graph *g, const struct linear *l) {
+/* Weights that no scale stands before, and a bias along one axis, for each channel. */
+static bool is_followed(const struct graph *g, const struct linear *l) {
     const struct node *n = &g->nodes[l->node];
     if (l->kind == LINEAR_TRANSPOSED || node_real(n, "alpha", 1) != 1 || node_real(n, "beta", 1) != 1) return false;
-    return !l->has_bias || (int64_t)g->values[n->inputs[2]].constant->count == l->out;
+    const struct shape *bias = l->has_bias ? &g->values[n->inputs[2]].constant->shape : NULL;
+    return !bias || (bias->rank == 1 && bias->dim[0] == l->out);
 }
 
 /* A copy of the numbers, and what is kept of their training. */
@@ -53,10 +54,11 @@ static int make_plan(struct merger *m, const struct graph *g, const struct linea
     return 0;
 }
 
-int fold_bequeath(struct merger **out, struct graph *g, const struct linear *a, const struct linear *b,
-                  const struct fold_meeting *how, struct err *e) {
+/* What is kept of the two; NULL when nothing is, or a merger cannot say how they meet. */
+static int bequeath(struct merger **out, struct graph *g, const struct linear *a, const struct linear *b,
+                    const struct fold_meeting *how, struct err *e) {
     *out = NULL;
-    if (g->training.rule < 0 || !is_plain(g, a) || (b && !is_plain(g, b))) return 0;
+    if (g->training.rule < 0 || !is_followed(g, a) || (b && !is_followed(g, b))) return 0;
     struct merger *m = mem_calloc(1, sizeof *m);
     if (!m) return err_memory(e, sizeof *m);
     int status = make_plan(m, g, a, b, how, e);
@@ -70,8 +72,8 @@ int fold_bequeath(struct merger **out, struct graph *g, const struct linear *a, 
     return status;
 }
 
-int fold_inherit(struct graph *g, int weights, struct merger *m, struct err *e) {
-    if (!m) return 0;
+/* Takes the merger. */
+static int inherit(struct graph *g, int weights, struct merger *m, struct err *e) {
     struct origin *o = mem_calloc(1, sizeof *o);
     if (!o) {
         merger_free(m);
@@ -79,4 +81,16 @@ int fold_inherit(struct graph *g, int weights, struct merger *m, struct err *e) 
     }
     o->merger = m;
     return origin_end(g, weights, o, 0, NULL, e);
+}
+
+int fold_write(struct graph *g, const struct linear *merged, const struct edit_window *window, const struct linear *a,
+               const struct linear *b, const struct fold_meeting *how, struct err *e) {
+    struct merger *m;
+    int status = bequeath(&m, g, a, b, how, e);
+    if (status) return status;
+    status = linear_write(g, merged, e);
+    if (!status && merged->axes) status = edit_set_window(g, merged->node, merged->axes, merged->kernel, window, e);
+    if (!status && m) return inherit(g, g->nodes[merged->node].inputs[1], m, e);
+    merger_free(m);
+    return status;
 }

@@ -79,16 +79,11 @@ static int embed_in_place(struct array **a, const struct edit_layer *l, const in
     return 0;
 }
 
-/* Whether a map along a dimension leads from channels to channels, whatever the kernel. */
-static bool is_plain(const struct array *map, int64_t from, int64_t to) {
-    return map->shape.dim[1] == from && map->shape.dim[2] == to;
-}
-
 /* What a map [parts][from][channels and taps] gives, amid zeros. */
-static int embed_map(struct array *map, const struct edit_layer *l, const int64_t size[2], struct err *e) {
+static int embed_map(struct array **slot, const struct edit_layer *l, const int64_t size[2], struct err *e) {
+    struct array *map = *slot, *fresh;
     struct shape old = map->shape;
     int64_t taps = l->kernel[0] * l->kernel[1], channels = old.dim[2] / taps;
-    struct array *fresh;
     map->shape = (struct shape){.rank = 4, .dim = {old.dim[0] * old.dim[1], channels, l->kernel[0], l->kernel[1]}};
     struct edit_layer by_two_axes = *l;
     by_two_axes.axes = 2;
@@ -96,10 +91,8 @@ static int embed_map(struct array *map, const struct edit_layer *l, const int64_
     map->shape = old;
     if (status) return status;
     fresh->shape = (struct shape){.rank = 3, .dim = {old.dim[0], old.dim[1], channels * size[0] * size[1]}};
-    struct array swap = *map;
-    *map = *fresh;
-    *fresh = swap;
-    array_free(fresh);
+    array_free(map);
+    *slot = fresh;
     return 0;
 }
 
@@ -120,7 +113,8 @@ static int embed_origin(struct origin *o, const struct shape *carrier, const str
         struct array *map = o->part[ORIGIN_MAP + d];
         int64_t parts = map && d == 0 ? map->shape.dim[0] : 1;
         const struct shape *old = &o->part[ORIGIN_WEIGHTS]->shape;
-        if (map && !is_plain(map, old->dim[d] / parts, carrier->dim[d] / parts)) return embed_map(map, l, size, e);
+        if (map && !map_keeps_taps(map, old->dim[d] / parts, carrier->dim[d] / parts))
+            return embed_map(&o->part[ORIGIN_MAP + d], l, size, e);
     }
     int status = 0;
     for (int k = 0; k < ORIGIN_SHARE && !status; k++) status = embed_in_place(&o->part[k], l, size, e);

@@ -232,15 +232,19 @@ static int put_vertices(struct vertices *v, const struct pieces *p, const struct
     return status;
 }
 
-/* The edge that becomes the layer: from source to sink if there is one, else the first from the source. */
+/* The edge that becomes the layer: the last from source to sink, of the layer's kernel if there is one, which then carries
+ * its training on (carrier_find) and must have the bias beside it; else the first from the source. */
 static int choose_old(const struct pieces *p, const struct module *m) {
-    int first = -1;
-    if (p->node < 0) return -1;
-    for (int k = m->n_edges - 1; k >= 0; k--)
-        if (m->edges[k].from == 0 && m->edges[k].to == m->n_vertices - 1) return k;
-    for (int k = m->n_edges - 1; k >= 0; k--)
-        if (m->edges[k].from == 0) first = k;
-    return first;
+    int first = -1, direct = -1;
+    for (int k = m->n_edges - 1; k >= 0 && p->node >= 0; k--) {
+        const struct module_edge *edge = &m->edges[k];
+        if (edge->from != 0) continue;
+        first = k;
+        if (edge->to != m->n_vertices - 1) continue;
+        if (edge->h == p->kernel[0] && edge->w == p->kernel[1]) return k;
+        if (direct < 0) direct = k;
+    }
+    return direct < 0 ? first : direct;
 }
 
 /* The edge into the sink that has the bias: the layer if it is one, else the first. */

@@ -152,17 +152,22 @@ static inline bool course_run(struct course *c, struct graph *g, int64_t steps, 
 }
 
 /* What the graph keeps goes through a file, as from one job to another. */
+/* What an optimizer keeps, out of a file. */
+static inline int course_read(struct graph *g, const struct text *file, struct err *e) {
+    struct training_memory_reader *r = NULL;
+    int status = training_memory_reader_new(&r, g, e);
+    if (!status) status = training_memory_reader_feed(r, file->data, file->length, e);
+    if (!status) status = training_memory_reader_finish(r, e);
+    training_memory_reader_free(r);
+    return status;
+}
+
 static inline bool through_bytes(struct graph *g) {
     struct text file;
-    struct training_memory_reader *r = NULL;
     struct err e = {0};
     text_init(&file, 1 << 24);
     int status = training_memory_write(byte_sink_text(&file), g, &e);
-    graph_forget_training(g);
-    if (!status) status = training_memory_reader_new(&r, g, &e);
-    if (!status) status = training_memory_reader_feed(r, file.data, file.length, &e);
-    if (!status) status = training_memory_reader_finish(r, &e);
-    training_memory_reader_free(r);
+    if (!status) status = course_read(g, &file, &e);
     text_free(&file);
     return ok(status == 0, "%s", e.text);
 }

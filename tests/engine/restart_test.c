@@ -1,10 +1,10 @@
 /* Going on after surgery: the loss stays where the parent's would have been, for every exact kind and mode of the table. */
 #define TEST_SECONDS 300
-#include "engine/nn/origin.h"
 #include "engine/surgery/linear.h"
 #include "engine/transfer/calibration.h"
 #include "engine/transfer/restart.h"
 #include "tests/engine/course.h"
+#include "tests/engine/merged.h"
 #include "tests/engine/morph_data.h"
 #include "tests/engine/small_net.h"
 
@@ -459,31 +459,6 @@ TEST(an_interrupted_continuation_ends_in_the_same_bytes) {
     make_data(false);
     interrupt(NORMS, WIDEN, SPLIT);
     interrupt(CHAINS, WIDEN, FOLD);
-}
-
-/* As long as what is new rests, merged layers are what their factors make. */
-static void mergers_agree(const struct graph *g) {
-    for (int v = 0; v < g->n_values; v++) {
-        const struct array *c = g->values[v].constant;
-        const real *factor[MERGER_FACTORS] = {0};
-        struct joint j;
-        struct err e = {0};
-        if (!g->values[v].origin || !g->values[v].origin->merger) continue;
-        struct merger *m = g->values[v].origin->merger;
-        need(!joint_init(&j, m, &c->shape, g->values[v].name, &e), "%s", e.text);
-        for (int k = 0; k < MERGER_FACTORS; k++) factor[k] = m->factor[k] ? m->factor[k]->data : NULL;
-        if (j.sum && !factor[FACTOR_B]) continue; /* with what is no layer */
-        real *made = calloc(c->count + joint_scratch(&j), sizeof *made);
-        joint_push(made, NULL, factor, factor, &j, made + c->count);
-        double most = 0;
-        for (size_t i = 0; i < c->count; i++) {
-            double x;
-            array_to_double(&x, c, i, 1);
-            most = fmax(most, fabs(x - (double)made[i]));
-        }
-        ok(most < 1e-4, "%s is off by %g", g->values[v].name, most);
-        free(made);
-    }
 }
 
 /* Short runs after one another: what is new stays new, the shares stay, and nothing jumps. */
