@@ -32,21 +32,16 @@ static bool is_kept(const struct merger *m) {
     return kept && merger_depth(m) <= MERGER_DEEPEST;
 }
 
-/* Whether weights are [in][out]. */
-static bool by_columns(const struct graph *g, const struct linear *l) {
-    return l->kind == LINEAR_DENSE && !node_int(&g->nodes[l->node], "transB", 0);
-}
-
-static int make_plan(struct merger *m, const struct graph *g, const struct linear *a, const struct linear *b,
-                     const struct fold_meeting *how, struct err *e) {
+static int make_plan(struct merger *m, const struct linear *a, const struct linear *b, const struct fold_meeting *how,
+                     struct err *e) {
     struct shape shape = {.rank = 1, .dim = {MERGER_NUMBERS}};
     int status = array_new(&m->plan, DT_FLOAT64, &shape, e);
     if (status) return status;
     double *number = m->plan->data;
     number[MERGER_IS_SUM] = how->sum;
     number[MERGER_GROUPS] = (double)how->groups;
-    number[MERGER_COLUMNS] = number[MERGER_COLUMNS + 1] = by_columns(g, a);
-    number[MERGER_COLUMNS + 2] = b && by_columns(g, b);
+    number[MERGER_COLUMNS] = number[MERGER_COLUMNS + 1] = a->columns;
+    number[MERGER_COLUMNS + 2] = b && b->columns;
     for (int k = 0; k < 4; k++) {
         number[MERGER_STEP + k] = (double)how->step[k / 2][k % 2];
         number[MERGER_START + k] = (double)how->start[k / 2][k % 2];
@@ -61,7 +56,7 @@ static int bequeath(struct merger **out, struct graph *g, const struct linear *a
     if (g->training.rule < 0 || !is_followed(g, a) || (b && !is_followed(g, b))) return 0;
     struct merger *m = mem_calloc(1, sizeof *m);
     if (!m) return err_memory(e, sizeof *m);
-    int status = make_plan(m, g, a, b, how, e);
+    int status = make_plan(m, a, b, how, e);
     if (!status) status = take_layer(m, FACTOR_A, g, a, e);
     if (!status && b) status = take_layer(m, FACTOR_B, g, b, e);
     if (!status && is_kept(m)) {

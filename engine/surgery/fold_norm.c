@@ -173,7 +173,7 @@ static int give_followed(struct followed *t, struct graph *g, const struct plan 
     for (int k = 0; k < 2 && !status; k++) {
         struct err lost = {0};
         if (!t->origin[k]) continue;
-        s.columns = !k && l->kind == LINEAR_DENSE && !node_int(&g->nodes[p->layer], "transB", 0);
+        s.columns = !k && l->columns;
         status = origin_scale(t->origin[k], &g->values[t->value[k]].constant->shape, &s, &lost);
         if (status == E_INVALID) return 0;
         if (status) return err_set(e, status, "%s", lost.text);

@@ -133,6 +133,7 @@ void linear_describe(struct linear *l, const struct graph *g, int node) {
     l->data = n->inputs[DATA];
     l->made = n->outputs[0];
     l->has_bias = input_of(n, BIAS) != VALUE_NONE;
+    l->columns = l->kind == LINEAR_DENSE && !is_by_rows(n);
 }
 
 static void read_bias(struct linear *l, const struct node *n, const struct array *b) {

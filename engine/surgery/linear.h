@@ -28,6 +28,7 @@ struct linear {
     double *weights;         /* [out][in][height][width], owned */
     double *bias;            /* [out], owned; zeros when there is none */
     bool has_bias;
+    bool columns; /* the constant is [in][out], as that of MatMul */
 };
 
 /* 0 when the node is such a layer, its weights constant and data and weights of the rank that goes with it;
